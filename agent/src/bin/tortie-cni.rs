@@ -1,0 +1,3 @@
+//! tortie-cni: the CNI plugin, a thin client of the agent.
+
+fn main() {}

@@ -1,0 +1,108 @@
+//! The plain values calc hands out: what the kernel of this node should hold, and what the speaker should do.
+//!
+//! Levels, not edges: each value is the whole of what is wanted. Intermediate values may be skipped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
+use tortie_bgp::SpeakerConfig;
+use tortie_bgp::table::OriginatedRoute;
+
+/// What the kernel should hold. Only what is named in `dataplane/owner.rs` is ever touched.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Desired {
+    /// Host interfaces of local workloads, by name.
+    pub interfaces: BTreeMap<String, WorkloadInterface>,
+    /// Routes other than those of workloads: blackholes of own blocks. Protocol 80.
+    pub routes: BTreeMap<IpNetwork, RouteTarget>,
+    /// Rules.
+    pub ruleset: Arc<tortie_policy::Ruleset>,
+    /// The IPIP device, when some pool uses it.
+    pub ipip: Option<IpipDevice>,
+    /// How learned routes become kernel routes.
+    pub route_context: RouteContext,
+}
+
+/// The host side of a workload's veth.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkloadInterface {
+    /// Addresses behind it: a /32 or /128 route of scope link each.
+    pub addresses: BTreeSet<IpAddr>,
+    /// MAC of the workload's side, for a permanent neighbour per IPv4 address.
+    pub mac: Option<[u8; 6]>,
+}
+
+/// `tunl0`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IpipDevice {
+    /// Its address; absent until IPAM gave one.
+    pub address: Option<Ipv4Addr>,
+    /// Its MTU.
+    pub mtu: u32,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RouteTarget {
+    /// Nowhere.
+    Blackhole,
+    /// Straight to an interface, scope link.
+    Device(String),
+    /// To one gateway or, equal-cost, to several.
+    Gateways(Vec<Gateway>),
+}
+
+/// A gateway on an interface.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Gateway {
+    /// Its address.
+    pub address: IpAddr,
+    /// The interface.
+    pub interface: String,
+    /// Reach it through the interface although no route says so (tunnels).
+    pub onlink: bool,
+}
+
+/// What decides how a learned route becomes a kernel route (bgp-behaviour 7).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteContext {
+    /// Node addresses with their subnets.
+    pub node_addresses: Vec<IpNetwork>,
+    /// Pools and their encapsulation.
+    pub pools: Vec<PoolEncap>,
+}
+
+/// Encapsulation of a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolEncap {
+    /// The pool.
+    pub cidr: IpNetwork,
+    /// IPIP.
+    pub ipip: tortie_model::resource::EncapMode,
+    /// VXLAN.
+    pub vxlan: tortie_model::resource::EncapMode,
+}
+
+/// What the speaker should do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BgpDesired {
+    /// Itself and its peers; `None` while this node has no address.
+    pub config: Option<SpeakerConfig>,
+    /// Routes to originate once the kernel carries them.
+    pub originated: BTreeMap<IpNetwork, OriginatedRoute>,
+}
+
+/// What the kernel holds by now, as far as we put it there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// At least one complete, clean apply has happened.
+    pub ready: bool,
+    /// Workload interfaces that are wired completely: sysctls, routes, neighbours and policy.
+    pub interfaces: BTreeSet<String>,
+    /// Prefixes in the kernel with protocol 80.
+    pub routes: BTreeSet<IpNetwork>,
+    /// What failed, by object, in words.
+    pub failures: BTreeMap<String, String>,
+}

@@ -1,0 +1,3 @@
+//! tortie-node: the agent of a node.
+
+fn main() {}

@@ -1,0 +1,55 @@
+//! Read-only views of a speaker for operators.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ipnetwork::IpNetwork;
+
+use crate::PeerId;
+use crate::table::LearnedRoute;
+
+/// Session state as RFC 4271 names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionState {
+    /// Not trying.
+    #[default]
+    Idle,
+    /// TCP under way.
+    Connect,
+    /// Waiting to dial again, or to be dialled.
+    Active,
+    /// OPEN sent.
+    OpenSent,
+    /// OPEN accepted, waiting for the KEEPALIVE.
+    OpenConfirm,
+    /// Up.
+    Established,
+}
+
+/// One peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerSnapshot {
+    /// Its configured name.
+    pub name: String,
+    /// Its state.
+    pub state: SessionState,
+    /// Time in this state.
+    pub since: Duration,
+    /// Why the last session ended, or what keeps it from coming up.
+    pub last_error: Option<String>,
+    /// Prefixes accepted from it.
+    pub received: usize,
+    /// Prefixes announced to it.
+    pub announced: usize,
+}
+
+/// The whole speaker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Peers.
+    pub peers: BTreeMap<PeerId, PeerSnapshot>,
+    /// Best learned routes.
+    pub routes: BTreeMap<IpNetwork, LearnedRoute>,
+    /// Routes originated.
+    pub originated: Vec<IpNetwork>,
+}

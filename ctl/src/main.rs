@@ -1,0 +1,3 @@
+//! tortiectl: the command line.
+
+fn main() {}

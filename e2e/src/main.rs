@@ -1,0 +1,3 @@
+//! tortie-lab: a lab of network namespaces.
+
+fn main() {}

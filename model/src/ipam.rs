@@ -1,0 +1,123 @@
+//! IPAM's stored values (calico-datamodel 1.5, 4.2) and the arithmetic of blocks; pure.
+
+use std::collections::BTreeMap;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// A block of addresses and who has them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Block {
+    /// The block's range.
+    pub cidr: IpNetwork,
+    /// `host:<node>`, `virtual:<owner>`, or nobody's.
+    #[serde(default)]
+    pub affinity: Option<String>,
+    /// When it was claimed, RFC 3339; since 3.32.
+    #[serde(rename = "affinity_claim_time", default, skip_serializing_if = "Option::is_none")]
+    pub affinity_claim_time: Option<String>,
+    /// One entry an ordinal: free, or an index into `attributes`.
+    pub allocations: Vec<Option<usize>>,
+    /// Free ordinals: taken from the head, returned to the tail.
+    pub unallocated: Vec<usize>,
+    /// Owners of allocations.
+    #[serde(default)]
+    pub attributes: Vec<AllocationAttribute>,
+    /// Starts at UnixNano of creation, +1 a write.
+    #[serde(default)]
+    pub sequence_number: u64,
+    /// Ordinal (decimal) to the sequence number before the write that assigned it.
+    #[serde(default)]
+    pub sequence_number_for_allocation: BTreeMap<String, u64>,
+    /// Only true in the middle of a delete on other stores.
+    #[serde(default)]
+    pub deleted: bool,
+    /// Fields of other versions.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// Who owns an allocation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllocationAttribute {
+    /// Handle; always written, as clients up to 3.31 expect.
+    #[serde(default)]
+    pub handle_id: Option<String>,
+    /// Node, pod and so on.
+    #[serde(default)]
+    pub secondary: Option<BTreeMap<String, String>>,
+    /// Fields of other versions.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// How sure a node is of a block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AffinityState {
+    /// The block is the node's. Very old data has no state, which means this too.
+    #[default]
+    #[serde(alias = "")]
+    Confirmed,
+    /// The node is about to claim it.
+    Pending,
+    /// The node is about to give it up.
+    PendingDeletion,
+}
+
+/// A node's claim to a block.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BlockAffinity {
+    /// State of the claim.
+    pub state: AffinityState,
+    /// Unused on etcd.
+    pub deleted: bool,
+    /// Fields of other versions.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// How many addresses a handle has in which block; an upper bound, the blocks tell the truth.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Handle {
+    /// Block CIDR to count.
+    pub block: BTreeMap<String, usize>,
+    /// Unused on etcd.
+    pub deleted: bool,
+    /// Fields of other versions.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// IPAM's configuration. Without the object [`IpamConfig::absent`] holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IpamConfig {
+    /// Never take an address from another node's block.
+    #[serde(skip_serializing_if = "crate::resource::is_false")]
+    pub strict_affinity: bool,
+    /// Claim blocks on demand; absent in an existing object means no.
+    #[serde(skip_serializing_if = "crate::resource::is_false")]
+    pub auto_allocate_blocks: bool,
+    /// Limit of a host's blocks; 0 means 20.
+    #[serde(rename = "maxBlocksPerHost", skip_serializing_if = "is_zero")]
+    pub max_blocks_per_host: u32,
+    /// Fields of other versions.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl IpamConfig {
+    /// The configuration when none is stored.
+    pub fn absent() -> IpamConfig {
+        IpamConfig { auto_allocate_blocks: true, ..IpamConfig::default() }
+    }
+}
+
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}

@@ -1,0 +1,94 @@
+//! The compiler's input: everything that decides about packets on one node, as plain values.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use tortie_model::resource::{
+    GlobalNetworkPolicySpec, NetworkPolicySpec, ProfileSpec, TierSpec, WorkloadEndpointPort,
+};
+
+/// Everything that decides about packets on one node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Tiers by name.
+    pub tiers: BTreeMap<String, TierSpec>,
+    /// Policies, namespaced and global.
+    pub policies: BTreeMap<PolicyId, PolicyBody>,
+    /// Profiles by name; `None` for one that cannot be read.
+    pub profiles: BTreeMap<String, Option<ProfileSpec>>,
+    /// All workload endpoints of the cluster, local ones with their interface.
+    pub endpoints: BTreeMap<EndpointId, Endpoint>,
+    /// All pools, disabled ones too.
+    pub pools: Vec<Pool>,
+    /// What happens to traffic from workloads to this node once egress policy allowed it.
+    pub endpoint_to_host: EndpointToHost,
+    /// Addresses of all other nodes: only they may send encapsulated packets.
+    pub tunnel_peers: BTreeSet<IpAddr>,
+}
+
+/// Name of a policy. Orders as ties between equal orders are broken: by name, then namespace, then kind
+/// (felix-dataplane 3.1).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyId {
+    /// Its name.
+    pub name: String,
+    /// Its namespace; empty for a global policy.
+    pub namespace: String,
+}
+
+/// A policy as stored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PolicyBody {
+    /// A NetworkPolicy.
+    Network(Box<NetworkPolicySpec>),
+    /// A GlobalNetworkPolicy.
+    Global(Box<GlobalNetworkPolicySpec>),
+    /// Cannot be read. Denies everything to and from every endpoint it could apply to, and says why.
+    Invalid(String),
+}
+
+/// Name of a workload endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// A workload endpoint.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Endpoint {
+    /// Own labels, those of `projectcalico.org/...` included; labels of profiles are added by the compiler.
+    pub labels: BTreeMap<String, String>,
+    /// Profiles in order.
+    pub profiles: Vec<String>,
+    /// Addresses.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Named ports.
+    pub ports: Vec<WorkloadEndpointPort>,
+    /// Host interface, when the endpoint is on this node.
+    pub interface: Option<String>,
+}
+
+/// A pool, for NAT.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pool {
+    /// Its range.
+    pub cidr: IpNetwork,
+    /// Masquerade what leaves all pools from here.
+    pub nat_outgoing: bool,
+}
+
+/// `DefaultEndpointToHostAction`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EndpointToHost {
+    /// Drop.
+    #[default]
+    Drop,
+    /// Accept.
+    Accept,
+    /// Leave it to the host's own rules.
+    Return,
+}
