@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use tortie_bgp::SpeakerConfig;
-use tortie_bgp::table::OriginatedRoute;
+use tortie_bgp::table::{LearnedRoute, OriginatedRoute};
 
 /// What the kernel should hold. Only what is named in `dataplane/owner.rs` is ever touched.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -105,4 +105,14 @@ pub struct Applied {
     pub routes: BTreeSet<IpNetwork>,
     /// What failed, by object, in words.
     pub failures: BTreeMap<String, String>,
+}
+
+/// The speaker's best learned routes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Learned {
+    /// By prefix.
+    pub routes: BTreeMap<IpNetwork, LearnedRoute>,
+    /// Every peer that was expected back after a restart has sent its table, or time is up. Until then learned routes
+    /// found in the kernel stay, whatever this table says.
+    pub converged: bool,
 }
