@@ -25,8 +25,12 @@ use crate::desired::{Applied, Desired, Learned};
 use crate::fib::{Fib, Resolver, fib};
 use crate::kernel::monitor::Dirty;
 use crate::kernel::{
-    Kernel, KernelError, Link, LinkChange, NeighbourChange, NeighbourKey, Route, RouteChange, RouteKey, RouteKind, chain,
+    Kernel, KernelError, Link, LinkChange, NeighbourChange, NeighbourKey, Route, RouteChange, RouteKey,
+    RouteKind, chain,
 };
+
+/// How often forgetting the connections of an address is tried.
+const CONNTRACK_ATTEMPTS: u32 = 3;
 
 /// Turns compiled rules into a script that replaces the whole table at once.
 pub type Render = Box<dyn Fn(&Ruleset) -> String + Send>;
@@ -50,6 +54,8 @@ pub struct Engine<K> {
     no_ipip: bool,
     fib: Fib,
     fib_inputs: Option<FibInputs>,
+    /// Freed addresses whose connections are still to be forgotten, and how often that failed.
+    unforgotten: BTreeMap<IpAddr, u32>,
     report: Report,
     ready: bool,
 }
@@ -89,6 +95,7 @@ impl<K: Kernel> Engine<K> {
             no_ipip: false,
             fib: Fib::default(),
             fib_inputs: None,
+            unforgotten: BTreeMap::new(),
             report: Report::default(),
             ready: false,
         }
@@ -162,10 +169,13 @@ impl<K: Kernel> Engine<K> {
         // With a link, IPv4 routes and neighbours come and go without a word.
         self.dirty.routes = true;
         self.dirty.neighbours = true;
-        let same = |link: &Link| links.get(&link.name).is_some_and(|now| now.index == link.index && now.up == link.up);
+        let same = |link: &Link| {
+            links.get(&link.name).is_some_and(|now| now.index == link.index && now.up == link.up)
+        };
         let changed: BTreeSet<String> =
             self.links.values().filter(|link| !same(link)).map(|link| link.name.clone()).collect();
-        let stale: Vec<String> = self.sysctls.actual().keys().filter(|path| concerns(path, &changed)).cloned().collect();
+        let stale: Vec<String> =
+            self.sysctls.actual().keys().filter(|path| concerns(path, &changed)).cloned().collect();
         for path in stale {
             self.sysctls.set_actual_of(path, None);
         }
@@ -203,7 +213,7 @@ impl<K: Kernel> Engine<K> {
         }
         if self.machine.is_none() {
             let ipv6 = self.kernel.read_sysctl(sysctls::IPV6_FORWARDING)?.is_some();
-            let rp_filter = self.kernel.read_sysctl(sysctls::DEFAULT_RP_FILTER).ok().flatten();
+            let rp_filter = self.kernel.read_sysctl(sysctls::DEFAULT_RP_FILTER)?;
             self.machine = Some((rp_filter.unwrap_or_else(|| "1".to_string()), ipv6));
         }
         Ok(())
@@ -227,7 +237,9 @@ impl<K: Kernel> Engine<K> {
             .tunnel
             .pending()
             .filter_map(|(part, pending)| match pending {
-                Pending::Add(value) | Pending::Change { to: value, .. } => tunnel::change(index, *part, Some(*value)),
+                Pending::Add(value) | Pending::Change { to: value, .. } => {
+                    tunnel::change(index, *part, Some(*value))
+                }
                 Pending::Remove(_) => tunnel::change(index, *part, None),
             })
             .collect();
@@ -243,7 +255,8 @@ impl<K: Kernel> Engine<K> {
 
     fn reread_links(&mut self) {
         self.dirty.links = true;
-        if let Err(error) = self.read_links().and_then(|()| self.read_routes()) {
+        let read = self.read_links().and_then(|()| self.read_routes()).and_then(|()| self.read_neighbours());
+        if let Err(error) = read {
             self.report.failed("kernel", &error);
         }
     }
@@ -268,7 +281,10 @@ impl<K: Kernel> Engine<K> {
         let mut settings = sysctls::of_machine(ipv6);
         for name in desired.interfaces.keys() {
             if !owner::is_workload_interface(name) {
-                self.report.note(name, format!("{name:?} is no name of a workload interface: it must begin with cali"));
+                self.report.note(
+                    name,
+                    format!("{name:?} is no name of a workload interface: it must begin with cali"),
+                );
             } else if self.links.contains_key(name) {
                 settings.extend(sysctls::of_interface(name, &rp_filter, ipv6));
             }
@@ -278,7 +294,10 @@ impl<K: Kernel> Engine<K> {
         let wanted = routes::wanted(desired, &self.fib, &self.links);
         self.routes.set_desired(wanted.routes);
         for (address, holder, loser) in wanted.contested {
-            self.report.note(&loser, format!("its address {address} is also that of {holder}, which is newer and has it"));
+            self.report.note(
+                &loser,
+                format!("its address {address} is also that of {holder}, which is newer and has it"),
+            );
         }
         self.report.left_out(&self.fib.left_out, self.no_ipip);
         if desired.ipip.is_some() && self.no_ipip {
@@ -288,8 +307,13 @@ impl<K: Kernel> Engine<K> {
 
     /// Settings are read when first wanted, and written when they differ.
     fn write_sysctls(&mut self) {
-        let unread: Vec<String> =
-            self.sysctls.desired().keys().filter(|path| !self.sysctls.actual().contains_key(*path)).cloned().collect();
+        let unread: Vec<String> = self
+            .sysctls
+            .desired()
+            .keys()
+            .filter(|path| !self.sysctls.actual().contains_key(*path))
+            .cloned()
+            .collect();
         for path in unread {
             match self.kernel.read_sysctl(&path) {
                 Ok(Some(value)) => self.sysctls.set_actual_of(path, Some(value)),
@@ -323,7 +347,9 @@ impl<K: Kernel> Engine<K> {
             .neighbours
             .pending()
             .filter_map(|(key, pending)| match pending {
-                Pending::Add(mac) | Pending::Change { to: mac, .. } => Some((*key, NeighbourChange::Set(*key, *mac))),
+                Pending::Add(mac) | Pending::Change { to: mac, .. } => {
+                    Some((*key, NeighbourChange::Set(*key, *mac)))
+                }
                 Pending::Remove(_) => None,
             })
             .collect();
@@ -355,7 +381,9 @@ impl<K: Kernel> Engine<K> {
         let mut freed = BTreeSet::new();
         for (key, pending) in self.routes.pending() {
             match pending {
-                Pending::Add(route) if open || !opens(route) => set.push((*key, RouteChange::Add(*key, route.clone()))),
+                Pending::Add(route) if open || !opens(route) => {
+                    set.push((*key, RouteChange::Add(*key, route.clone())))
+                }
                 Pending::Change { from, to } if open || !opens(to) => {
                     if workload(key, from) != workload(key, to) && workload(key, from).is_some() {
                         moved.push((*key, RouteChange::Remove(*key, from.clone())));
@@ -417,12 +445,29 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    fn forget_connections(&mut self, addresses: BTreeSet<IpAddr>) {
-        if addresses.is_empty() {
+    /// Forgets the connections of freed addresses, and of those where that failed before. A kernel that cannot do it at all
+    /// is not asked for ever.
+    fn forget_connections(&mut self, freed: BTreeSet<IpAddr>) {
+        self.unforgotten.extend(freed.into_iter().map(|address| (address, 0)));
+        if self.unforgotten.is_empty() {
             return;
         }
-        if let Err(error) = self.kernel.forget_connections(&addresses) {
-            self.report.note("conntrack", format!("connections of a freed address may live on: {}", chain(&error)));
+        let addresses = self.unforgotten.keys().copied().collect();
+        match self.kernel.forget_connections(&addresses) {
+            Ok(()) => {
+                self.unforgotten.clear();
+                self.report.withdraw("conntrack");
+            }
+            Err(error) => {
+                self.report.note(
+                    "conntrack",
+                    format!("connections of a freed address may live on: {}", chain(&error)),
+                );
+                self.unforgotten.retain(|_, attempts| {
+                    *attempts += 1;
+                    *attempts < CONNTRACK_ATTEMPTS
+                });
+            }
         }
     }
 
@@ -441,7 +486,7 @@ impl<K: Kernel> Engine<K> {
 
     fn outcome(&mut self, desired: &Desired) -> Outcome {
         let unread = self.dirty != Dirty::default();
-        let retry = self.report.has_failures() || unread;
+        let retry = self.report.has_failures() || unread || !self.unforgotten.is_empty();
         self.ready |= !retry;
         if self.report.has_failures() {
             // What the kernel refused we may have misread.
@@ -450,7 +495,12 @@ impl<K: Kernel> Engine<K> {
         let ours = self.routes.actual().iter().filter(|(_, route)| route.protocol == LOCAL_PROTOCOL);
         let applied = Applied {
             ready: self.ready,
-            interfaces: desired.interfaces.keys().filter(|name| self.is_wired(desired, name)).cloned().collect(),
+            interfaces: desired
+                .interfaces
+                .keys()
+                .filter(|name| self.is_wired(desired, name))
+                .cloned()
+                .collect(),
             routes: ours.map(|(key, _)| key.prefix).collect(),
             failures: self.report.texts(),
         };
@@ -459,10 +509,12 @@ impl<K: Kernel> Engine<K> {
 
     /// Settings, neighbours, routes and rules of an interface are all in place.
     fn is_wired(&self, desired: &Desired, name: &str) -> bool {
-        let Some(link) = self.links.get(name).filter(|link| link.up && owner::is_workload_interface(name)) else {
+        let Some(link) = self.links.get(name).filter(|link| link.up && owner::is_workload_interface(name))
+        else {
             return false;
         };
-        let Some((workload, (rp_filter, ipv6))) = desired.interfaces.get(name).zip(self.machine.as_ref()) else {
+        let Some((workload, (rp_filter, ipv6))) = desired.interfaces.get(name).zip(self.machine.as_ref())
+        else {
             return false;
         };
         let settings = sysctls::of_interface(name, rp_filter, *ipv6);
@@ -474,7 +526,9 @@ impl<K: Kernel> Engine<K> {
                 let route = routes::key((*address).into());
                 let leads_here = |to: &Route| to.hops.iter().any(|hop| hop.interface == link.index);
                 let neighbour = match *address {
-                    IpAddr::V4(address) => workload.mac.map(|_| NeighbourKey { interface: link.index, address }),
+                    IpAddr::V4(address) => {
+                        workload.mac.map(|_| NeighbourKey { interface: link.index, address })
+                    }
                     IpAddr::V6(_) => None,
                 };
                 self.routes.in_place(&route)
