@@ -132,7 +132,9 @@ pub trait SpecVisitor {
     /// What the call returns.
     type Output;
     /// Called with the spec type.
-    fn visit<S: Spec>(self) -> Self::Output;
+    fn visit<S: Spec>(self) -> Self::Output
+    where
+        Object<S>: Into<AnyResource>;
 }
 
 any_resource! {
