@@ -4,3 +4,4 @@ pub mod dataplane;
 pub mod desired;
 pub mod fib;
 pub mod kernel;
+pub mod workload;

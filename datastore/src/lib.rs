@@ -4,9 +4,7 @@
 //! |---|---|
 //! | [`store`] | the [`Store`] trait: its written contract, transactions, watches |
 //! | [`error`] | what can go wrong, in words a user can act on |
-//! | [`memory`] | the same contract in memory, for tests and dry runs |
 //! | [`ipam`] | addresses for workloads: one transaction an allocation |
-//! | [`client`] | typed resources over a store: create, update, apply, delete, get, list |
 //! | [`config`] | configuration file and environment; [`connect`] |
 //! | [`etcd`] | the contract over an etcd cluster |
 //! | [`server`] | the embedded server of etcd's API over a file |
