@@ -9,7 +9,9 @@
 //! | [`syncer`] | list + watch of everything, as one stream of updates with an in-sync mark |
 
 pub mod client;
+pub mod config;
 pub mod error;
+pub mod etcd;
 pub mod memory;
 pub mod store;
 pub mod syncer;
