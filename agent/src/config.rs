@@ -156,13 +156,16 @@ impl Reader<'_> {
         Config {
             name: NameSources {
                 explicit: text("NODENAME"),
-                file: text("CALICO_NODENAME_FILE").unwrap_or_else(|| "/var/lib/calico/nodename".into()).into(),
+                file: text("CALICO_NODENAME_FILE")
+                    .unwrap_or_else(|| "/var/lib/calico/nodename".into())
+                    .into(),
                 hostname: text("HOSTNAME"),
             },
             wait_for_datastore: self.environment.get("WAIT_FOR_DATASTORE") == Some("true"),
-            socket: flags.socket.clone().unwrap_or_else(|| {
-                text("TORTIE_SOCKET").unwrap_or_else(|| DEFAULT_SOCKET.to_owned()).into()
-            }),
+            socket: flags
+                .socket
+                .clone()
+                .unwrap_or_else(|| text("TORTIE_SOCKET").unwrap_or_else(|| DEFAULT_SOCKET.to_owned()).into()),
             k8s_node_ref: text("CALICO_K8S_NODE_REF"),
             cluster_type: text("CLUSTER_TYPE").unwrap_or_default(),
             datastore: self.datastore(flags),
@@ -229,9 +232,9 @@ impl Reader<'_> {
                     LevelFilter::INFO
                 }
             },
-            None => self.value("CALICO_STARTUP_LOGLEVEL", LevelFilter::INFO, |text| {
-                parse_level(text).ok_or(rule)
-            }),
+            None => {
+                self.value("CALICO_STARTUP_LOGLEVEL", LevelFilter::INFO, |text| parse_level(text).ok_or(rule))
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The agent of a node, as a library so that its parts can be tested against a real kernel.
 
 pub mod calc;
+pub mod config;
 pub mod desired;
 pub mod logging;

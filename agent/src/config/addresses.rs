@@ -54,7 +54,11 @@ pub(super) fn read(reader: &mut Reader<'_>, ipv6: bool) -> AddressSetting {
 
 fn parse_address(text: &str, ipv6: bool) -> Result<AddressSetting, String> {
     let rule = || {
-        let example = if ipv6 { "IPv6 address such as fd00::1 or fd00::1/64" } else { "IPv4 address such as 10.0.0.1 or 10.0.0.1/24" };
+        let example = if ipv6 {
+            "IPv6 address such as fd00::1 or fd00::1/64"
+        } else {
+            "IPv4 address such as 10.0.0.1 or 10.0.0.1/24"
+        };
         format!("must be autodetect, none or an {example}")
     };
     let (address, prefix) = match text.split_once('/') {
@@ -77,7 +81,8 @@ fn parse_method(text: &str, ipv6: bool) -> Result<Method, String> {
     let (kind, value) = text.split_once('=').unwrap_or((text, ""));
     let list = || value.split(',').map(str::trim).filter(|part| !part.is_empty());
     let regexes = || {
-        let read = |part: &str| Regex::new(part).map_err(|error| format!("has a bad regular expression: {error}"));
+        let read =
+            |part: &str| Regex::new(part).map_err(|error| format!("has a bad regular expression: {error}"));
         list().map(read).collect::<Result<Vec<_>, _>>()
     };
     match kind {
@@ -95,6 +100,9 @@ fn parse_method(text: &str, ipv6: bool) -> Result<Method, String> {
             };
             list().map(read).collect::<Result<Vec<_>, _>>().map(Method::Cidr)
         }
-        _ => Err("must be first-found, interface=REGEX, skip-interface=REGEX, can-reach=HOST or cidr=CIDR".into()),
+        _ => {
+            Err("must be first-found, interface=REGEX, skip-interface=REGEX, can-reach=HOST or cidr=CIDR"
+                .into())
+        }
     }
 }

@@ -10,7 +10,9 @@ pub struct Environment(BTreeMap<String, String>);
 impl Environment {
     /// Those of this process; values that are no UTF-8 count as unset.
     pub fn of_process() -> Environment {
-        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
+        std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+            .collect()
     }
 
     /// A variable; an empty one counts as unset.
@@ -20,8 +22,10 @@ impl Environment {
 
     /// A Felix parameter: `FELIX_` and its name, in any case (calico-datamodel 8.1).
     fn felix(&self, name: &str) -> Option<(&str, &str)> {
-        let wanted = |key: &str| key.get(..6).is_some_and(|p| p.eq_ignore_ascii_case("FELIX_"))
-            && key[6..].eq_ignore_ascii_case(name);
+        let wanted = |key: &str| {
+            key.get(..6).is_some_and(|p| p.eq_ignore_ascii_case("FELIX_"))
+                && key[6..].eq_ignore_ascii_case(name)
+        };
         let found = self.0.keys().find(|key| wanted(key))?;
         self.get(found).map(|value| (found.as_str(), value))
     }

@@ -58,7 +58,11 @@ fn family(reader: &mut Reader<'_>, ipv6: bool) -> Option<PoolWish> {
             Ok(size) if (shortest..=longest).contains(&size) => Ok(size),
             Ok(_) | Err(_) => Err(format!("must be from {shortest} to {longest}")),
         }),
-        ipip: if ipv6 { EncapMode::Never } else { reader.value(&variable("IPIP"), EncapMode::Never, parse_mode) },
+        ipip: if ipv6 {
+            EncapMode::Never
+        } else {
+            reader.value(&variable("IPIP"), EncapMode::Never, parse_mode)
+        },
         vxlan: reader.value(&variable("VXLAN"), EncapMode::Never, parse_mode),
         nat_outgoing: reader.flag(&variable("NAT_OUTGOING"), !ipv6),
         node_selector: reader.value(&variable("NODE_SELECTOR"), "all()".to_owned(), |text| {
@@ -67,10 +71,18 @@ fn family(reader: &mut Reader<'_>, ipv6: bool) -> Option<PoolWish> {
         disable_bgp_export: reader.flag(&variable("DISABLE_BGP_EXPORT"), false),
     };
     if wish.ipip != EncapMode::Never && wish.vxlan != EncapMode::Never {
-        reader.problems.push(format!("{} and {} exclude each other; set one to Never", variable("IPIP"), variable("VXLAN")));
+        reader.problems.push(format!(
+            "{} and {} exclude each other; set one to Never",
+            variable("IPIP"),
+            variable("VXLAN")
+        ));
     }
     if let Some(cidr) = wish.cidr.filter(|cidr| cidr.prefix() > wish.block_size) {
-        reader.problems.push(format!("{}: '{cidr}' is smaller than a block (/{})", variable("CIDR"), wish.block_size));
+        reader.problems.push(format!(
+            "{}: '{cidr}' is smaller than a block (/{})",
+            variable("CIDR"),
+            wish.block_size
+        ));
     }
     (reader.environment.get(&variable("CIDR")) != Some("none")).then_some(wish)
 }
@@ -78,7 +90,9 @@ fn family(reader: &mut Reader<'_>, ipv6: bool) -> Option<PoolWish> {
 fn parse_cidr(text: &str, ipv6: bool) -> Result<IpNetwork, String> {
     let family = if ipv6 { "IPv6" } else { "IPv4" };
     match text.parse::<IpNetwork>() {
-        Ok(net) if net.is_ipv6() != ipv6 || !text.contains('/') => Err(format!("must be an {family} CIDR or none")),
+        Ok(net) if net.is_ipv6() != ipv6 || !text.contains('/') => {
+            Err(format!("must be an {family} CIDR or none"))
+        }
         Ok(net) if net.ip() != net.network() => {
             Err(format!("has host bits set; did you mean {}/{}?", net.network(), net.prefix()))
         }

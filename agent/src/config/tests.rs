@@ -26,12 +26,21 @@ fn defaults_are_those_of_calico_node() {
     assert_eq!(config.socket.to_str(), Some("/var/run/tortie/tortie.sock"));
     assert!(matches!(config.ipv4, AddressSetting::KeepOrDetect(Method::FirstFound)));
     assert!(matches!(config.ipv6, AddressSetting::Keep));
-    assert_eq!((config.backend, config.router_id, config.as_number), (Backend::Bird, RouterId::NodeAddress, None));
+    assert_eq!(
+        (config.backend, config.router_id, config.as_number),
+        (Backend::Bird, RouterId::NodeAddress, None)
+    );
     assert!(!config.wait_for_datastore && !config.skip_address_check && config.ipv6_support);
     assert_eq!((config.endpoint_to_host, config.ipip_mtu, config.log_level), (None, None, LevelFilter::INFO));
     let (ipv4, ipv6) = (config.pools.ipv4.unwrap(), config.pools.ipv6.unwrap());
-    assert_eq!((ipv4.cidr, ipv4.block_size, ipv4.ipip, ipv4.nat_outgoing), (None, 26, EncapMode::Never, true));
-    assert_eq!((ipv6.cidr, ipv6.block_size, ipv6.vxlan, ipv6.nat_outgoing), (None, 122, EncapMode::Never, false));
+    assert_eq!(
+        (ipv4.cidr, ipv4.block_size, ipv4.ipip, ipv4.nat_outgoing),
+        (None, 26, EncapMode::Never, true)
+    );
+    assert_eq!(
+        (ipv6.cidr, ipv6.block_size, ipv6.vxlan, ipv6.nat_outgoing),
+        (None, 122, EncapMode::Never, false)
+    );
     assert_eq!(ipv4.node_selector, "all()");
 }
 
@@ -137,8 +146,13 @@ fn each_bad_value_is_named_with_its_rule() {
 
 #[test]
 fn all_problems_come_together() {
-    let variables =
-        [("IP", "x"), ("AS", "y"), ("CALICO_IPV4POOL_IPIP", "z"), ("DATASTORE_TYPE", "consul"), ("FELIX_IPINIPMTU", "q")];
+    let variables = [
+        ("IP", "x"),
+        ("AS", "y"),
+        ("CALICO_IPV4POOL_IPIP", "z"),
+        ("DATASTORE_TYPE", "consul"),
+        ("FELIX_IPINIPMTU", "q"),
+    ];
     let error = read(&["--log-level", "w"], &variables).unwrap_err().to_string();
     for name in ["IP:", "AS:", "CALICO_IPV4POOL_IPIP:", "consul", "FELIX_IPINIPMTU:", "--log-level:"] {
         assert!(error.contains(name), "{name} in {error}");
@@ -157,7 +171,10 @@ fn the_datastore_is_a_cluster_or_a_directory() {
 #[test]
 fn unknown_flags_are_refused() {
     for flags in [&["--sokcet", "/x"][..], &["run"], &["--config", "a", "--embedded-datastore", "b"]] {
-        assert!(matches!(read(flags, &[]), Err(ConfigError::Flags(error)) if error.use_stderr()), "{flags:?}");
+        assert!(
+            matches!(read(flags, &[]), Err(ConfigError::Flags(error)) if error.use_stderr()),
+            "{flags:?}"
+        );
     }
     assert!(matches!(read(&["--version"], &[]), Err(ConfigError::Flags(error)) if !error.use_stderr()));
 }
