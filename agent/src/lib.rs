@@ -2,5 +2,9 @@
 
 pub mod calc;
 pub mod config;
+pub mod dataplane;
 pub mod desired;
+pub mod fib;
+pub mod kernel;
 pub mod logging;
+pub mod startup;
