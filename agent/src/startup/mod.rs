@@ -52,10 +52,11 @@ fn failed(action: &'static str) -> impl FnOnce(ClientError) -> StartupError {
 
 /// Metadata of an object that is about to be created.
 pub(crate) fn new_metadata(name: &str) -> ObjectMeta {
-    let now = jiff::Timestamp::now().round(jiff::Unit::Second).unwrap_or_else(|_| jiff::Timestamp::now());
+    // Whole seconds, as upstream writes them.
+    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second());
     ObjectMeta {
         uid: Some(uuid::Uuid::new_v4().to_string()),
-        creation_timestamp: Some(now.to_string()),
+        creation_timestamp: now.ok().map(|now| now.to_string()),
         ..ObjectMeta::named(name)
     }
 }
