@@ -77,8 +77,8 @@ impl StoreConfig {
     /// # Errors
     /// [`ConfigError::Document`] or [`ConfigError::Invalid`].
     pub fn from_document(text: &str, path: &str) -> Result<StoreConfig, ConfigError> {
-        let settings = document::read(text)
-            .map_err(|reason| ConfigError::Document { path: path.to_owned(), reason })?;
+        let settings =
+            document::read(text).map_err(|reason| ConfigError::Document { path: path.to_owned(), reason })?;
         settings.check().map_err(ConfigError::Invalid)
     }
 

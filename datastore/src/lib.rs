@@ -13,6 +13,7 @@ pub mod config;
 pub mod error;
 pub mod etcd;
 pub mod memory;
+pub mod server;
 pub mod store;
 pub mod syncer;
 

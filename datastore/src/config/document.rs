@@ -77,7 +77,9 @@ pub(super) fn read(text: &str) -> Result<Settings, String> {
     };
     let spec = document.spec.unwrap_or_default();
     if !v1 && (spec.etcd_authority.is_some() || spec.etcd_scheme.is_some()) {
-        return Err("spec: etcdAuthority and etcdScheme belong to apiVersion v1; use etcdEndpoints".to_owned());
+        return Err(
+            "spec: etcdAuthority and etcdScheme belong to apiVersion v1; use etcdEndpoints".to_owned()
+        );
     }
     Ok(settings(spec, v1))
 }

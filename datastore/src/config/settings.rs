@@ -116,8 +116,9 @@ impl Settings {
             match endpoint(text, secure) {
                 Some(endpoint) if !endpoints.contains(&endpoint) => endpoints.push(endpoint),
                 Some(_) => {}
-                None => problems
-                    .push(format!("{name}: '{text}' must be http://host:port or https://host:port")),
+                None => {
+                    problems.push(format!("{name}: '{text}' must be http://host:port or https://host:port"))
+                }
             }
         }
         if endpoints.is_empty() && problems.is_empty() {
@@ -134,10 +135,8 @@ impl Settings {
         let (file, inline) = (self.certificate_file.as_deref(), self.certificate.as_deref());
         let certificate = self.pem(certificate_names, file, inline, problems);
         let key = self.pem(key_names, self.key_file.as_deref(), self.key.as_deref(), problems);
-        let (certificate_name, key_name) = (
-            self.name(certificate_names.0, certificate_names.1),
-            self.name(key_names.0, key_names.1),
-        );
+        let (certificate_name, key_name) =
+            (self.name(certificate_names.0, certificate_names.1), self.name(key_names.0, key_names.1));
         match (certificate, key) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (Some(_), None) if problems.len() == before => {
@@ -198,7 +197,8 @@ fn endpoint(text: &str, secure: bool) -> Option<String> {
     let host_ok = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
         Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
         None => {
-            !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+            !host.is_empty()
+                && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
         }
     };
     host_ok.then(|| format!("{scheme}://{authority}"))

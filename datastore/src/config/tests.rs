@@ -66,8 +66,12 @@ fn a_certificate_needs_its_key_and_pem_files_make_bare_endpoints_secure() {
     assert!(problem(StoreConfig::from_environment(lonely)).contains("ETCD_KEY_FILE is not"));
     let bad = env(&[("ETCD_ENDPOINTS", "a:1"), ("ETCD_CA_CERT_FILE", &junk)]);
     assert!(problem(StoreConfig::from_environment(bad)).contains("holds no PEM block"));
-    let both =
-        env(&[("ETCD_ENDPOINTS", "a:1"), ("ETCD_CERT_FILE", &pem), ("ETCD_KEY_FILE", &pem), ("ETCD_CA_FILE", &pem)]);
+    let both = env(&[
+        ("ETCD_ENDPOINTS", "a:1"),
+        ("ETCD_CERT_FILE", &pem),
+        ("ETCD_KEY_FILE", &pem),
+        ("ETCD_CA_FILE", &pem),
+    ]);
     let read = options(StoreConfig::from_environment(both));
     assert_eq!(read.endpoints, ["https://a:1"]);
     assert!(read.tls.identity.is_some() && read.tls.authorities.is_some());
@@ -107,7 +111,10 @@ fn files_of_both_forms() {
 fn files_are_read_strictly() {
     let unknown = format!("{V3}  etcdEndpoint: x\n");
     let text = problem(StoreConfig::from_document(&unknown, "/etc/calico/calicoctl.cfg"));
-    assert!(text.contains("/etc/calico/calicoctl.cfg") && text.contains("unknown field `etcdEndpoint`"), "{text}");
+    assert!(
+        text.contains("/etc/calico/calicoctl.cfg") && text.contains("unknown field `etcdEndpoint`"),
+        "{text}"
+    );
     assert!(text.contains("line 7"), "{text}");
     let kind = V3.replace("CalicoAPIConfig", "CalicoApiConfig");
     assert!(problem(StoreConfig::from_document(&kind, "x")).contains("kind 'CalicoApiConfig'"));

@@ -60,9 +60,7 @@ fn classify_status(status: &Status, requested: i64) -> Failure {
         | Code::ResourceExhausted
         | Code::OutOfRange
         | Code::Unimplemented
-        | Code::Unauthenticated => {
-            Failure::Answered(StoreError::Refused { reason: message.to_owned() })
-        }
+        | Code::Unauthenticated => Failure::Answered(StoreError::Refused { reason: message.to_owned() }),
         Code::Ok
         | Code::Cancelled
         | Code::Unknown
