@@ -8,3 +8,4 @@ pub mod fib;
 pub mod kernel;
 pub mod logging;
 pub mod startup;
+pub mod status;

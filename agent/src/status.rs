@@ -75,8 +75,14 @@ mod tests {
         let now: Zoned = "2026-03-04T12:00:05+01:00[Europe/Berlin]".parse().unwrap();
         let mut speaker = Snapshot::default();
         for (end, peer) in [
-            ("10.0.0.2:179", peer("Mesh_10_0_0_2", SessionState::Established, 65, Some("Hold timer expired"))),
-            ("10.0.0.3:1790", peer("Node_10_0_0_3_port_1790", SessionState::Active, 86_400, Some("Connection refused"))),
+            (
+                "10.0.0.2:179",
+                peer("Mesh_10_0_0_2", SessionState::Established, 65, Some("Hold timer expired")),
+            ),
+            (
+                "10.0.0.3:1790",
+                peer("Node_10_0_0_3_port_1790", SessionState::Active, 86_400, Some("Connection refused")),
+            ),
             ("[fd00::2]:179", peer("Global_fd00__2", SessionState::OpenConfirm, 3, None)),
         ] {
             speaker.peers.insert(end.parse().unwrap(), peer);

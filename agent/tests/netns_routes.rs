@@ -78,8 +78,15 @@ fn every_shape_reaches_the_kernel_and_goes_again() {
         assert_eq!(applied.failures, Default::default());
         assert_eq!(applied.interfaces, names(&["cali1", "cali2"]));
         let ours: Vec<String> = applied.routes.iter().map(ToString::to_string).collect();
-        let expected =
-            ["192.168.1.0/26", "192.168.1.1/32", "192.168.1.2/32", "192.168.8.0/24", "192.168.9.0/24", "fd01::/122", "fd01::1/128"];
+        let expected = [
+            "192.168.1.0/26",
+            "192.168.1.1/32",
+            "192.168.1.2/32",
+            "192.168.8.0/24",
+            "192.168.9.0/24",
+            "fd01::/122",
+            "fd01::1/128",
+        ];
         assert_eq!(ours, expected);
         assert_eq!(
             sorted(&run("ip -4 route show proto 80; ip -4 route show proto 81")),
@@ -113,7 +120,12 @@ fn every_shape_reaches_the_kernel_and_goes_again() {
         let empty = Desired { route_context: context(), ..Desired::default() };
         let applied = settle(&mut engine, &empty, &Learned { converged: true, ..Learned::default() });
         assert_eq!(applied.routes, Default::default());
-        assert_eq!(run("ip route show proto 80; ip route show proto 81; ip -6 route show proto 80; ip -6 route show proto 81"), "");
+        assert_eq!(
+            run(
+                "ip route show proto 80; ip route show proto 81; ip -6 route show proto 80; ip -6 route show proto 81"
+            ),
+            ""
+        );
         assert_eq!(foreign_routes(), foreign);
     });
 }
@@ -152,7 +164,8 @@ fn before_convergence_learned_routes_stay_unless_forbidden() {
         let desired = Desired { route_context: context(), ..Desired::default() };
         let mut engine = engine();
         // 172.20.1.0/26 must go through a tunnel by now, and there is none; 192.168.6.0/26 changed its next hop.
-        let routes: &[(&str, &[&str])] = &[("172.20.1.0/26", &["10.0.1.7"]), ("192.168.6.0/26", &["10.0.0.8"])];
+        let routes: &[(&str, &[&str])] =
+            &[("172.20.1.0/26", &["10.0.1.7"]), ("192.168.6.0/26", &["10.0.0.8"])];
         let applied = settle(&mut engine, &desired, &learned(routes, false));
         let text = "the device is not up: routes over tunl0 of pool 172.20.0.0/16 are not programmed";
         assert_eq!(applied.failures["tunl0"], text);
@@ -175,11 +188,18 @@ fn an_address_moves_and_foreign_routes_of_the_same_prefix_stay() {
         let mut engine = engine();
         let applied = settle(&mut engine, &desired, &learned);
         // What a CNI plugin wrote on a workload interface is ours: taken over or removed.
-        assert_eq!(sorted(&run("ip route show 192.168.1.2")), sorted("192.168.1.2 dev cali2 proto 80 scope link"));
+        assert_eq!(
+            sorted(&run("ip route show 192.168.1.2")),
+            sorted("192.168.1.2 dev cali2 proto 80 scope link")
+        );
         assert_eq!(run("ip route show 192.168.1.9"), "");
         let foreign = run("ip route show 198.51.100.0/24");
         assert!(foreign.contains("via 10.0.0.77 dev eth0 proto static"), "{foreign}");
-        assert!(applied.failures["routes of protocol 4"].contains("198.51.100.0/24"), "{:?}", applied.failures);
+        assert!(
+            applied.failures["routes of protocol 4"].contains("198.51.100.0/24"),
+            "{:?}",
+            applied.failures
+        );
         desired.interfaces = interfaces(&[("cali1", &["192.168.1.2"]), ("cali2", &["192.168.1.1"])]);
         let applied = settle(&mut engine, &desired, &learned);
         assert_eq!(applied.interfaces, names(&["cali1", "cali2"]));
@@ -190,7 +210,11 @@ fn an_address_moves_and_foreign_routes_of_the_same_prefix_stay() {
         desired.routes.insert(net("192.168.77.0/26"), RouteTarget::Blackhole);
         let outcome = cycle(&mut engine, &desired, &learned);
         assert!(outcome.retry);
-        assert!(outcome.applied.failures["route 192.168.77.0/26"].contains("File exists"), "{:?}", outcome.applied.failures);
+        assert!(
+            outcome.applied.failures["route 192.168.77.0/26"].contains("File exists"),
+            "{:?}",
+            outcome.applied.failures
+        );
         run("ip route del 192.168.77.0/26");
         assert_eq!(settle(&mut engine, &desired, &learned).failures.get("route 192.168.77.0/26"), None);
         assert!(run("ip route show 192.168.77.0/26").contains("blackhole"));
@@ -205,8 +229,10 @@ fn foreign_routes() -> Vec<String> {
 
 /// Lines without what depends on the moment, in order.
 fn sorted(text: &str) -> Vec<String> {
-    let mut lines: Vec<String> =
-        text.lines().map(|line| line.replace(" linkdown", "").split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let mut lines: Vec<String> = text
+        .lines()
+        .map(|line| line.replace(" linkdown", "").split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
     lines.sort();
     lines.retain(|line| !line.is_empty());
     lines

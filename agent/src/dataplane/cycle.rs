@@ -25,7 +25,8 @@ use crate::desired::{Applied, Desired, Learned};
 use crate::fib::{Fib, Resolver, fib};
 use crate::kernel::monitor::Dirty;
 use crate::kernel::{
-    Kernel, KernelError, Link, LinkChange, NeighbourChange, NeighbourKey, Route, RouteChange, RouteKey, RouteKind, chain,
+    Kernel, KernelError, Link, LinkChange, NeighbourChange, NeighbourKey, Route, RouteChange, RouteKey,
+    RouteKind, chain,
 };
 
 /// Turns compiled rules into a script that replaces the whole table at once.
@@ -162,10 +163,13 @@ impl<K: Kernel> Engine<K> {
         // With a link, IPv4 routes and neighbours come and go without a word.
         self.dirty.routes = true;
         self.dirty.neighbours = true;
-        let same = |link: &Link| links.get(&link.name).is_some_and(|now| now.index == link.index && now.up == link.up);
+        let same = |link: &Link| {
+            links.get(&link.name).is_some_and(|now| now.index == link.index && now.up == link.up)
+        };
         let changed: BTreeSet<String> =
             self.links.values().filter(|link| !same(link)).map(|link| link.name.clone()).collect();
-        let stale: Vec<String> = self.sysctls.actual().keys().filter(|path| concerns(path, &changed)).cloned().collect();
+        let stale: Vec<String> =
+            self.sysctls.actual().keys().filter(|path| concerns(path, &changed)).cloned().collect();
         for path in stale {
             self.sysctls.set_actual_of(path, None);
         }
@@ -227,7 +231,9 @@ impl<K: Kernel> Engine<K> {
             .tunnel
             .pending()
             .filter_map(|(part, pending)| match pending {
-                Pending::Add(value) | Pending::Change { to: value, .. } => tunnel::change(index, *part, Some(*value)),
+                Pending::Add(value) | Pending::Change { to: value, .. } => {
+                    tunnel::change(index, *part, Some(*value))
+                }
                 Pending::Remove(_) => tunnel::change(index, *part, None),
             })
             .collect();
@@ -268,7 +274,10 @@ impl<K: Kernel> Engine<K> {
         let mut settings = sysctls::of_machine(ipv6);
         for name in desired.interfaces.keys() {
             if !owner::is_workload_interface(name) {
-                self.report.note(name, format!("{name:?} is no name of a workload interface: it must begin with cali"));
+                self.report.note(
+                    name,
+                    format!("{name:?} is no name of a workload interface: it must begin with cali"),
+                );
             } else if self.links.contains_key(name) {
                 settings.extend(sysctls::of_interface(name, &rp_filter, ipv6));
             }
@@ -278,7 +287,10 @@ impl<K: Kernel> Engine<K> {
         let wanted = routes::wanted(desired, &self.fib, &self.links);
         self.routes.set_desired(wanted.routes);
         for (address, holder, loser) in wanted.contested {
-            self.report.note(&loser, format!("its address {address} is also that of {holder}, which is newer and has it"));
+            self.report.note(
+                &loser,
+                format!("its address {address} is also that of {holder}, which is newer and has it"),
+            );
         }
         self.report.left_out(&self.fib.left_out, self.no_ipip);
         if desired.ipip.is_some() && self.no_ipip {
@@ -288,8 +300,13 @@ impl<K: Kernel> Engine<K> {
 
     /// Settings are read when first wanted, and written when they differ.
     fn write_sysctls(&mut self) {
-        let unread: Vec<String> =
-            self.sysctls.desired().keys().filter(|path| !self.sysctls.actual().contains_key(*path)).cloned().collect();
+        let unread: Vec<String> = self
+            .sysctls
+            .desired()
+            .keys()
+            .filter(|path| !self.sysctls.actual().contains_key(*path))
+            .cloned()
+            .collect();
         for path in unread {
             match self.kernel.read_sysctl(&path) {
                 Ok(Some(value)) => self.sysctls.set_actual_of(path, Some(value)),
@@ -323,7 +340,9 @@ impl<K: Kernel> Engine<K> {
             .neighbours
             .pending()
             .filter_map(|(key, pending)| match pending {
-                Pending::Add(mac) | Pending::Change { to: mac, .. } => Some((*key, NeighbourChange::Set(*key, *mac))),
+                Pending::Add(mac) | Pending::Change { to: mac, .. } => {
+                    Some((*key, NeighbourChange::Set(*key, *mac)))
+                }
                 Pending::Remove(_) => None,
             })
             .collect();
@@ -355,7 +374,9 @@ impl<K: Kernel> Engine<K> {
         let mut freed = BTreeSet::new();
         for (key, pending) in self.routes.pending() {
             match pending {
-                Pending::Add(route) if open || !opens(route) => set.push((*key, RouteChange::Add(*key, route.clone()))),
+                Pending::Add(route) if open || !opens(route) => {
+                    set.push((*key, RouteChange::Add(*key, route.clone())))
+                }
                 Pending::Change { from, to } if open || !opens(to) => {
                     if workload(key, from) != workload(key, to) && workload(key, from).is_some() {
                         moved.push((*key, RouteChange::Remove(*key, from.clone())));
@@ -422,7 +443,8 @@ impl<K: Kernel> Engine<K> {
             return;
         }
         if let Err(error) = self.kernel.forget_connections(&addresses) {
-            self.report.note("conntrack", format!("connections of a freed address may live on: {}", chain(&error)));
+            self.report
+                .note("conntrack", format!("connections of a freed address may live on: {}", chain(&error)));
         }
     }
 
@@ -450,7 +472,12 @@ impl<K: Kernel> Engine<K> {
         let ours = self.routes.actual().iter().filter(|(_, route)| route.protocol == LOCAL_PROTOCOL);
         let applied = Applied {
             ready: self.ready,
-            interfaces: desired.interfaces.keys().filter(|name| self.is_wired(desired, name)).cloned().collect(),
+            interfaces: desired
+                .interfaces
+                .keys()
+                .filter(|name| self.is_wired(desired, name))
+                .cloned()
+                .collect(),
             routes: ours.map(|(key, _)| key.prefix).collect(),
             failures: self.report.texts(),
         };
@@ -459,10 +486,12 @@ impl<K: Kernel> Engine<K> {
 
     /// Settings, neighbours, routes and rules of an interface are all in place.
     fn is_wired(&self, desired: &Desired, name: &str) -> bool {
-        let Some(link) = self.links.get(name).filter(|link| link.up && owner::is_workload_interface(name)) else {
+        let Some(link) = self.links.get(name).filter(|link| link.up && owner::is_workload_interface(name))
+        else {
             return false;
         };
-        let Some((workload, (rp_filter, ipv6))) = desired.interfaces.get(name).zip(self.machine.as_ref()) else {
+        let Some((workload, (rp_filter, ipv6))) = desired.interfaces.get(name).zip(self.machine.as_ref())
+        else {
             return false;
         };
         let settings = sysctls::of_interface(name, rp_filter, *ipv6);
@@ -474,7 +503,9 @@ impl<K: Kernel> Engine<K> {
                 let route = routes::key((*address).into());
                 let leads_here = |to: &Route| to.hops.iter().any(|hop| hop.interface == link.index);
                 let neighbour = match *address {
-                    IpAddr::V4(address) => workload.mac.map(|_| NeighbourKey { interface: link.index, address }),
+                    IpAddr::V4(address) => {
+                        workload.mac.map(|_| NeighbourKey { interface: link.index, address })
+                    }
                     IpAddr::V6(_) => None,
                 };
                 self.routes.in_place(&route)

@@ -102,7 +102,12 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Delta<K, V> {
     }
 }
 
-fn mark<K: Ord + Clone, V: PartialEq>(pending: &mut BTreeSet<K>, key: &K, desired: Option<&V>, actual: Option<&V>) {
+fn mark<K: Ord + Clone, V: PartialEq>(
+    pending: &mut BTreeSet<K>,
+    key: &K,
+    desired: Option<&V>,
+    actual: Option<&V>,
+) {
     if desired == actual {
         pending.remove(key);
     } else if !pending.contains(key) {
@@ -203,11 +208,8 @@ mod tests {
         delta.set_desired(Map::from([(1, 1), (2, 2), (3, 3)]));
         delta.set_actual(Map::from([(2, 0), (3, 3), (4, 4)]));
         let pending: Vec<_> = delta.pending().collect();
-        let expected = [
-            (&1, Pending::Add(&1)),
-            (&2, Pending::Change { from: &0, to: &2 }),
-            (&4, Pending::Remove(&4)),
-        ];
+        let expected =
+            [(&1, Pending::Add(&1)), (&2, Pending::Change { from: &0, to: &2 }), (&4, Pending::Remove(&4))];
         assert_eq!(pending, expected);
     }
 }

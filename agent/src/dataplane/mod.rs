@@ -111,7 +111,9 @@ fn render_closed(_: &tortie_policy::Ruleset) -> String {
 /// The same on a given kernel.
 pub async fn run_on<K: Kernel>(mut engine: Engine<K>, hints: &Hints, mut channels: Channels, timing: Timing) {
     // Of the two inputs only this one is waited for: without it nothing may be written.
-    let Ok(mut desired) = channels.desired.wait_for(Option::is_some).await.map(|first| first.clone()) else { return };
+    let Ok(mut desired) = channels.desired.wait_for(Option::is_some).await.map(|first| first.clone()) else {
+        return;
+    };
     let mut schedule = Schedule::new(timing, Instant::now());
     loop {
         // Out of sync again: what was desired last still is.

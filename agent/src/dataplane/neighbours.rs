@@ -28,7 +28,10 @@ pub(super) fn ours(
     found: BTreeMap<NeighbourKey, [u8; 6]>,
     links: &BTreeMap<String, Link>,
 ) -> BTreeMap<NeighbourKey, [u8; 6]> {
-    let workloads: std::collections::BTreeSet<u32> =
-        links.values().filter(|link| owner::is_workload_interface(&link.name)).map(|link| link.index).collect();
+    let workloads: std::collections::BTreeSet<u32> = links
+        .values()
+        .filter(|link| owner::is_workload_interface(&link.name))
+        .map(|link| link.index)
+        .collect();
     found.into_iter().filter(|(key, _)| workloads.contains(&key.interface)).collect()
 }

@@ -85,7 +85,18 @@ mod tests {
         for good in ["cali0", "calic440f455693", "cali.1"] {
             assert!(is_workload_interface(good), "{good}");
         }
-        for bad in ["", "eth0", "cal", "cali/../../x", "cali 1", "cali:1", "calixxxxxxxxxxxx", "tunl0", "cali\n", "calié"] {
+        for bad in [
+            "",
+            "eth0",
+            "cal",
+            "cali/../../x",
+            "cali 1",
+            "cali:1",
+            "calixxxxxxxxxxxx",
+            "tunl0",
+            "cali\n",
+            "calié",
+        ] {
             assert!(!is_workload_interface(bad), "{bad}");
         }
     }
@@ -101,7 +112,10 @@ mod tests {
             protocol,
             kind: if interfaces.is_empty() { RouteKind::Blackhole } else { RouteKind::Unicast },
             link_scope: false,
-            hops: interfaces.iter().map(|index| Hop { gateway: None, interface: *index, onlink: false }).collect(),
+            hops: interfaces
+                .iter()
+                .map(|index| Hop { gateway: None, interface: *index, onlink: false })
+                .collect(),
         };
         for (ours, route) in [
             (true, route(80, &[1])),

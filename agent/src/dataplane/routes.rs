@@ -50,7 +50,9 @@ pub(super) fn wanted(desired: &Desired, fib: &Fib, links: &BTreeMap<String, Link
     }
     let mut holders: BTreeMap<IpAddr, (u32, &str)> = BTreeMap::new();
     for (name, workload) in &desired.interfaces {
-        let Some(link) = links.get(name).filter(|link| link.up && owner::is_workload_interface(name)) else { continue };
+        let Some(link) = links.get(name).filter(|link| link.up && owner::is_workload_interface(name)) else {
+            continue;
+        };
         for address in &workload.addresses {
             let candidate = (link.index, name.as_str());
             // The newest interface has the address: the other belongs to a workload on its way out.

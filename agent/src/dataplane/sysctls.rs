@@ -29,12 +29,12 @@ pub(super) fn of_interface(name: &str, rp_filter: &str, ipv6: bool) -> Vec<(Stri
         (format!("net/ipv4/conf/{name}/rp_filter"), rp_filter),
     ];
     let ipv6 = ipv6.then(|| {
-        [
-            (format!("net/ipv6/conf/{name}/accept_ra"), "0"),
-            (format!("net/ipv6/conf/{name}/forwarding"), "1"),
-        ]
+        [(format!("net/ipv6/conf/{name}/accept_ra"), "0"), (format!("net/ipv6/conf/{name}/forwarding"), "1")]
     });
-    ipv4.into_iter().chain(ipv6.into_iter().flatten()).map(|(path, value)| (path, value.to_string())).collect()
+    ipv4.into_iter()
+        .chain(ipv6.into_iter().flatten())
+        .map(|(path, value)| (path, value.to_string()))
+        .collect()
 }
 
 /// Whether a setting may be missing although its interface is there: IPv6 needs an MTU of 1280.

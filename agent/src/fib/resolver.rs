@@ -64,7 +64,8 @@ pub enum Foreign {
 impl Resolver {
     /// From all routes of the main table and all links.
     pub fn new(routes: &[(RouteKey, Route)], links: &BTreeMap<String, Link>) -> Resolver {
-        let names: BTreeMap<u32, &str> = links.values().map(|link| (link.index, link.name.as_str())).collect();
+        let names: BTreeMap<u32, &str> =
+            links.values().map(|link| (link.index, link.name.as_str())).collect();
         let mut resolver = Resolver {
             own: links.values().flat_map(|link| &link.addresses).map(|address| address.ip()).collect(),
             ..Resolver::default()
@@ -95,7 +96,11 @@ impl Resolver {
                 if other_family || owner::is_overlay(name) || owner::is_workload_interface(name) {
                     continue;
                 }
-                gateways.push(Path { gateway: hop.gateway, interface: (*name).to_string(), onlink: hop.onlink });
+                gateways.push(Path {
+                    gateway: hop.gateway,
+                    interface: (*name).to_string(),
+                    onlink: hop.onlink,
+                });
             }
         }
         self.routes.insert(prefix, Foreseen { metric: key.metric, gateways });

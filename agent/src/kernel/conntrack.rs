@@ -28,12 +28,15 @@ impl Conntrack for Linux {
     fn forget_connections(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), KernelError> {
         if self.netfilter.is_none() {
             let socket = NetlinkSocket::open(NETLINK_NETFILTER);
-            self.netfilter = Some(socket.map_err(|error| KernelError::refused("open a netfilter socket", error))?);
+            self.netfilter =
+                Some(socket.map_err(|error| KernelError::refused("open a netfilter socket", error))?);
         }
         let Some(socket) = &mut self.netfilter else { return Ok(()) };
         for address in addresses {
             // Opened by the workload; opened towards it; and, through address translation, answered by it.
-            for (tuple, side) in [(CTA_TUPLE_ORIG, SOURCE), (CTA_TUPLE_ORIG, DESTINATION), (CTA_TUPLE_REPLY, SOURCE)] {
+            for (tuple, side) in
+                [(CTA_TUPLE_ORIG, SOURCE), (CTA_TUPLE_ORIG, DESTINATION), (CTA_TUPLE_REPLY, SOURCE)]
+            {
                 let answer = socket.acknowledged(delete(*address, tuple, side));
                 answer.or_else(harmless).map_err(|refusal| {
                     KernelError::refused(format!("forget the connections of {address}"), refusal.source)

@@ -57,7 +57,10 @@ impl KernelError {
 
     /// What was to be removed is not there (any more).
     pub fn is_gone(&self) -> bool {
-        matches!(self.errno(), Some(Errno::ENOENT | Errno::ESRCH | Errno::ENODEV | Errno::EADDRNOTAVAIL | Errno::ENXIO))
+        matches!(
+            self.errno(),
+            Some(Errno::ENOENT | Errno::ESRCH | Errno::ENODEV | Errno::EADDRNOTAVAIL | Errno::ENXIO)
+        )
     }
 
     /// What was to be added is there already.

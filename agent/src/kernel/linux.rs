@@ -45,7 +45,8 @@ pub fn interfaces() -> Result<BTreeMap<String, Link>, KernelError> {
 /// # Errors
 /// When the interfaces cannot be read.
 pub fn mtu_of(address: IpAddr) -> Result<Option<u32>, KernelError> {
-    let holder = interfaces()?.into_values().find(|link| link.addresses.iter().any(|own| own.ip() == address));
+    let holder =
+        interfaces()?.into_values().find(|link| link.addresses.iter().any(|own| own.ip() == address));
     Ok(holder.map(|link| link.mtu))
 }
 

@@ -179,7 +179,9 @@ fn route_hint(message: &Message<'_>, own_port: u32, protocols: [u8; 2]) -> Dirty
         RTM_NEWLINK | RTM_DELLINK | RTM_NEWADDR | RTM_DELADDR => Dirty { links: true, ..Dirty::default() },
         RTM_NEWROUTE | RTM_DELROUTE if message.port != own_port => {
             // struct rtmsg: table at 4, protocol at 5, flags at 8.
-            let &[_, _, _, _, table, protocol, _, _, f0, f1, f2, f3, ..] = message.body else { return Dirty::default() };
+            let &[_, _, _, _, table, protocol, _, _, f0, f1, f2, f3, ..] = message.body else {
+                return Dirty::default();
+            };
             if table != RT_TABLE_MAIN || u32::from_ne_bytes([f0, f1, f2, f3]) & RTM_F_CLONED != 0 {
                 return Dirty::default();
             }

@@ -27,7 +27,8 @@ impl Rulesets for Linux {
     fn ruleset_generation(&mut self) -> Result<u32, KernelError> {
         if self.netfilter.is_none() {
             let socket = NetlinkSocket::open(NETLINK_NETFILTER);
-            self.netfilter = Some(socket.map_err(|error| KernelError::refused("open a netfilter socket", error))?);
+            self.netfilter =
+                Some(socket.map_err(|error| KernelError::refused("open a netfilter socket", error))?);
         }
         let Some(socket) = &mut self.netfilter else { return Ok(0) };
         let request = Request { kind: GETGEN, flags: 0, body: vec![0; 4] };
@@ -46,13 +47,21 @@ impl Rulesets for Linux {
             return Ok(Some(hasher.finish()));
         }
         let words = words(&output);
-        if words.contains("No such file or directory") { Ok(None) } else { Err(KernelError::NftRefused { words }) }
+        if words.contains("No such file or directory") {
+            Ok(None)
+        } else {
+            Err(KernelError::NftRefused { words })
+        }
     }
 }
 
 fn nft(arguments: &[&str], input: &str) -> Result<Output, KernelError> {
     let failed = |error: std::io::Error| {
-        if error.kind() == ErrorKind::NotFound { KernelError::NftMissing } else { KernelError::refused("run nft", error) }
+        if error.kind() == ErrorKind::NotFound {
+            KernelError::NftMissing
+        } else {
+            KernelError::refused("run nft", error)
+        }
     };
     let mut child = Command::new("nft")
         .args(arguments)

@@ -181,7 +181,8 @@ impl NetlinkSocket {
                 match message.kind {
                     NLMSG_DONE => {
                         // A dump that broke off says so in its last message.
-                        let code = message.body.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code));
+                        let code =
+                            message.body.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code));
                         return match code {
                             0 if torn => Ok(None),
                             0 => Ok(Some(found)),

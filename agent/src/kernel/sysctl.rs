@@ -19,7 +19,10 @@ impl Sysctls for Linux {
     fn write_sysctl(&mut self, name: &str, value: &str) -> Result<(), KernelError> {
         let path = Path::new("/proc/sys").join(name);
         // Opened without O_CREAT: an interface that went away is ENOENT, not EACCES.
-        let written = fs::OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(value.as_bytes()));
+        let written = fs::OpenOptions::new()
+            .write(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(value.as_bytes()));
         written.map_err(|error| KernelError::refused(format!("write {value} to /proc/sys/{name}"), error))
     }
 }

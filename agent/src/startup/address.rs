@@ -11,8 +11,25 @@ use crate::config::{AddressSetting, Method};
 
 /// Interfaces first-found does not look at: those of container runtimes and of tunnels.
 const EXCLUDED: [&str; 19] = [
-    "docker", "cbr", "dummy", "podman", "virbr", "lxcbr", "veth", "lo", "br-", "cali", "tunl", "flannel", "kube-ipvs",
-    "cni", "vxlan.calico", "vxlan-v6.calico", "wireguard.cali", "wg-v6.cali", "nodelocaldns",
+    "docker",
+    "cbr",
+    "dummy",
+    "podman",
+    "virbr",
+    "lxcbr",
+    "veth",
+    "lo",
+    "br-",
+    "cali",
+    "tunl",
+    "flannel",
+    "kube-ipvs",
+    "cni",
+    "vxlan.calico",
+    "vxlan-v6.calico",
+    "wireguard.cali",
+    "wg-v6.cali",
+    "nodelocaldns",
 ];
 
 /// Why the node has no address of a family.
@@ -69,11 +86,20 @@ pub fn decide(
             let family = family(ipv6);
             tracing::info!("Using autodetected {family} address on interface {interface}: {address}");
             let changed = stored.filter(|stored| *stored != address);
-            let warning = |old| format!("{family} address has changed. This could happen if there are multiple nodes with the same name: was {old}, now {address}");
-            Ok(Decision { address: Some(address), detected: true, warnings: changed.map(warning).into_iter().collect() })
+            let warning = |old| {
+                format!(
+                    "{family} address has changed. This could happen if there are multiple nodes with the same name: was {old}, now {address}"
+                )
+            };
+            Ok(Decision {
+                address: Some(address),
+                detected: true,
+                warnings: changed.map(warning).into_iter().collect(),
+            })
         }
         (Err(reason), Some(_)) => {
-            let warning = format!("unable to autodetect an {} address: {reason}; keeping the stored one", family(ipv6));
+            let warning =
+                format!("unable to autodetect an {} address: {reason}; keeping the stored one", family(ipv6));
             Ok(Decision { warnings: vec![warning], ..kept(stored) })
         }
         (Err(reason), None) => Err(AddressError::NotFound {
@@ -122,11 +148,13 @@ fn detect(
             up.iter().filter(|interface| pattern.is_match(&interface.name)).find_map(usable)
         }),
         Method::SkipInterface(patterns) => {
-            let skipped = |interface: &&&Interface| patterns.iter().any(|pattern| pattern.is_match(&interface.name));
+            let skipped =
+                |interface: &&&Interface| patterns.iter().any(|pattern| pattern.is_match(&interface.name));
             up.iter().filter(not_excluded).filter(|i| !skipped(i)).find_map(usable)
         }
         Method::Cidr(nets) => up.iter().find_map(|interface| {
-            let inside = |net: &&IpNetwork| is_global(net.ip()) && nets.iter().any(|wanted| wanted.contains(net.ip()));
+            let inside =
+                |net: &&IpNetwork| is_global(net.ip()) && nets.iter().any(|wanted| wanted.contains(net.ip()));
             interface.addresses.iter().find(inside).map(|net| (interface.name.clone(), *net))
         }),
         Method::CanReach(host) => {
@@ -135,7 +163,10 @@ fn detect(
                 let address = interface.addresses.iter().find(|net| net.ip() == source)?;
                 Some((interface.name.clone(), *address))
             };
-            return up.iter().find_map(holder).ok_or_else(|| format!("no interface has {source}, from where {host} is reached"));
+            return up
+                .iter()
+                .find_map(holder)
+                .ok_or_else(|| format!("no interface has {source}, from where {host} is reached"));
         }
     };
     found.ok_or_else(|| {
@@ -153,14 +184,21 @@ pub(super) fn is_excluded(name: &str) -> bool {
 fn is_global(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(a) => {
-            !(a.is_unspecified() || a.is_loopback() || a.is_multicast() || a.is_link_local() || a.is_broadcast())
+            !(a.is_unspecified()
+                || a.is_loopback()
+                || a.is_multicast()
+                || a.is_link_local()
+                || a.is_broadcast())
         }
-        IpAddr::V6(a) => !(a.is_unspecified() || a.is_loopback() || a.is_multicast() || a.is_unicast_link_local()),
+        IpAddr::V6(a) => {
+            !(a.is_unspecified() || a.is_loopback() || a.is_multicast() || a.is_unicast_link_local())
+        }
     }
 }
 
 fn describe(method: &Method) -> String {
-    let list = |patterns: &[regex::Regex]| patterns.iter().map(regex::Regex::as_str).collect::<Vec<_>>().join(",");
+    let list =
+        |patterns: &[regex::Regex]| patterns.iter().map(regex::Regex::as_str).collect::<Vec<_>>().join(",");
     match method {
         Method::FirstFound => "first-found".into(),
         Method::Interface(patterns) => format!("interface={}", list(patterns)),
@@ -177,10 +215,10 @@ fn describe(method: &Method) -> String {
 /// # Errors
 /// When the host has no address of the family, or there is no route.
 pub fn source_towards(host: &str, ipv6: bool) -> io::Result<IpAddr> {
-    let target = (host, 80)
-        .to_socket_addrs()?
-        .find(|address| address.is_ipv6() == ipv6)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{host} has no {} address", family(ipv6))))?;
+    let target =
+        (host, 80).to_socket_addrs()?.find(|address| address.is_ipv6() == ipv6).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, format!("{host} has no {} address", family(ipv6)))
+        })?;
     let any: IpAddr = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
     socket.connect(target)?;

@@ -96,7 +96,10 @@ fn an_explicit_address_gets_its_interface_s_prefix() {
 fn detection_in_vain_fails_only_without_a_stored_address() {
     let setting = AddressSetting::Detect(Method::CanReach("example".into()));
     let error = decided(&setting, None).unwrap_err().to_string();
-    assert!(error.contains("IP_AUTODETECTION_METHOD=can-reach=example") && error.contains("unreachable"), "{error}");
+    assert!(
+        error.contains("IP_AUTODETECTION_METHOD=can-reach=example") && error.contains("unreachable"),
+        "{error}"
+    );
     let kept = decided(&setting, Some("1.2.3.4/24")).unwrap();
     assert_eq!((kept.address.unwrap().to_string().as_str(), kept.warnings.len()), ("1.2.3.4/24", 1));
 }

@@ -31,7 +31,9 @@ pub enum StartupError {
     #[error(transparent)]
     Address(#[from] AddressError),
     /// BGP wants an address of either family.
-    #[error("this node has neither an IPv4 nor an IPv6 address; set IP or IP6, or CALICO_NETWORKING_BACKEND=none")]
+    #[error(
+        "this node has neither an IPv4 nor an IPv6 address; set IP or IP6, or CALICO_NETWORKING_BACKEND=none"
+    )]
     Addressless,
     /// The Node resource.
     #[error(transparent)]
@@ -67,10 +69,13 @@ pub(crate) fn new_metadata(name: &str) -> ObjectMeta {
 /// [`StartupError`]: the node must not work then.
 pub async fn register(config: &Config, client: &Client, name: &str) -> Result<(), StartupError> {
     let interfaces = interfaces::list().map_err(StartupError::Interfaces)?;
-    let stored = client.find::<NodeSpec>(None, name).await.map_err(failed("read the Node resource of this node"))?;
+    let stored =
+        client.find::<NodeSpec>(None, name).await.map_err(failed("read the Node resource of this node"))?;
     let addresses = match config.backend {
         Backend::None => None,
-        Backend::Bird | Backend::Vxlan => Some(addresses(config, stored.map(|node| node.spec), &interfaces).await?),
+        Backend::Bird | Backend::Vxlan => {
+            Some(addresses(config, stored.map(|node| node.spec), &interfaces).await?)
+        }
     };
     let facts = Facts {
         name: name.to_owned(),
@@ -82,9 +87,6 @@ pub async fn register(config: &Config, client: &Client, name: &str) -> Result<()
     node::write(client, &facts, !config.skip_address_check).await?;
     let action = "create the default pools";
     pools::ensure(client, &config.pools, config.ipv6_support, &interfaces).await.map_err(failed(action))?;
-    tortie_datastore::init::ensure_initialized(client, &config.cluster_type)
-        .await
-        .map_err(failed("initialise the cluster's information and tiers"))?;
     defaults::ensure(client, name).await.map_err(failed("create the default configuration"))
 }
 
@@ -97,7 +99,9 @@ async fn addresses(
     let decide = |setting: &AddressSetting, ipv6: bool| {
         let source = move |host: &str| address::source_towards(host, ipv6);
         // Names may have to be looked up; nothing else runs yet.
-        tokio::task::block_in_place(|| address::decide(setting, stored.bgp_address(ipv6), ipv6, interfaces, source))
+        tokio::task::block_in_place(|| {
+            address::decide(setting, stored.bgp_address(ipv6), ipv6, interfaces, source)
+        })
     };
     let addresses = Addresses { ipv4: decide(&config.ipv4, false)?, ipv6: decide(&config.ipv6, true)? };
     for warning in addresses.ipv4.warnings.iter().chain(&addresses.ipv6.warnings) {

@@ -123,7 +123,8 @@ mod tests {
     #[test]
     fn the_first_source_wins() {
         let host = || Some("OS.example".to_owned());
-        let name = |sources: NameSources, stored| choose(&sources, stored, host).map(|(name, _)| name).unwrap();
+        let name =
+            |sources: NameSources, stored| choose(&sources, stored, host).map(|(name, _)| name).unwrap();
         assert_eq!(name(sources(Some("n1"), Some("H")), Some("stored")), "n1");
         assert_eq!(name(sources(None, Some("H")), Some("stored")), "stored");
         assert_eq!(name(sources(None, Some("H")), None), "h");

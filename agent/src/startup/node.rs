@@ -36,7 +36,9 @@ pub enum NodeError {
     #[error("cannot write the Node resource of this node")]
     Datastore(#[from] ClientError),
     /// Others kept changing it.
-    #[error("cannot write the Node resource '{0}': it was changed by others {RETRIES} times in a row; start again")]
+    #[error(
+        "cannot write the Node resource '{0}': it was changed by others {RETRIES} times in a row; start again"
+    )]
     Contended(String),
 }
 
@@ -133,7 +135,8 @@ pub async fn write(client: &Client, facts: &Facts, check_addresses: bool) -> Res
 }
 
 fn without_detected(facts: &Facts) -> Facts {
-    let cleared = |decision: &Decision| if decision.detected { Decision::default() } else { decision.clone() };
+    let cleared =
+        |decision: &Decision| if decision.detected { Decision::default() } else { decision.clone() };
     let addresses = facts.addresses.as_ref();
     Facts {
         name: facts.name.clone(),
@@ -179,14 +182,14 @@ async fn modify(
                 }
                 client.update(wanted.into()).await
             }
-            None if create => client.create(change(&Node::new(new_metadata(name), NodeSpec::default())).into()).await,
+            None if create => {
+                client.create(change(&Node::new(new_metadata(name), NodeSpec::default())).into()).await
+            }
             None => return Ok(()),
         };
         match outcome {
             Ok(_) => return Ok(()),
-            Err(
-                ClientError::AlreadyExists(_) | ClientError::Conflict(_) | ClientError::DoesNotExist(_),
-            ) => {}
+            Err(ClientError::AlreadyExists(_) | ClientError::Conflict(_) | ClientError::DoesNotExist(_)) => {}
             Err(error @ (ClientError::Decode(_) | ClientError::Store(_))) => return Err(error.into()),
         }
     }

@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn the_default_range_avoids_the_machine_s_own() {
-        let machine = |addresses: &[&str]| -> Vec<Interface> { addresses.iter().map(|a| with_address(a)).collect() };
+        let machine =
+            |addresses: &[&str]| -> Vec<Interface> { addresses.iter().map(|a| with_address(a)).collect() };
         assert_eq!(free_ipv4(&machine(&["10.0.0.1/8"])).to_string(), "192.168.0.0/16");
         assert_eq!(free_ipv4(&machine(&["192.168.7.1/24"])).to_string(), "172.16.0.0/16");
         let more = ["192.168.7.1/24", "172.16.0.1/24", "172.17.0.1/16"];

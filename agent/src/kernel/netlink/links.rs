@@ -24,7 +24,8 @@ impl Links for Linux {
             LinkChange::CreateIpip { name } => {
                 let mut link = LinkMessage::default();
                 let kind = LinkInfo::Kind(InfoKind::IpIp);
-                link.attributes = vec![LinkAttribute::IfName(name.clone()), LinkAttribute::LinkInfo(vec![kind])];
+                link.attributes =
+                    vec![LinkAttribute::IfName(name.clone()), LinkAttribute::LinkInfo(vec![kind])];
                 let message = RouteNetlinkMessage::NewLink(link);
                 let answer = socket.acknowledged(request(&message, NLM_F_CREATE | NLM_F_EXCL));
                 // Loading the module makes the kernel put a `tunl0` into the namespace by itself.
@@ -53,14 +54,18 @@ impl Links for Linux {
             LinkChange::RemoveAddress { index, address } => {
                 let message = RouteNetlinkMessage::DelAddress(address_message(*index, *address));
                 let answer = socket.acknowledged(request(&message, 0));
-                unless(answer, KernelError::is_gone, || format!("remove address {address} from interface {index}"))
+                unless(answer, KernelError::is_gone, || {
+                    format!("remove address {address} from interface {index}")
+                })
             }
         }
     }
 }
 
 /// All links with their addresses.
-pub(in crate::kernel) fn read_links(socket: &mut NetlinkSocket) -> Result<BTreeMap<String, Link>, KernelError> {
+pub(in crate::kernel) fn read_links(
+    socket: &mut NetlinkSocket,
+) -> Result<BTreeMap<String, Link>, KernelError> {
     let get_links = request(&RouteNetlinkMessage::GetLink(LinkMessage::default()), 0);
     let links = socket
         .dump(&get_links, |message| match decode(message)? {

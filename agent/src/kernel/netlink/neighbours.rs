@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
 use netlink_packet_route::route::RouteType;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -27,9 +29,9 @@ impl Neighbours for Linux {
         let requests: Vec<Request> = changes.iter().map(change_request).collect();
         let answers = self.route.batch(&requests);
         let named = changes.iter().zip(answers).map(|(change, answer)| match change {
-            NeighbourChange::Set(key, _) => {
-                unless(answer, never, || format!("set neighbour {} on interface {}", key.address, key.interface))
-            }
+            NeighbourChange::Set(key, _) => unless(answer, never, || {
+                format!("set neighbour {} on interface {}", key.address, key.interface)
+            }),
             NeighbourChange::Remove(key) => unless(answer, KernelError::is_gone, || {
                 format!("remove neighbour {} from interface {}", key.address, key.interface)
             }),

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteProtocol,
-    RouteScope, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteNextHopFlags,
+    RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -119,7 +119,8 @@ fn next_hop(hop: &Hop) -> RouteNextHop {
     if hop.onlink {
         next.flags = RouteNextHopFlags::Onlink;
     }
-    next.attributes = hop.gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())).into_iter().collect();
+    next.attributes =
+        hop.gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())).into_iter().collect();
     next
 }
 
@@ -145,7 +146,10 @@ fn read_route(message: &RouteMessage) -> Option<(RouteKey, Route)> {
             _ => {}
         }
     }
-    if table != u32::from(RouteHeader::RT_TABLE_MAIN) || header.tos != 0 || header.flags.contains(RouteFlags::Cloned) {
+    if table != u32::from(RouteHeader::RT_TABLE_MAIN)
+        || header.tos != 0
+        || header.flags.contains(RouteFlags::Cloned)
+    {
         return None;
     }
     let kind = match header.kind {
@@ -155,7 +159,11 @@ fn read_route(message: &RouteMessage) -> Option<(RouteKey, Route)> {
     };
     if let Some(interface) = interface {
         let dead = header.flags.contains(RouteFlags::Dead);
-        hops.extend((!dead).then_some(Hop { gateway, interface, onlink: header.flags.contains(RouteFlags::Onlink) }));
+        hops.extend((!dead).then_some(Hop {
+            gateway,
+            interface,
+            onlink: header.flags.contains(RouteFlags::Onlink),
+        }));
     }
     if kind != RouteKind::Unicast {
         // IPv6 hangs a blackhole on `lo`.
