@@ -45,7 +45,7 @@ pub(super) fn calculate(cache: &Cache, settings: &Settings, problems: &mut Probl
 }
 
 fn report(problems: &mut Problems, id: &EndpointId, reason: String) {
-    problems.insert(format!("WorkloadEndpoint({}/{})", id.namespace, id.name), reason);
+    problems.add(format!("WorkloadEndpoint {}/{}", id.namespace, id.name), reason);
 }
 
 /// What policy knows of an endpoint, before it has an interface here.

@@ -40,8 +40,8 @@ pub(super) fn endpoint_to_host(
         return EndpointToHost::default();
     };
     value.as_str().and_then(parse_endpoint_to_host).unwrap_or_else(|| {
-        problems.insert(
-            format!("FelixConfiguration({object})"),
+        problems.add(
+            format!("FelixConfiguration {object}"),
             format!("defaultEndpointToHostAction {value} is none of Drop, Accept, Return; dropping"),
         );
         EndpointToHost::default()
@@ -59,8 +59,8 @@ pub(super) fn ipip_mtu(cache: &Cache, settings: &Settings, problems: &mut Proble
         Some(0) => automatic,
         Some(mtu) if (68..=65535).contains(&mtu) => mtu,
         Some(_) | None => {
-            problems.insert(
-                format!("FelixConfiguration({object})"),
+            problems.add(
+                format!("FelixConfiguration {object}"),
                 format!("ipipMTU {value} is not 0 or from 68 to 65535; using {automatic}"),
             );
             automatic

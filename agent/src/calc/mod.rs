@@ -15,11 +15,11 @@ mod duration;
 mod endpoints;
 mod felix;
 mod policies;
+mod problems;
 mod routes;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tortie_datastore::syncer::Update;
@@ -32,6 +32,7 @@ use cache::Cache;
 
 pub use bgp::RouterId;
 pub use felix::parse_endpoint_to_host;
+pub use problems::Problems;
 
 /// What is known about this node besides the datastore's contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +52,6 @@ pub struct Settings {
     /// MTU of the interface that carries traffic between nodes.
     pub host_mtu: u32,
 }
-
-/// What is wrong with resources, by resource, in words for operators.
-pub type Problems = BTreeMap<String, String>;
 
 /// The result of a calculation.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,7 +111,7 @@ impl Calc {
     pub fn locked(&self) -> Option<String> {
         let key = Key::resource(tortie_model::Kind::ClusterInformation, None, "default");
         if let Some(reason) = self.cache.invalid.get(&key) {
-            return Some(format!("ClusterInformation(default) cannot be read: {reason}"));
+            return Some(format!("ClusterInformation default cannot be read: {reason}"));
         }
         let ready = self.cache.cluster_information.get("default").and_then(|c| c.datastore_ready);
         (ready == Some(false)).then(|| "the datastore is locked (datastoreReady is false)".to_owned())
@@ -121,15 +119,20 @@ impl Calc {
 
     fn calculate(&mut self) -> Output {
         let (cache, settings) = (&self.cache, &self.settings);
-        let mut problems: Problems =
-            cache.invalid.iter().map(|(key, reason)| (subject(key), reason.clone())).collect();
+        let mut problems = Problems::default();
+        for (key, reason) in &cache.invalid {
+            problems.add(problems::subject(key), reason);
+        }
         let endpoints = endpoints::calculate(cache, settings, &mut problems);
         let own_blocks = routes::own_blocks(cache, settings);
         let bgp = bgp::calculate(cache, settings, &own_blocks, &endpoints.interfaces, &mut problems);
         let snapshot = policies::snapshot(cache, settings, endpoints.all, &mut problems);
-        let ruleset = Ruleset::default();
-        if *self.ruleset != ruleset {
-            self.ruleset = Arc::new(ruleset);
+        let compiled = tortie_policy::compile(&snapshot);
+        for problem in compiled.problems {
+            problems.add(problem.subject, problem.reason);
+        }
+        if *self.ruleset != compiled.ruleset {
+            self.ruleset = Arc::new(compiled.ruleset);
         }
         let desired = Desired {
             interfaces: endpoints.interfaces,
@@ -139,16 +142,5 @@ impl Calc {
             route_context: routes::context(cache, settings),
         };
         Output { desired: Arc::new(desired), bgp: Arc::new(bgp), problems }
-    }
-}
-
-/// A key as operators name it: `BGPPeer(x)`, `NetworkPolicy(namespace/x)`.
-fn subject(key: &Key) -> String {
-    match key {
-        Key::Resource { kind, namespace: Some(namespace), name } => format!("{kind}({namespace}/{name})"),
-        Key::Resource { kind, namespace: None, name } => format!("{kind}({name})"),
-        Key::Block(_) | Key::BlockAffinity { .. } | Key::Handle(_) | Key::IpamHost(_) | Key::IpamConfig => {
-            key.to_string()
-        }
     }
 }

@@ -1,8 +1,9 @@
-//! The policy compiler's input from the cache, and the compiler's call.
+//! The policy compiler's input from the cache.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tortie_model::resource::AllowedUse;
+use tortie_model::resource::{AllowedUse, ProfileSpec};
+use tortie_model::rule::{Action, Rule};
 use tortie_model::{Key, Kind, ObjectMeta};
 use tortie_policy::Snapshot;
 use tortie_policy::snapshot::{Endpoint, EndpointId, PolicyBody, PolicyId, Pool};
@@ -12,6 +13,9 @@ use super::{Problems, Settings, felix};
 
 /// Annotation that carries the name users know a policy by.
 const NAME_ANNOTATION: &str = "projectcalico.org/metadata";
+
+/// The profile that allows everything.
+const DEFAULT_ALLOW: &str = "projectcalico-default-allow";
 
 /// Everything that decides about packets on this node.
 pub(super) fn snapshot(
@@ -32,10 +36,15 @@ pub(super) fn snapshot(
     }
 }
 
-fn profiles(cache: &Cache) -> BTreeMap<String, Option<tortie_model::resource::ProfileSpec>> {
+fn profiles(cache: &Cache) -> BTreeMap<String, Option<ProfileSpec>> {
     let valid = cache.profiles.iter().map(|(name, spec)| (name.clone(), Some(spec.clone())));
     let invalid = invalid_names(cache, Kind::Profile).map(|(_, name, _)| (name.to_owned(), None));
-    valid.chain(invalid).collect()
+    // Upstream's client makes this one up on each read; the store never has it (calico-datamodel 1.11).
+    let allow = Rule { action: Action::Allow, ..Rule::default() };
+    let allow_all =
+        ProfileSpec { ingress: vec![allow.clone()], egress: vec![allow], ..ProfileSpec::default() };
+    let synthetic = (DEFAULT_ALLOW.to_owned(), Some(allow_all));
+    valid.chain(invalid).chain([synthetic]).collect()
 }
 
 /// Pools that count as inside for NAT; those for load balancers do not (felix-dataplane 3.9). Disabled ones do.

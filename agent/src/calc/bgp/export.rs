@@ -70,8 +70,8 @@ fn communities(cluster: &Cluster<'_>, problems: &mut Problems) -> Vec<Rule> {
             let (set, unknown) = changes(advertisement, &names);
             if !unknown.is_empty() {
                 let list = unknown.join(", ");
-                problems.insert(
-                    format!("BGPConfiguration({object})"),
+                problems.add(
+                    format!("BGPConfiguration {object}"),
                     format!(
                         "prefixAdvertisements of {}: no community is named or written {list}",
                         advertisement.cidr

@@ -43,7 +43,7 @@ pub(super) fn calculate(
                 peers.insert(remote.end, peer);
             }
             Err(reason) => {
-                problems.insert(subject(&remote), reason);
+                problems.add(subject(&remote), reason);
             }
         }
     }
@@ -52,8 +52,8 @@ pub(super) fn calculate(
 
 fn subject(remote: &Remote<'_>) -> String {
     match remote.options {
-        Some((name, _)) => format!("BGPPeer({name})"),
-        None => "BGPConfiguration(default)".to_owned(),
+        Some((name, _)) => format!("BGPPeer {name}"),
+        None => "BGPConfiguration default".to_owned(),
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) fn explicit<'a>(cluster: &Cluster<'a>, problems: &mut Problems) -> Ve
         match Peering::read(name, spec) {
             Ok(peering) => peerings.push(peering),
             Err(reason) => {
-                problems.insert(format!("BGPPeer({name})"), reason);
+                problems.add(format!("BGPPeer {name}"), reason);
             }
         }
     }

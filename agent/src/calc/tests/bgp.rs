@@ -276,7 +276,7 @@ fn what_cannot_be_honoured_stays_down_and_is_reported() {
         spec[field] = value;
         let output = peer(World::nodes(2), spec).output();
         let reason =
-            output.problems.get("BGPPeer(p)").unwrap_or_else(|| panic!("{field}: {:?}", output.problems));
+            output.problems.of("BGPPeer p").unwrap_or_else(|| panic!("{field}: {:?}", output.problems));
         assert!(reason.contains(field), "{reason}");
         let left: Vec<_> =
             output.bgp.config.as_ref().unwrap().peers.values().map(|p| p.name.clone()).collect();
@@ -286,7 +286,7 @@ fn what_cannot_be_honoured_stays_down_and_is_reported() {
     }
     let mesh = World::nodes(2).with(Kind::BgpConfiguration, "default", json!({"nodeMeshPassword": secret}));
     assert!(names(&mesh).is_empty());
-    assert!(mesh.output().problems["BGPConfiguration(default)"].contains("nodeMeshPassword"));
+    assert!(mesh.output().problems.of("BGPConfiguration default").unwrap().contains("nodeMeshPassword"));
 }
 
 #[test]
@@ -362,7 +362,7 @@ fn communities_of_the_node_replace_those_of_the_cluster() {
         Change::AddCommunity(5663 << 16 | 12),
     ];
     assert_eq!(changes(&world), Some((in_range, expected)));
-    assert!(world.output().problems["BGPConfiguration(default)"].contains("nobody"));
+    assert!(world.output().problems.of("BGPConfiguration default").unwrap().contains("nobody"));
 
     let node = json!({"prefixAdvertisements": advertise(json!(["50:50:5364", "5663:12"]))});
     let world = world.with(Kind::BgpConfiguration, "node.n1", node);

@@ -14,7 +14,7 @@ fn endpoints(world: &World, settings: &Settings) -> (Endpoints, Problems) {
     for update in world.updates() {
         cache.apply("n1", update);
     }
-    let mut problems = Problems::new();
+    let mut problems = Problems::default();
     (calculate(&cache, settings, &mut problems), problems)
 }
 
@@ -46,7 +46,7 @@ fn endpoints_of_this_node_have_interfaces() {
     assert_eq!(endpoints.interfaces["cali1"].mac, Some([0xca, 0xfe, 0x1d, 0x52, 0xbb, 0xe9]));
     assert_eq!(endpoints.all[&id("a")].interface.as_deref(), Some("cali1"));
     assert_eq!(endpoints.all[&id("b")].interface, None);
-    assert!(problems.is_empty(), "{problems:?}");
+    assert!(problems.lines().next().is_none(), "{problems:?}");
 
     let (without, _) = self::endpoints(&world, &Settings { ipv6: false, ..settings() });
     assert_eq!(without.interfaces["cali1"].addresses.len(), 1);
@@ -86,8 +86,8 @@ fn the_lowest_name_has_a_contested_interface_or_address() {
     assert_eq!(endpoints.all[&id("b")].interface, None);
     // What it may not have it may not send from either.
     assert_eq!(endpoints.all[&id("c")].addresses.len(), 1);
-    assert!(problems["WorkloadEndpoint(default/b)"].contains("cali1"));
-    assert!(problems["WorkloadEndpoint(default/c)"].contains("10.64.0.5"));
+    assert!(problems.of("WorkloadEndpoint default/b").unwrap().contains("cali1"));
+    assert!(problems.of("WorkloadEndpoint default/c").unwrap().contains("10.64.0.5"));
 
     let a = tortie_model::Key::resource(Kind::WorkloadEndpoint, Some("default"), "a");
     let expected = [listed("cali1", &["10.64.0.6"]), listed("cali2", &["10.64.0.5", "10.64.0.7"])];
@@ -107,7 +107,7 @@ fn what_cannot_be_trusted_gets_no_interface() {
         let world = World::default().endpoint("default/a", "n1", interface, &[address]);
         let (endpoints, problems) = endpoints(&world, &settings());
         assert!(endpoints.interfaces.is_empty(), "{interface} {address}");
-        assert!(problems.contains_key("WorkloadEndpoint(default/a)"), "{interface} {address}");
+        assert!(problems.of("WorkloadEndpoint default/a").is_some(), "{interface} {address}");
     }
     let unreadable = World::default()
         .endpoint("default/a", "n1", "cali1", &["10.64.0.5/32"])
@@ -124,6 +124,6 @@ fn a_bad_mac_costs_the_neighbour_only() {
         let (endpoints, problems) = endpoints(&world, &settings());
         assert_eq!(endpoints.interfaces["cali1"].mac, None, "{bad}");
         assert_eq!(endpoints.interfaces["cali1"].addresses.len(), 1, "{bad}");
-        assert!(problems["WorkloadEndpoint(default/a)"].contains("mac"), "{bad}");
+        assert!(problems.of("WorkloadEndpoint default/a").unwrap().contains("mac"), "{bad}");
     }
 }

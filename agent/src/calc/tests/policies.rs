@@ -14,7 +14,7 @@ fn snapshot_with(world: &World, settings: &Settings) -> (Snapshot, Problems) {
     for update in world.updates() {
         cache.apply("n1", update);
     }
-    let mut problems = Problems::new();
+    let mut problems = Problems::default();
     let all = endpoints::calculate(&cache, settings, &mut problems).all;
     (policies::snapshot(&cache, settings, all, &mut problems), problems)
 }
@@ -84,8 +84,8 @@ fn what_cannot_be_read_denies_and_is_reported() {
     assert_eq!(snapshot.profiles["kns.default"], None);
     assert!(snapshot.profiles["kns.other"].is_some());
     let problems = world.output().problems;
-    for subject in ["GlobalNetworkPolicy(default.a)", "NetworkPolicy(ns/b)", "Profile(kns.default)"] {
-        assert!(problems.contains_key(subject), "{problems:?}");
+    for subject in ["GlobalNetworkPolicy default.a", "NetworkPolicy ns/b", "Profile kns.default"] {
+        assert!(problems.of(subject).is_some(), "{problems:?}");
     }
 }
 
@@ -128,5 +128,5 @@ fn traffic_to_the_host_follows_the_nearest_configuration() {
     let world = configured(world, "node.n1", json!("Maybe"));
     let (snapshot, problems) = snapshot_with(&world, &settings());
     assert_eq!(snapshot.endpoint_to_host, EndpointToHost::Drop);
-    assert!(problems["FelixConfiguration(node.n1)"].contains("Maybe"));
+    assert!(problems.of("FelixConfiguration node.n1").unwrap().contains("Maybe"));
 }

@@ -63,7 +63,7 @@ fn the_tunnel_mtu_is_configurable() {
     assert_eq!(mtu(&world, settings()), Some(1480));
     let world = world.with(Kind::FelixConfiguration, "node.n1", json!({"ipipMTU": "big"}));
     assert_eq!(mtu(&world, settings()), Some(1480));
-    assert!(world.output().problems["FelixConfiguration(node.n1)"].contains("ipipMTU"));
+    assert!(world.output().problems.of("FelixConfiguration node.n1").unwrap().contains("ipipMTU"));
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_locked_datastore_stops_programming() {
     feed(&mut calc, &World::default().with(Kind::ClusterInformation, "default", ready(true)));
     let output = calc.flush().expect("unlocked, and a node came meanwhile");
     assert_eq!(output.bgp.config.as_ref().unwrap().peers.len(), 1);
-    assert!(output.problems.is_empty(), "{:?}", output.problems);
+    assert!(output.problems.lines().next().is_none(), "{:?}", output.problems);
     let key = Key::resource(Kind::ClusterInformation, None, "default");
     calc.apply(tortie_datastore::syncer::Update { key, value: None, revision: 9 });
     assert!(calc.flush().is_some(), "no ClusterInformation is no lock");
