@@ -29,6 +29,9 @@ use crate::kernel::{
     RouteKind, chain,
 };
 
+/// How often forgetting the connections of an address is tried.
+const CONNTRACK_ATTEMPTS: u32 = 3;
+
 /// Turns compiled rules into a script that replaces the whole table at once.
 pub type Render = Box<dyn Fn(&Ruleset) -> String + Send>;
 
@@ -51,6 +54,8 @@ pub struct Engine<K> {
     no_ipip: bool,
     fib: Fib,
     fib_inputs: Option<FibInputs>,
+    /// Freed addresses whose connections are still to be forgotten, and how often that failed.
+    unforgotten: BTreeMap<IpAddr, u32>,
     report: Report,
     ready: bool,
 }
@@ -90,6 +95,7 @@ impl<K: Kernel> Engine<K> {
             no_ipip: false,
             fib: Fib::default(),
             fib_inputs: None,
+            unforgotten: BTreeMap::new(),
             report: Report::default(),
             ready: false,
         }
@@ -207,7 +213,7 @@ impl<K: Kernel> Engine<K> {
         }
         if self.machine.is_none() {
             let ipv6 = self.kernel.read_sysctl(sysctls::IPV6_FORWARDING)?.is_some();
-            let rp_filter = self.kernel.read_sysctl(sysctls::DEFAULT_RP_FILTER).ok().flatten();
+            let rp_filter = self.kernel.read_sysctl(sysctls::DEFAULT_RP_FILTER)?;
             self.machine = Some((rp_filter.unwrap_or_else(|| "1".to_string()), ipv6));
         }
         Ok(())
@@ -249,7 +255,8 @@ impl<K: Kernel> Engine<K> {
 
     fn reread_links(&mut self) {
         self.dirty.links = true;
-        if let Err(error) = self.read_links().and_then(|()| self.read_routes()) {
+        let read = self.read_links().and_then(|()| self.read_routes()).and_then(|()| self.read_neighbours());
+        if let Err(error) = read {
             self.report.failed("kernel", &error);
         }
     }
@@ -438,13 +445,29 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    fn forget_connections(&mut self, addresses: BTreeSet<IpAddr>) {
-        if addresses.is_empty() {
+    /// Forgets the connections of freed addresses, and of those where that failed before. A kernel that cannot do it at all
+    /// is not asked for ever.
+    fn forget_connections(&mut self, freed: BTreeSet<IpAddr>) {
+        self.unforgotten.extend(freed.into_iter().map(|address| (address, 0)));
+        if self.unforgotten.is_empty() {
             return;
         }
-        if let Err(error) = self.kernel.forget_connections(&addresses) {
-            self.report
-                .note("conntrack", format!("connections of a freed address may live on: {}", chain(&error)));
+        let addresses = self.unforgotten.keys().copied().collect();
+        match self.kernel.forget_connections(&addresses) {
+            Ok(()) => {
+                self.unforgotten.clear();
+                self.report.withdraw("conntrack");
+            }
+            Err(error) => {
+                self.report.note(
+                    "conntrack",
+                    format!("connections of a freed address may live on: {}", chain(&error)),
+                );
+                self.unforgotten.retain(|_, attempts| {
+                    *attempts += 1;
+                    *attempts < CONNTRACK_ATTEMPTS
+                });
+            }
         }
     }
 
@@ -463,7 +486,7 @@ impl<K: Kernel> Engine<K> {
 
     fn outcome(&mut self, desired: &Desired) -> Outcome {
         let unread = self.dirty != Dirty::default();
-        let retry = self.report.has_failures() || unread;
+        let retry = self.report.has_failures() || unread || !self.unforgotten.is_empty();
         self.ready |= !retry;
         if self.report.has_failures() {
             // What the kernel refused we may have misread.

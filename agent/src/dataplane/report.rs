@@ -37,6 +37,11 @@ impl Report {
         self.notes.entry(object.to_string()).or_insert(text);
     }
 
+    /// What was noted about `object` is no longer so.
+    pub(super) fn withdraw(&mut self, object: &str) {
+        self.notes.remove(object);
+    }
+
     /// Learned routes that are not programmed, by cause.
     pub(super) fn left_out(&mut self, left_out: &BTreeMap<IpNetwork, Reason>, no_ipip: bool) {
         let mut by_reason: BTreeMap<&Reason, Vec<&IpNetwork>> = BTreeMap::new();

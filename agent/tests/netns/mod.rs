@@ -17,7 +17,7 @@ use tortie_agent::kernel::Linux;
 use tortie_agent::kernel::monitor::Dirty;
 
 /// Runs `body` inside; `test` is the name of the calling test.
-pub fn inside(test: &str, body: impl FnOnce()) {
+pub(crate) fn inside(test: &str, body: impl FnOnce()) {
     const MARK: &str = "TORTIE_TEST_NAMESPACE";
     if std::env::var_os(MARK).is_some() {
         run("ip link set lo up");
@@ -36,7 +36,7 @@ pub fn inside(test: &str, body: impl FnOnce()) {
 }
 
 /// Runs commands, one a line, and returns what they print.
-pub fn run(commands: &str) -> String {
+pub(crate) fn run(commands: &str) -> String {
     let mut printed = String::new();
     for line in commands.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let output = Command::new("sh").args(["-c", line]).output().unwrap();
@@ -48,7 +48,7 @@ pub fn run(commands: &str) -> String {
 }
 
 /// Polls until it holds.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(Instant::now() < deadline, "{what} did not come true");
@@ -57,28 +57,28 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// A table in which every workload interface drops.
-pub const CLOSED: &str = "add table inet tortie\ndelete table inet tortie\ntable inet tortie {\n\
+pub(crate) const CLOSED: &str = "add table inet tortie\ndelete table inet tortie\ntable inet tortie {\n\
     chain forward {\ntype filter hook forward priority filter\niifname \"cali*\" drop\noifname \"cali*\" drop\n}\n}\n";
 
 /// An engine on the real kernel.
-pub fn engine() -> Engine<Linux> {
+pub(crate) fn engine() -> Engine<Linux> {
     Engine::new(Linux::open().unwrap(), Box::new(|_| CLOSED.to_string()))
 }
 
 /// One cycle that reads everything.
-pub fn cycle(engine: &mut Engine<Linux>, desired: &Desired, learned: &Learned) -> Outcome {
+pub(crate) fn cycle(engine: &mut Engine<Linux>, desired: &Desired, learned: &Learned) -> Outcome {
     engine.cycle(desired, &Arc::new(learned.clone()), Dirty::ALL)
 }
 
 /// One cycle that must leave nothing to do.
-pub fn settle(engine: &mut Engine<Linux>, desired: &Desired, learned: &Learned) -> Applied {
+pub(crate) fn settle(engine: &mut Engine<Linux>, desired: &Desired, learned: &Learned) -> Applied {
     let outcome = cycle(engine, desired, learned);
     assert!(!outcome.retry, "{:?}", outcome.applied.failures);
     outcome.applied
 }
 
 /// A workload interface.
-pub fn workload(addresses: &[&str]) -> WorkloadInterface {
+pub(crate) fn workload(addresses: &[&str]) -> WorkloadInterface {
     WorkloadInterface {
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         mac: Some([0x02, 0, 0, 0, 0, 0x01]),
@@ -86,12 +86,12 @@ pub fn workload(addresses: &[&str]) -> WorkloadInterface {
 }
 
 /// Interfaces by name.
-pub fn interfaces(list: &[(&str, &[&str])]) -> BTreeMap<String, WorkloadInterface> {
+pub(crate) fn interfaces(list: &[(&str, &[&str])]) -> BTreeMap<String, WorkloadInterface> {
     list.iter().map(|(name, addresses)| (name.to_string(), workload(addresses))).collect()
 }
 
 /// A route over gateways.
-pub fn gateways(list: &[(&str, &str, bool)]) -> RouteTarget {
+pub(crate) fn gateways(list: &[(&str, &str, bool)]) -> RouteTarget {
     let gateway = |(address, interface, onlink): &(&str, &str, bool)| Gateway {
         address: address.parse().unwrap(),
         interface: interface.to_string(),
@@ -101,12 +101,12 @@ pub fn gateways(list: &[(&str, &str, bool)]) -> RouteTarget {
 }
 
 /// A set of names.
-pub fn names(list: &[&str]) -> BTreeSet<String> {
+pub(crate) fn names(list: &[&str]) -> BTreeSet<String> {
     list.iter().map(ToString::to_string).collect()
 }
 
 /// Learned routes: prefix and next hops.
-pub fn learned(list: &[(&str, &[&str])], converged: bool) -> Learned {
+pub(crate) fn learned(list: &[(&str, &[&str])], converged: bool) -> Learned {
     let routes = list.iter().map(|(prefix, next_hops)| {
         let next_hops: Vec<IpAddr> = next_hops.iter().map(|hop| hop.parse().unwrap()).collect();
         let route = tortie_bgp::table::LearnedRoute { next_hops, internal: true, local_pref: 100 };
@@ -116,14 +116,14 @@ pub fn learned(list: &[(&str, &[&str])], converged: bool) -> Learned {
 }
 
 /// What `ip monitor` sees of routes and neighbours, except the kernel's own doings in other tables.
-pub struct Watch {
+pub(crate) struct Watch {
     child: std::process::Child,
     lines: std::sync::mpsc::Receiver<String>,
 }
 
 impl Watch {
     /// Starts, and returns once it sees.
-    pub fn start() -> Watch {
+    pub(crate) fn start() -> Watch {
         let mut child = Command::new("ip")
             .args(["monitor", "route", "neigh", "link", "address"])
             .stdout(std::process::Stdio::piped())
@@ -140,15 +140,15 @@ impl Watch {
         });
         let watch = Watch { child, lines };
         eventually("ip monitor listening", || {
-            run("ip route replace unreachable 192.0.2.98 proto 99");
+            run("ip route add unreachable 192.0.2.98 proto 99; ip route del unreachable 192.0.2.98");
             watch.lines.try_iter().any(|line| line.contains("192.0.2.98"))
         });
         watch
     }
 
     /// What was seen until now; `mark` is an address nobody uses.
-    pub fn lines_until(self, mark: &str) -> Vec<String> {
-        run(&format!("ip route replace unreachable {mark} proto 99"));
+    pub(crate) fn lines_until(self, mark: &str) -> Vec<String> {
+        run(&format!("ip route add unreachable {mark} proto 99; ip route del unreachable {mark}"));
         let mut seen = Vec::new();
         loop {
             let line = self.lines.recv_timeout(Duration::from_secs(20)).expect("the mark is seen");
