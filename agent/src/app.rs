@@ -32,7 +32,7 @@ use crate::config::{Backend, Config};
 use crate::dataplane::owner;
 use crate::desired::{Applied, Learned};
 use crate::kernel::{self, Linux, Routes};
-use crate::workload::{Netlink, Service, ServiceConfig};
+use crate::workload::{Service, ServiceConfig};
 use crate::{admin, dataplane, logging, peering, startup};
 
 mod calculation;
@@ -98,11 +98,14 @@ async fn start(
     let (progress, progress_reader) = watch::channel(Progress::default());
     let (applied, applied_reader) = watch::channel(Arc::new(Applied::default()));
     let (learned, learned_reader) = watch::channel(Arc::new(Learned::default()));
+    let (mtu, mtu_reader) = watch::channel(settings.host_mtu);
     let (own, own_reader) = mpsc::channel(64);
     let tunnel = Arc::new(Notify::new());
 
     let (speaker, table) = tortie_bgp::net::start(None, restarted);
-    let workloads = Service::new();
+    // One allocator for all: its clones take turns.
+    let service = ServiceConfig { ipam: ipam.clone(), ..ServiceConfig::new(client.clone(), name, mtu_reader) };
+    let workloads = Service::new(service, applied_reader.clone(), own);
     let listener = admin::listen(&config.socket)?;
     let sources = admin::Sources {
         node: name.to_owned(),
@@ -110,7 +113,7 @@ async fn start(
         applied: applied_reader.clone(),
         speaker: speaker.clone(),
     };
-    let router = admin::router(sources, Arc::new(workloads));
+    let router = admin::router(sources, workloads);
 
     let channels = calculation::Channels {
         events: Syncer::start(Arc::clone(client.store())).events,
@@ -118,6 +121,7 @@ async fn start(
         desired,
         bgp,
         progress,
+        mtu,
         tunnel: Arc::clone(&tunnel),
     };
     spawn(tasks, "calculation", calculation::run(name.to_owned(), Calc::new(settings), channels));

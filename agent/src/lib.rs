@@ -7,5 +7,6 @@ pub mod desired;
 pub mod fib;
 pub mod kernel;
 pub mod logging;
+pub mod peering;
 pub mod startup;
 pub mod status;

@@ -5,15 +5,13 @@
 mod socket;
 mod status;
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::post;
 use serde::de::DeserializeOwned;
 use tortie_model::local_api::{AttachRequest, AttachResponse, DetachRequest, ErrorBody};
 
@@ -40,7 +38,7 @@ impl From<WorkloadError> for Failure {
 }
 
 /// All routes.
-pub fn router(sources: Sources, workloads: Arc<Service>) -> Router {
+pub fn router(sources: Sources, workloads: Service) -> Router {
     let workload = Router::new()
         .route("/v1/workload/attach", post(attach))
         .route("/v1/workload/detach", post(detach))
@@ -57,26 +55,19 @@ fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Failure> {
         .map_err(|error| Failure(StatusCode::BAD_REQUEST, format!("the request body is no valid request: {error}")))
 }
 
-async fn attach(State(service): State<Arc<Service>>, bytes: Bytes) -> Result<Json<AttachResponse>, Failure> {
+async fn attach(State(service): State<Service>, bytes: Bytes) -> Result<Json<AttachResponse>, Failure> {
     let request: AttachRequest = body(&bytes)?;
-    // A client that hangs up does not cut the work in half: it goes on and is found by the next request.
-    let work = tokio::spawn(async move { service.attach(request).await });
-    Ok(Json(finished(work.await)??))
+    Ok(Json(service.attach(request).await?))
 }
 
-async fn detach(State(service): State<Arc<Service>>, bytes: Bytes) -> Result<Json<serde_json::Value>, Failure> {
+async fn detach(State(service): State<Service>, bytes: Bytes) -> Result<Json<serde_json::Value>, Failure> {
     let request: DetachRequest = body(&bytes)?;
-    let work = tokio::spawn(async move { service.detach(request).await });
-    finished(work.await)??;
+    service.detach(request).await?;
     Ok(Json(serde_json::json!({})))
 }
 
-async fn check(State(service): State<Arc<Service>>, bytes: Bytes) -> Result<Json<serde_json::Value>, Failure> {
+async fn check(State(service): State<Service>, bytes: Bytes) -> Result<Json<serde_json::Value>, Failure> {
     let request: AttachRequest = body(&bytes)?;
     service.check(request).await?;
     Ok(Json(serde_json::json!({})))
-}
-
-fn finished<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, Failure> {
-    result.map_err(|error| Failure(StatusCode::INTERNAL_SERVER_ERROR, format!("the operation broke off: {error}")))
 }

@@ -42,6 +42,8 @@ pub(super) struct Channels {
     pub(super) desired: watch::Sender<Option<Arc<Desired>>>,
     pub(super) bgp: watch::Sender<Option<Arc<BgpDesired>>>,
     pub(super) progress: watch::Sender<Progress>,
+    /// MTU of workloads.
+    pub(super) mtu: watch::Sender<u32>,
     /// Pools or this node changed: the tunnel may need another address.
     pub(super) tunnel: Arc<Notify>,
 }
@@ -121,6 +123,7 @@ fn publish(channels: &Channels, in_sync: bool, locked: Option<String>, output: O
             }
         }
         progress.problems = output.problems;
+        channels.mtu.send_if_modified(|present| std::mem::replace(present, output.workload_mtu) != output.workload_mtu);
         replace(&channels.desired, output.desired);
         replace(&channels.bgp, output.bgp);
     }

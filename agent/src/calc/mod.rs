@@ -60,6 +60,8 @@ pub struct Output {
     pub desired: Arc<Desired>,
     /// For the speaker.
     pub bgp: Arc<BgpDesired>,
+    /// MTU of workloads that ask for none: what fits into every tunnel.
+    pub workload_mtu: u32,
     /// Resources that could not be honoured.
     pub problems: Problems,
 }
@@ -141,6 +143,7 @@ impl Calc {
             ipip: routes::ipip_device(cache, settings, &mut problems),
             route_context: routes::context(cache, settings),
         };
-        Output { desired: Arc::new(desired), bgp: Arc::new(bgp), problems }
+        let workload_mtu = routes::workload_mtu(cache, settings, desired.ipip.as_ref());
+        Output { desired: Arc::new(desired), bgp: Arc::new(bgp), workload_mtu, problems }
     }
 }

@@ -3,9 +3,10 @@
 
 use std::io;
 
+use tortie_datastore::init::Stamp;
 use tortie_datastore::{Client, ClientError};
 use tortie_model::ObjectMeta;
-use tortie_model::resource::{NodeInterface, NodeSpec};
+use tortie_model::resource::{ClusterInformationSpec, NodeInterface, NodeSpec};
 
 pub mod address;
 pub mod defaults;
@@ -20,6 +21,9 @@ use interfaces::Interface;
 use node::{Addresses, Facts, NodeError};
 
 use crate::config::{AddressSetting, Backend, Config};
+
+/// The version of Calico whose data this agent writes.
+const DATA_VERSION: &str = "v3.32.1";
 
 /// Why the node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -53,12 +57,11 @@ fn failed(action: &'static str) -> impl FnOnce(ClientError) -> StartupError {
 }
 
 /// Metadata of an object that is about to be created.
-pub(crate) fn new_metadata(name: &str) -> ObjectMeta {
-    // Whole seconds, as upstream writes them.
-    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second());
+fn new_metadata(name: &str) -> ObjectMeta {
+    let stamp = Stamp::now();
     ObjectMeta {
-        uid: Some(uuid::Uuid::new_v4().to_string()),
-        creation_timestamp: now.ok().map(|now| now.to_string()),
+        uid: Some(stamp.uid),
+        creation_timestamp: Some(stamp.creation_timestamp),
         ..ObjectMeta::named(name)
     }
 }
@@ -87,7 +90,16 @@ pub async fn register(config: &Config, client: &Client, name: &str) -> Result<()
     node::write(client, &facts, !config.skip_address_check).await?;
     let action = "create the default pools";
     pools::ensure(client, &config.pools, config.ipv6_support, &interfaces).await.map_err(failed(action))?;
+    initialize(config, client).await.map_err(failed("initialise the cluster's information and tiers"))?;
     defaults::ensure(client, name).await.map_err(failed("create the default configuration"))
+}
+
+/// ClusterInformation and tiers. Where Calico's own nodes said which version the data is of, that stands.
+async fn initialize(config: &Config, client: &Client) -> Result<(), ClientError> {
+    let information = client.find::<ClusterInformationSpec>(None, "default").await?;
+    let known = information.is_some_and(|information| !information.spec.calico_version.is_empty());
+    let version = (!known).then_some(DATA_VERSION);
+    tortie_datastore::init::ensure_initialized(client, version, &config.cluster_type).await
 }
 
 async fn addresses(

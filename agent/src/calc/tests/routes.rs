@@ -67,6 +67,18 @@ fn the_tunnel_mtu_is_configurable() {
 }
 
 #[test]
+fn workload_packets_fit_into_every_tunnel() {
+    let world = World::nodes(1).pool("a", "10.64.0.0/16", json!({}));
+    assert_eq!(world.output().workload_mtu, 1500);
+    let world = world.pool("b", "10.65.0.0/16", json!({"ipipMode": "Always"}));
+    assert_eq!(world.output().workload_mtu, 1480);
+    let world = world.pool("c", "10.66.0.0/16", json!({"vxlanMode": "CrossSubnet"}));
+    assert_eq!(world.output().workload_mtu, 1450);
+    let world = world.pool("d", "fd00::/48", json!({"vxlanMode": "Always"}));
+    assert_eq!(world.output().workload_mtu, 1430);
+}
+
+#[test]
 fn learned_routes_are_judged_by_own_subnets_and_pools() {
     let world = World::nodes(2).pool("a", "10.64.0.0/16", json!({"ipipMode": "CrossSubnet"})).pool(
         "b",
