@@ -4,6 +4,7 @@
 //! says nothing about how the kernel is told. There are no anonymous sets: the kernel finds sets by a linear search,
 //! and thousands of nameless ones take seconds to load (kernel-programming 0, 4).
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -325,6 +326,12 @@ impl InterfaceName {
 
     /// The name.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for InterfaceName {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

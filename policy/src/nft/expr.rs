@@ -6,11 +6,14 @@ use crate::ir::{
 
 /// The conditions of a rule. One on a port names its protocol, so the protocol is not said twice.
 pub(super) fn matches(matches: &[Match]) -> Vec<String> {
-    let transport = matches.iter().find_map(|m| match m {
-        Match::Protocol(Op::Is, 6) => Some("tcp"),
-        Match::Protocol(Op::Is, 17) => Some("udp"),
-        Match::Protocol(Op::Is, 132) => Some("sctp"),
-        _ => None,
+    let transport = matches.iter().find_map(|m| {
+        let Match::Protocol(Op::Is, number) = m else { return None };
+        match number {
+            6 => Some("tcp"),
+            17 => Some("udp"),
+            132 => Some("sctp"),
+            _ => None,
+        }
     });
     let has_port = matches.iter().any(|m| matches!(m, Match::Port(..)));
     let said_by_port =
