@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use tortie_policy::Ruleset;
+use tortie_policy::{Ruleset, nft};
 
 use super::delta::{Delta, Pending};
 use super::owner::{self, IPIP_DEVICE, LEARNED_PROTOCOL, LOCAL_PROTOCOL};
@@ -32,13 +32,9 @@ use crate::kernel::{
 /// How often forgetting the connections of an address is tried.
 const CONNTRACK_ATTEMPTS: u32 = 3;
 
-/// Turns compiled rules into a script that replaces the whole table at once.
-pub type Render = Box<dyn Fn(&Ruleset) -> String + Send>;
-
 /// The actual state as far as known, and the way to change it.
 pub struct Engine<K> {
     kernel: K,
-    render: Render,
     /// What must be read before it is planned with.
     dirty: Dirty,
     links: BTreeMap<String, Link>,
@@ -79,10 +75,9 @@ struct FibInputs {
 
 impl<K: Kernel> Engine<K> {
     /// Knows nothing yet and writes nothing before the first cycle.
-    pub fn new(kernel: K, render: Render) -> Engine<K> {
+    pub fn new(kernel: K) -> Engine<K> {
         Engine {
             kernel,
-            render,
             dirty: Dirty::ALL,
             links: BTreeMap::new(),
             resolver: Resolver::default(),
@@ -136,7 +131,7 @@ impl<K: Kernel> Engine<K> {
         if self.loaded.is(wanted) {
             return;
         }
-        let script = (self.render)(wanted);
+        let script = nft::render(wanted);
         let loaded = self.kernel.load_ruleset(&script).and_then(|()| self.kernel.ruleset_generation());
         match loaded {
             Ok(generation) => self.loaded.loaded(Arc::clone(wanted), generation),

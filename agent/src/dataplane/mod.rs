@@ -18,7 +18,6 @@
 //! Inputs are levels: a cycle takes the newest, and whatever came between never existed. Nothing is written before the
 //! first [`Desired`]; stopping removes nothing.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,23 +88,13 @@ pub async fn run(
     learned: watch::Receiver<Arc<Learned>>,
     applied: watch::Sender<Arc<Applied>>,
 ) -> Result<(), KernelError> {
-    if let Err(error) = owner::name_protocols(Path::new(owner::PROTOCOL_NAMES)) {
-        tracing::info!(%error, "ip route will show our protocols as numbers");
-    }
     let kernel = Linux::open()?;
     let hints = Arc::new(Hints::default());
     let protocols = [owner::LOCAL_PROTOCOL, owner::LEARNED_PROTOCOL];
     let _monitor = Monitor::start(Arc::clone(&hints), kernel.port(), protocols)?;
-    let engine = Engine::new(kernel, Box::new(render_closed));
+    let engine = Engine::new(kernel);
     run_on(engine, &hints, Channels { desired, learned, applied }, Timing::default()).await;
     Ok(())
-}
-
-/// Every workload interface drops.
-fn render_closed(_: &tortie_policy::Ruleset) -> String {
-    "add table inet tortie\ndelete table inet tortie\ntable inet tortie {\n\tchain forward {\n\t\ttype filter hook forward \
-     priority filter\n\t\tiifname \"cali*\" drop\n\t\toifname \"cali*\" drop\n\t}\n}\n"
-        .to_string()
 }
 
 /// The same on a given kernel.

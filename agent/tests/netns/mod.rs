@@ -20,7 +20,8 @@ use tortie_agent::kernel::monitor::Dirty;
 pub(crate) fn inside(test: &str, body: impl FnOnce()) {
     const MARK: &str = "TORTIE_TEST_NAMESPACE";
     if std::env::var_os(MARK).is_some() {
-        run("ip link set lo up");
+        // Names of route protocols would show in what `ip` prints, and files are the host's: none are seen, none written.
+        run("ip link set lo up; if [ -d /etc/iproute2 ]; then mount -t tmpfs tmpfs /etc/iproute2; fi");
         body();
         return;
     }
@@ -56,13 +57,9 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A table in which every workload interface drops.
-pub(crate) const CLOSED: &str = "add table inet tortie\ndelete table inet tortie\ntable inet tortie {\n\
-    chain forward {\ntype filter hook forward priority filter\niifname \"cali*\" drop\noifname \"cali*\" drop\n}\n}\n";
-
 /// An engine on the real kernel.
 pub(crate) fn engine() -> Engine<Linux> {
-    Engine::new(Linux::open().unwrap(), Box::new(|_| CLOSED.to_string()))
+    Engine::new(Linux::open().unwrap())
 }
 
 /// One cycle that reads everything.

@@ -67,7 +67,7 @@ pub(super) fn add_settings(state: &mut State, name: &str) {
 }
 
 pub(super) fn engine(kernel: &FakeKernel) -> Engine<FakeKernel> {
-    Engine::new(kernel.clone(), Box::new(|ruleset| format!("{ruleset:?}")))
+    Engine::new(kernel.clone())
 }
 
 pub(super) fn workload(addresses: &[&str], mac: u8) -> WorkloadInterface {
