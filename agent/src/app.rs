@@ -104,7 +104,8 @@ async fn start(
 
     let (speaker, table) = tortie_bgp::net::start(None, restarted);
     // One allocator for all: its clones take turns.
-    let service = ServiceConfig { ipam: ipam.clone(), ..ServiceConfig::new(client.clone(), name, mtu_reader) };
+    let service =
+        ServiceConfig { ipam: ipam.clone(), ..ServiceConfig::new(client.clone(), name, mtu_reader) };
     let workloads = Service::new(service, applied_reader.clone(), own);
     let listener = admin::listen(&config.socket)?;
     let sources = admin::Sources {
@@ -125,9 +126,11 @@ async fn start(
         tunnel: Arc::clone(&tunnel),
     };
     spawn(tasks, "calculation", calculation::run(name.to_owned(), Calc::new(settings), channels));
-    spawn(tasks, "data plane", async move {
-        Ok(dataplane::run(desired_reader, learned_reader, applied).await?)
-    });
+    spawn(
+        tasks,
+        "data plane",
+        async move { Ok(dataplane::run(desired_reader, learned_reader, applied).await?) },
+    );
     let channels = peering::Channels { desired: bgp_reader, applied: applied_reader, learned };
     let handle = speaker.clone();
     spawn(tasks, "peering", async move {
@@ -143,13 +146,18 @@ async fn start(
     Ok(speaker)
 }
 
-fn spawn(tasks: &mut Tasks, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+fn spawn(
+    tasks: &mut Tasks,
+    name: &'static str,
+    task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) {
     tasks.spawn(async move { (name, task.await) });
 }
 
 /// What the calculation has to know of this machine.
 async fn settings(config: &Config, name: &str, client: &Client) -> anyhow::Result<Settings> {
-    let node = client.find::<NodeSpec>(None, name).await.context("cannot read the Node resource of this node")?;
+    let node =
+        client.find::<NodeSpec>(None, name).await.context("cannot read the Node resource of this node")?;
     let address = node.and_then(|node| node.spec.bgp_ips().next());
     let mtu = match address {
         Some(address) => kernel::mtu_of(address).context("cannot read the MTU of the host's interfaces")?,
@@ -168,7 +176,8 @@ async fn settings(config: &Config, name: &str, client: &Client) -> anyhow::Resul
 
 /// Whether an agent ran here before and left its routes: peers may still forward by what it told them.
 fn has_own_routes() -> anyhow::Result<bool> {
-    let routes = Linux::open().and_then(|mut kernel| kernel.routes()).context("cannot read the kernel's routes")?;
+    let routes =
+        Linux::open().and_then(|mut kernel| kernel.routes()).context("cannot read the kernel's routes")?;
     let own = [owner::LOCAL_PROTOCOL, owner::LEARNED_PROTOCOL];
     Ok(routes.iter().any(|(_, route)| own.contains(&route.protocol)))
 }

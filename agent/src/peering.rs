@@ -45,10 +45,7 @@ fn orders(desired: Option<&BgpDesired>, applied: &Applied, patient: bool) -> Ord
         let routes = desired.originated.iter().filter(|(prefix, _)| applied.routes.contains(*prefix));
         routes.map(|(prefix, route)| (*prefix, route.clone())).collect()
     };
-    Orders {
-        config: Some(desired.config.clone()),
-        originated: (applied.ready || !patient).then(carried),
-    }
+    Orders { config: Some(desired.config.clone()), originated: (applied.ready || !patient).then(carried) }
 }
 
 /// Takes an event of the speaker into the table.
@@ -183,11 +180,13 @@ mod tests {
         ];
         learn(&mut learned, TableEvent::Changes(first));
         assert!(!learned.converged);
-        let second =
-            vec![change("10.65.0.0/26", None), change("10.66.0.0/26", Some(route("10.0.0.4")))];
+        let second = vec![change("10.65.0.0/26", None), change("10.66.0.0/26", Some(route("10.0.0.4")))];
         learn(&mut learned, TableEvent::Changes(second));
         learn(&mut learned, TableEvent::Converged);
         assert!(learned.converged);
-        assert_eq!(learned.routes.into_iter().collect::<Vec<_>>(), [(net("10.66.0.0/26"), route("10.0.0.4"))]);
+        assert_eq!(
+            learned.routes.into_iter().collect::<Vec<_>>(),
+            [(net("10.66.0.0/26"), route("10.0.0.4"))]
+        );
     }
 }

@@ -28,7 +28,9 @@ const UPLINK: &str = "
 /// Runs `body` as the machine, whose `/run` and names of route protocols are its own.
 fn on_a_machine(test: &str, body: impl FnOnce(&Machine)) {
     inside(test, || {
-        run("mount -t tmpfs tmpfs /run\nif [ -d /etc/iproute2 ]; then mount -t tmpfs tmpfs /etc/iproute2; fi");
+        run(
+            "mount -t tmpfs tmpfs /run\nif [ -d /etc/iproute2 ]; then mount -t tmpfs tmpfs /etc/iproute2; fi",
+        );
         run(UPLINK);
         body(&Machine { directory: tempfile::tempdir().unwrap() });
     });
@@ -87,7 +89,9 @@ impl Agent {
     fn request(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let Ok(mut stream) = UnixStream::connect(&self.socket) else { return (0, String::new()) };
         let length = body.len();
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        );
         stream.write_all((head + body).as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -134,7 +138,10 @@ fn with_store<T>(work: impl AsyncFnOnce(Client, Arc<dyn Store>) -> T) -> T {
 fn put(key: &str, value: &str) {
     with_store(async |_, store| {
         let operations = vec![Operation::Put { key: key.into(), value: value.into(), lease: 0 }];
-        store.transact(Transaction { compares: vec![Compare::Absent(key.into())], operations }).await.unwrap();
+        store
+            .transact(Transaction { compares: vec![Compare::Absent(key.into())], operations })
+            .await
+            .unwrap();
     });
 }
 
@@ -175,8 +182,15 @@ fn a_node_registers_itself_and_its_cluster() {
             let mut pools = client.find_all::<IpPoolSpec>().await.unwrap();
             pools.sort_by_key(|pool| pool.spec.cidr.is_ipv6());
             let [v4, v6] = &pools[..] else { panic!("{pools:?}") };
-            assert_eq!((v4.metadata.name.as_str(), v4.spec.cidr.to_string().as_str()), ("default-ipv4-ippool", "192.168.0.0/16"));
-            assert!(v4.spec.nat_outgoing && v6.spec.cidr.to_string().starts_with("fd") && v6.spec.cidr.prefix() == 48);
+            assert_eq!(
+                (v4.metadata.name.as_str(), v4.spec.cidr.to_string().as_str()),
+                ("default-ipv4-ippool", "192.168.0.0/16")
+            );
+            assert!(
+                v4.spec.nat_outgoing
+                    && v6.spec.cidr.to_string().starts_with("fd")
+                    && v6.spec.cidr.prefix() == 48
+            );
             let cluster = client.find::<ClusterInformationSpec>(None, "default").await.unwrap().unwrap().spec;
             assert_eq!((cluster.cluster_guid.len(), cluster.datastore_ready), (32, Some(true)));
             assert!(cluster.cluster_type.contains("lab"), "{}", cluster.cluster_type);
@@ -243,7 +257,7 @@ fn a_workload_is_attached_and_detached() {
         assert_eq!(agent.post("/v1/workload/check", &request).0, 200);
         let (status, answer) = agent.post("/v1/workload/detach", &request);
         assert_eq!(status, 200, "{answer}");
-        eventually("the route is gone", || !run("ip route").contains(&address));
+        eventually("the route is gone", || run(&format!("ip route show {address}/32")).is_empty());
         assert!(agent.post("/v1/workload/check", &request).0 >= 400);
         agent.stop(nix::sys::signal::SIGTERM);
     });
@@ -271,13 +285,21 @@ fn refused(output: &Output) -> String {
 
 #[test]
 fn a_bad_environment_is_refused_with_every_problem() {
-    let variables = [("IP", "300.0.0.1"), ("AS", "x"), ("CALICO_IPV4POOL_BLOCK_SIZE", "40"), ("ETCD_ENDPOINTS", "ftp://x")];
+    let variables = [
+        ("IP", "300.0.0.1"),
+        ("AS", "x"),
+        ("CALICO_IPV4POOL_BLOCK_SIZE", "40"),
+        ("ETCD_ENDPOINTS", "ftp://x"),
+    ];
     let words = refused(&command(&[], &variables).output().unwrap());
     for part in ["IP: '300.0.0.1'", "AS: 'x'", "CALICO_IPV4POOL_BLOCK_SIZE: '40'", "ftp://x"] {
         assert!(words.contains(part), "{part} in {words}");
     }
     let unknown = command(&["--embeded-datastore", "/x"], &[]).output().unwrap();
-    assert!(!unknown.status.success() && String::from_utf8_lossy(&unknown.stderr).contains("--embedded-datastore"));
+    assert!(
+        !unknown.status.success()
+            && String::from_utf8_lossy(&unknown.stderr).contains("--embedded-datastore")
+    );
 }
 
 #[test]
@@ -301,7 +323,10 @@ fn a_machine_without_address_is_told_what_to_do() {
     on_a_machine("a_machine_without_address_is_told_what_to_do", |machine| {
         run("ip addr flush dev eth0");
         let words = refused(&machine.command(&[("NODENAME", "n1")]).output().unwrap());
-        assert!(words.contains("unable to autodetect an IPv4 address") && words.contains("set IP to"), "{words}");
+        assert!(
+            words.contains("unable to autodetect an IPv4 address") && words.contains("set IP to"),
+            "{words}"
+        );
         let agent = machine.start(&[("NODENAME", "n1"), ("CALICO_NETWORKING_BACKEND", "none")]);
         agent.stop(nix::sys::signal::SIGTERM);
     });

@@ -51,8 +51,9 @@ pub fn router(sources: Sources, workloads: Service) -> Router {
 
 /// A body as JSON, whatever its content type claims.
 fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Failure> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| Failure(StatusCode::BAD_REQUEST, format!("the request body is no valid request: {error}")))
+    serde_json::from_slice(bytes).map_err(|error| {
+        Failure(StatusCode::BAD_REQUEST, format!("the request body is no valid request: {error}"))
+    })
 }
 
 async fn attach(State(service): State<Service>, bytes: Bytes) -> Result<Json<AttachResponse>, Failure> {

@@ -64,7 +64,9 @@ async fn ready(State(sources): State<Sources>) -> (StatusCode, String) {
 async fn node_status(State(sources): State<Sources>) -> Json<NodeStatus> {
     let speaker = sources.speaker.snapshot().await;
     let mut problems = sources.problems();
-    problems.extend(speaker.listen_errors.iter().map(|(end, reason)| format!("cannot listen for BGP at {end}: {reason}")));
+    problems.extend(
+        speaker.listen_errors.iter().map(|(end, reason)| format!("cannot listen for BGP at {end}: {reason}")),
+    );
     Json(NodeStatus {
         node: sources.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -86,7 +86,6 @@ fn take(calc: &mut Calc, event: SyncEvent, node: &str, tunnel: &Notify) -> bool 
         }
         SyncEvent::InSync => {
             calc.in_sync();
-            tracing::info!("in sync with the datastore");
             true
         }
     }
@@ -123,7 +122,9 @@ fn publish(channels: &Channels, in_sync: bool, locked: Option<String>, output: O
             }
         }
         progress.problems = output.problems;
-        channels.mtu.send_if_modified(|present| std::mem::replace(present, output.workload_mtu) != output.workload_mtu);
+        channels.mtu.send_if_modified(|present| {
+            std::mem::replace(present, output.workload_mtu) != output.workload_mtu
+        });
         replace(&channels.desired, output.desired);
         replace(&channels.bgp, output.bgp);
     }

@@ -55,7 +55,8 @@ async fn reach(config: &StoreConfig, wait: bool) -> anyhow::Result<Arc<dyn Store
                 sleep(PAUSE).await;
             }
             Err(error) => {
-                return Err(error).context("Unable to access the datastore (WAIT_FOR_DATASTORE=true waits for it)");
+                return Err(error)
+                    .context("Unable to access the datastore (WAIT_FOR_DATASTORE=true waits for it)");
             }
         }
     }

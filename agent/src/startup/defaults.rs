@@ -50,7 +50,7 @@ async fn ensure_felix(client: &Client, name: &str, wanted: Value) -> Result<(), 
                 | ClientError::Conflict(_)
                 | ClientError::DoesNotExist(_)),
             ) => last = Err(error),
-            Err(error @ (ClientError::Decode(_) | ClientError::Store(_))) => return Err(error),
+            Err(error) => return Err(error),
         }
     }
     last

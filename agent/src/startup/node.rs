@@ -190,7 +190,7 @@ async fn modify(
         match outcome {
             Ok(_) => return Ok(()),
             Err(ClientError::AlreadyExists(_) | ClientError::Conflict(_) | ClientError::DoesNotExist(_)) => {}
-            Err(error @ (ClientError::Decode(_) | ClientError::Store(_))) => return Err(error.into()),
+            Err(error) => return Err(error.into()),
         }
     }
     Err(NodeError::Contended(name.to_owned()))
