@@ -2,9 +2,9 @@
 
 use super::{DEFAULT_NAMESPACE, kind_of, words};
 use crate::cli::{Global, LabelArgs};
+use crate::context;
 use crate::operations::{self, OperationError};
 use crate::outcome::Outcome;
-use crate::context;
 use tortie_model::strict::Problem;
 use tortie_model::{AnyResource, validate};
 
@@ -19,8 +19,7 @@ pub(super) async fn run(global: &Global, args: &LabelArgs) -> anyhow::Result<Out
         }
     };
     let client = context::client(global).await?;
-    let id =
-        operations::identifier(kind, args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE), &args.name);
+    let id = operations::identifier(kind, args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE), &args.name);
     let (what, name) = (id.kind, &args.name);
     let before = match operations::get(&client, &id).await {
         Ok(resource) => resource.metadata().labels.get(key).cloned(),
@@ -52,7 +51,11 @@ fn failed(args: &LabelArgs, key: &str, reason: &str) -> Outcome {
     Outcome::failed(format!("failed to {verb} label {key} on {} {}: {reason}", args.kind, args.name))
 }
 
-fn labelled(mut resource: AnyResource, key: &str, value: Option<&str>) -> Result<AnyResource, OperationError> {
+fn labelled(
+    mut resource: AnyResource,
+    key: &str,
+    value: Option<&str>,
+) -> Result<AnyResource, OperationError> {
     let labels = &mut resource.metadata_mut().labels;
     match value {
         Some(value) => labels.insert(key.to_owned(), value.to_owned()),

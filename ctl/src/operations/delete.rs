@@ -25,10 +25,11 @@ pub(crate) async fn delete(
         return Err(tortie_datastore::ClientError::Conflict(id.clone()).into());
     }
     let stored = Identifier::of(&resource);
-    match &resource {
-        AnyResource::Tier(_) => refuse_tier_in_use(client, id).await?,
-        AnyResource::IpPool(_) => disable(client, &stored).await?,
-        _ => {}
+    if stored.kind == Kind::Tier {
+        refuse_tier_in_use(client, id).await?;
+    }
+    if stored.kind == Kind::IpPool {
+        disable(client, &stored).await?;
     }
     let at = if stored.kind == Kind::IpPool { None } else { revision.and_then(|r| r.parse().ok()) };
     client.delete(&stored, at).await?;
