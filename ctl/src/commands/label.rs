@@ -6,7 +6,7 @@ use crate::context;
 use crate::operations::{self, OperationError};
 use crate::outcome::Outcome;
 use tortie_model::strict::Problem;
-use tortie_model::{AnyResource, validate};
+use tortie_model::{AnyResource, Kind, validate};
 
 pub(super) async fn run(global: &Global, args: &LabelArgs) -> anyhow::Result<Outcome> {
     let kind = kind_of(&args.kind)?;
@@ -23,7 +23,7 @@ pub(super) async fn run(global: &Global, args: &LabelArgs) -> anyhow::Result<Out
     let (what, name) = (id.kind, &args.name);
     let before = match operations::get(&client, &id).await {
         Ok(resource) => resource.metadata().labels.get(key).cloned(),
-        Err(error) => return Ok(failed(args, key, &words(error))),
+        Err(error) => return Ok(failed(args, kind, key, &words(error))),
     };
     let done = match (&before, value) {
         (None, None) => {
@@ -42,13 +42,13 @@ pub(super) async fn run(global: &Global, args: &LabelArgs) -> anyhow::Result<Out
     };
     match operations::modify(&client, &id, None, |resource| labelled(resource, key, value)).await {
         Ok(_) => Ok(Outcome::line(done)),
-        Err(error) => Ok(failed(args, key, &words(error))),
+        Err(error) => Ok(failed(args, kind, key, &words(error))),
     }
 }
 
-fn failed(args: &LabelArgs, key: &str, reason: &str) -> Outcome {
+fn failed(args: &LabelArgs, kind: Kind, key: &str, reason: &str) -> Outcome {
     let verb = if args.remove { "remove" } else { "set" };
-    Outcome::failed(format!("failed to {verb} label {key} on {} {}: {reason}", args.kind, args.name))
+    Outcome::failed(format!("failed to {verb} label {key} on {kind} {}: {reason}", args.name))
 }
 
 fn labelled(

@@ -58,7 +58,7 @@ fn patched(current: AnyResource, patch: &Value) -> Result<Input, String> {
     let namespace = current.metadata().namespace.clone().unwrap_or_default();
     let mut document = strictly_known(&current);
     merge(&mut document, patch);
-    let origin = Origin { file: "--patch".to_owned(), document: 1, line: 1, item: String::new() };
+    let origin = Origin { file: "--patch".to_owned(), document: 0, line: 1, item: String::new() };
     match strict::read(&document, &namespace) {
         Ok(resource) => Ok(Input { origin, resource }),
         Err(problems) => {

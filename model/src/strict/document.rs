@@ -15,7 +15,7 @@ pub const MAX_INPUT_BYTES: usize = 10 << 20;
 pub struct Origin {
     /// File name as the user gave it, `-` for standard input.
     pub file: String,
-    /// 1-based, empty documents not counted.
+    /// 1-based, empty documents not counted; 0 for a text that is no file, such as an argument.
     pub document: usize,
     /// 1-based line where the document starts.
     pub line: usize,
@@ -26,6 +26,9 @@ pub struct Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = if self.file == "-" { "standard input" } else { &self.file };
+        if self.document == 0 {
+            return f.write_str(file);
+        }
         write!(f, "{file}, document {} (line {})", self.document, self.line)?;
         if self.item.is_empty() { Ok(()) } else { write!(f, ", {}", self.item) }
     }
