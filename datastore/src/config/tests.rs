@@ -120,7 +120,8 @@ fn files_are_read_strictly() {
     assert!(problem(StoreConfig::from_document(&kind, "x")).contains("kind 'CalicoApiConfig'"));
     let mixed = format!("{V3}  etcdScheme: http\n");
     assert!(problem(StoreConfig::from_document(&mixed, "x")).contains("belong to apiVersion v1"));
-    assert!(problem(StoreConfig::from_document("a: [", "x")).contains("line"));
+    let broken = problem(StoreConfig::from_document("apiVersion: v1\nkind: a: b\n", "x"));
+    assert!(broken.contains("line 2 column"), "{broken}");
     let twice = format!("{V3}  etcdCACert: \"-----BEGIN X\"\n  etcdCACertFile: /x\n");
     assert!(problem(StoreConfig::from_document(&twice, "x")).contains("use one of them"));
 }

@@ -153,7 +153,12 @@ impl Endpoints {
 
     /// The error of a request nobody answered.
     pub(super) fn unavailable(&self, reason: String) -> StoreError {
-        StoreError::Unavailable { endpoints: self.options.endpoints.join(","), reason }
+        StoreError::Unavailable { endpoints: self.names(), reason }
+    }
+
+    /// All endpoints, for messages.
+    pub(super) fn names(&self) -> String {
+        self.options.endpoints.join(",")
     }
 
     /// The client of an endpoint, made on first use: authentication needs the server to be there.

@@ -214,19 +214,21 @@ fn key_value(kv: etcd_client::KeyValue) -> Option<KeyValue> {
     Some(KeyValue { key: String::from_utf8(key).ok()?, value, create_revision, mod_revision })
 }
 
-fn compares(compare: &Compare) -> Vec<EtcdCompare> {
+fn etcd_compare(compare: &Compare) -> EtcdCompare {
     match compare {
-        Compare::Absent(key) => vec![EtcdCompare::create_revision(key.as_str(), CompareOp::Equal, 0)],
+        Compare::Absent(key) => EtcdCompare::create_revision(key.as_str(), CompareOp::Equal, 0),
         // To etcd an absent key has mod revision 0; here a mod revision means that the key is there.
-        Compare::ModRevision(key, revision) => vec![
-            EtcdCompare::mod_revision(key.as_str(), CompareOp::Equal, *revision),
-            EtcdCompare::create_revision(key.as_str(), CompareOp::Greater, 0),
-        ],
+        Compare::ModRevision(key, revision) if *revision <= 0 => {
+            EtcdCompare::mod_revision(key.as_str(), CompareOp::Less, 0)
+        }
+        Compare::ModRevision(key, revision) => {
+            EtcdCompare::mod_revision(key.as_str(), CompareOp::Equal, *revision)
+        }
     }
 }
 
 fn etcd_txn(transaction: &Transaction) -> Txn {
-    let when: Vec<EtcdCompare> = transaction.compares.iter().flat_map(compares).collect();
+    let when: Vec<EtcdCompare> = transaction.compares.iter().map(etcd_compare).collect();
     let then: Vec<TxnOp> = transaction
         .operations
         .iter()

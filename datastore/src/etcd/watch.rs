@@ -55,7 +55,7 @@ pub(super) async fn start(
     };
     let (sender, batches) = mpsc::channel(BUFFER);
     let task = Forward {
-        unavailable: endpoints.unavailable(String::new()),
+        endpoints: endpoints.names(),
         start_revision,
         revisions: Revisions::new(start_revision),
         sender,
@@ -66,7 +66,7 @@ pub(super) async fn start(
 
 /// Passes a stream on until it, or its reader, ends.
 struct Forward {
-    unavailable: StoreError,
+    endpoints: String,
     start_revision: i64,
     revisions: Revisions,
     sender: mpsc::Sender<Result<EventBatch, StoreError>>,
@@ -124,12 +124,7 @@ impl Forward {
     }
 
     fn unavailable(&self, reason: String) -> StoreError {
-        match &self.unavailable {
-            StoreError::Unavailable { endpoints, .. } => {
-                StoreError::Unavailable { endpoints: endpoints.clone(), reason }
-            }
-            other => other.clone(),
-        }
+        StoreError::Unavailable { endpoints: self.endpoints.clone(), reason }
     }
 }
 

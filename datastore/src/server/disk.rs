@@ -44,11 +44,13 @@ impl Disk {
         restrict(directory).map_err(io)?;
         let path = directory.join(FILE);
         let is_new = !path.exists();
-        let database =
-            Database::builder().set_cache_size(CACHE).create(&path).map_err(|error| match error {
-                DatabaseError::DatabaseAlreadyOpen => ServerError::InUse(directory.to_owned()),
-                other => file_error(&path, &other),
-            })?;
+        let database = Database::builder().set_cache_size(CACHE).create(&path).map_err(|error| {
+            if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
+                ServerError::InUse(directory.to_owned())
+            } else {
+                file_error(&path, &error)
+            }
+        })?;
         if is_new {
             // Without this a crash of the machine could lose the file's name.
             std::fs::File::open(directory).and_then(|d| d.sync_all()).map_err(io)?;
