@@ -10,6 +10,7 @@
 //! | [`memory`] | the contract in memory, for tests and dry runs |
 //! | [`client`] | typed resources over a store: create, update, delete, get, list |
 //! | [`init`] | what every cluster has: ClusterInformation and the built-in tiers |
+//! | [`ipam`] | addresses for workloads: one transaction an allocation |
 //! | [`syncer`] | list + watch of everything, as one stream of updates with an in-sync mark |
 
 pub mod client;
@@ -17,6 +18,7 @@ pub mod config;
 pub mod error;
 pub mod etcd;
 pub mod init;
+pub mod ipam;
 pub mod memory;
 pub mod server;
 pub mod store;
