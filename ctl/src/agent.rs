@@ -43,13 +43,16 @@ pub(crate) async fn node_status(socket: &Path) -> Result<NodeStatus, AgentError>
 }
 
 async fn get(socket: &Path, path: &str) -> Result<Vec<u8>, AgentError> {
-    let failed =
-        |error: io::Error| AgentError::Failed { path: socket.display().to_string(), reason: error.to_string() };
-    let mut stream = UnixStream::connect(socket).await.map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+    let failed = |error: io::Error| AgentError::Failed {
+        path: socket.display().to_string(),
+        reason: error.to_string(),
+    };
+    let mut stream = UnixStream::connect(socket).await.map_err(|source| {
+        if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
             AgentError::NotRunning { path: socket.display().to_string(), source }
+        } else {
+            failed(source)
         }
-        _ => failed(source),
     })?;
     let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(failed)?;

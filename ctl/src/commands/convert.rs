@@ -16,7 +16,8 @@ pub(super) fn run(args: &ConvertArgs) -> Outcome {
         "yaml" => Format::Yaml,
         "json" => Format::Json,
         other => {
-            let message = format!("failed to execute command: unrecognized output format '{other}': use yaml or json");
+            let message =
+                format!("failed to execute command: unrecognized output format '{other}': use yaml or json");
             return Outcome::failed(message);
         }
     };

@@ -40,7 +40,9 @@ fn wanted(args: &GetArgs) -> anyhow::Result<Result<Wanted, Outcome>> {
             return Ok(Ok(Wanted::All(kind)));
         }
         if args.all_namespaces && kind.is_namespaced() {
-            anyhow::bail!("failed to execute command: a name goes with --namespace, not with --all-namespaces");
+            anyhow::bail!(
+                "failed to execute command: a name goes with --namespace, not with --all-namespaces"
+            );
         }
         let ids = selection.names.iter().map(|name| operations::identifier(kind, namespace, name));
         return Ok(Ok(Wanted::Some(ids.collect())));

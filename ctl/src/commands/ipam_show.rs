@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use tortie_datastore::Client;
+use tortie_model::Key;
 use tortie_model::ipam::{AllocationAttribute, Block};
 use tortie_model::resource::{IpPool, IpPoolSpec};
-use tortie_model::Key;
 
 use super::words;
 use crate::cli::{Global, IpamShowArgs};
@@ -90,7 +90,11 @@ fn go_g5(value: f64) -> String {
     let Some((digits, exponent)) = scientific.split_once('e') else { return scientific };
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let trimmed = |text: &str| {
-        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text.to_owned() }
+        if text.contains('.') {
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        } else {
+            text.to_owned()
+        }
     };
     if (-4..5).contains(&exponent) {
         let decimals = usize::try_from(4 - exponent).unwrap_or(0);
@@ -154,9 +158,13 @@ mod tests {
 
     #[test]
     fn numbers_print_as_gos_g_with_five_digits() {
-        for (value, expected) in
-            [(0.0, "0"), (64.0, "64"), (65536.0, "65536"), (1_048_576.0, "1.0486e+06"), (2_f64.powi(80), "1.2089e+24")]
-        {
+        for (value, expected) in [
+            (0.0, "0"),
+            (64.0, "64"),
+            (65536.0, "65536"),
+            (1_048_576.0, "1.0486e+06"),
+            (2_f64.powi(80), "1.2089e+24"),
+        ] {
             assert_eq!(go_g5(value), expected);
         }
     }
@@ -167,7 +175,11 @@ mod tests {
             tortie_model::ObjectMeta::named("p"),
             IpPoolSpec { cidr: "10.65.0.0/16".parse().unwrap(), ..IpPoolSpec::default() },
         );
-        let text = usage(&[pool], &[example(), block(r#"{"cidr":"10.9.0.0/30","allocations":[],"unallocated":[]}"#)], true);
+        let text = usage(
+            &[pool],
+            &[example(), block(r#"{"cidr":"10.9.0.0/30","allocations":[],"unallocated":[]}"#)],
+            true,
+        );
         let expected = "\
 +----------+--------------+-----------+------------+--------------+
 | GROUPING |     CIDR     | IPS TOTAL | IPS IN USE |   IPS FREE   |

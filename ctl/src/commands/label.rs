@@ -2,11 +2,11 @@
 
 use super::{DEFAULT_NAMESPACE, kind_of, words};
 use crate::cli::{Global, LabelArgs};
+use crate::context;
 use crate::operations::{self, OperationError};
 use crate::outcome::Outcome;
-use crate::context;
 use tortie_model::strict::Problem;
-use tortie_model::{AnyResource, validate};
+use tortie_model::{AnyResource, Kind, validate};
 
 pub(super) async fn run(global: &Global, args: &LabelArgs) -> anyhow::Result<Outcome> {
     let kind = kind_of(&args.kind)?;
@@ -19,12 +19,11 @@ pub(super) async fn run(global: &Global, args: &LabelArgs) -> anyhow::Result<Out
         }
     };
     let client = context::client(global).await?;
-    let id =
-        operations::identifier(kind, args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE), &args.name);
+    let id = operations::identifier(kind, args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE), &args.name);
     let (what, name) = (id.kind, &args.name);
     let before = match operations::get(&client, &id).await {
         Ok(resource) => resource.metadata().labels.get(key).cloned(),
-        Err(error) => return Ok(failed(args, key, &words(error))),
+        Err(error) => return Ok(failed(args, kind, key, &words(error))),
     };
     let done = match (&before, value) {
         (None, None) => {
@@ -43,16 +42,20 @@ pub(super) async fn run(global: &Global, args: &LabelArgs) -> anyhow::Result<Out
     };
     match operations::modify(&client, &id, None, |resource| labelled(resource, key, value)).await {
         Ok(_) => Ok(Outcome::line(done)),
-        Err(error) => Ok(failed(args, key, &words(error))),
+        Err(error) => Ok(failed(args, kind, key, &words(error))),
     }
 }
 
-fn failed(args: &LabelArgs, key: &str, reason: &str) -> Outcome {
+fn failed(args: &LabelArgs, kind: Kind, key: &str, reason: &str) -> Outcome {
     let verb = if args.remove { "remove" } else { "set" };
-    Outcome::failed(format!("failed to {verb} label {key} on {} {}: {reason}", args.kind, args.name))
+    Outcome::failed(format!("failed to {verb} label {key} on {kind} {}: {reason}", args.name))
 }
 
-fn labelled(mut resource: AnyResource, key: &str, value: Option<&str>) -> Result<AnyResource, OperationError> {
+fn labelled(
+    mut resource: AnyResource,
+    key: &str,
+    value: Option<&str>,
+) -> Result<AnyResource, OperationError> {
     let labels = &mut resource.metadata_mut().labels;
     match value {
         Some(value) => labels.insert(key.to_owned(), value.to_owned()),

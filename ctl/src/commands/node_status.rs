@@ -28,7 +28,8 @@ fn text(status: &NodeStatus) -> String {
     }
     for (family, ipv6) in [("IPv4", false), ("IPv6", true)] {
         text.push_str(&format!("\n{family} BGP status\n"));
-        let peers: Vec<&PeerStatus> = status.peers.iter().filter(|peer| is_ipv6(&peer.address) == ipv6).collect();
+        let peers: Vec<&PeerStatus> =
+            status.peers.iter().filter(|peer| is_ipv6(&peer.address) == ipv6).collect();
         if peers.is_empty() {
             text.push_str(&format!("No {family} peers found.\n"));
         } else {

@@ -8,10 +8,10 @@ use tortie_model::strict::{self, Origin};
 
 use super::{DEFAULT_NAMESPACE, kind_of, words};
 use crate::cli::{Global, PatchArgs, PatchType};
-use crate::input::{Input, located, numbered};
-use crate::operations::{self, OperationError, Verb, preflight};
-use crate::outcome::Outcome;
 use crate::context;
+use crate::input::{Input, located, numbered};
+use crate::operations::{self, Verb, preflight};
+use crate::outcome::Outcome;
 
 pub(super) async fn run(global: &Global, args: &PatchArgs) -> anyhow::Result<Outcome> {
     let kind = kind_of(&args.kind)?;
@@ -24,8 +24,7 @@ pub(super) async fn run(global: &Global, args: &PatchArgs) -> anyhow::Result<Out
         Err(reason) => return failed(&reason),
     };
     let client = context::client(global).await?;
-    let id =
-        operations::identifier(kind, args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE), &args.name);
+    let id = operations::identifier(kind, args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE), &args.name);
     let current = match operations::get(&client, &id).await {
         Ok(current) => current,
         Err(error) => return failed(&words(error)),
@@ -59,7 +58,7 @@ fn patched(current: AnyResource, patch: &Value) -> Result<Input, String> {
     let namespace = current.metadata().namespace.clone().unwrap_or_default();
     let mut document = strictly_known(&current);
     merge(&mut document, patch);
-    let origin = Origin { file: "--patch".to_owned(), document: 1, line: 1, item: String::new() };
+    let origin = Origin { file: "--patch".to_owned(), document: 0, line: 1, item: String::new() };
     match strict::read(&document, &namespace) {
         Ok(resource) => Ok(Input { origin, resource }),
         Err(problems) => {

@@ -108,10 +108,7 @@ mod tests {
         assert_eq!(said(results(&two, 2, &[])), ok("Successfully created 2 'IPPool' resource(s)\n"));
         assert_eq!(said(results(&mixed, 2, &[])), ok("Successfully created 2 resource(s)\n"));
         let bad = |out: &str, err: &str| (out.to_owned(), err.to_owned(), true);
-        assert_eq!(
-            said(results(&two[..1], 0, &["x"])),
-            bad("", "failed to create 'IPPool' resource: [x]")
-        );
+        assert_eq!(said(results(&two[..1], 0, &["x"])), bad("", "failed to create 'IPPool' resource: [x]"));
         assert_eq!(
             said(results(&two, 0, &["x", "y"])),
             bad("", "failed to create any 'IPPool' resources: [\n-  x\n-  y\n]")
@@ -120,10 +117,7 @@ mod tests {
         assert_eq!(said(results(&two, 1, &["x"])), bad("", "hit error: [x]"));
         assert_eq!(
             said(results(&[Kind::IpPool; 3], 2, &["x"])),
-            bad(
-                "Partial success: created the first 2 out of 3 'IPPool' resources:\n",
-                "hit error: [x]"
-            )
+            bad("Partial success: created the first 2 out of 3 'IPPool' resources:\n", "hit error: [x]")
         );
     }
 }

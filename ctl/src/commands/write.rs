@@ -5,10 +5,10 @@ use tortie_datastore::Client;
 use super::results::{Results, nothing_in};
 use super::{DEFAULT_NAMESPACE, words};
 use crate::cli::{CreateArgs, FileArgs, Global};
+use crate::context;
 use crate::input::{self, Input};
 use crate::operations::{self, Verb, preflight};
 use crate::outcome::Outcome;
-use crate::context;
 
 pub(super) async fn create(global: &Global, args: &CreateArgs) -> anyhow::Result<Outcome> {
     run(global, &args.files, Verb::Create, args.skip_exists).await

@@ -20,10 +20,12 @@ pub(super) fn is_default_allow(id: &Identifier) -> bool {
 
 /// The synthetic profile: one Allow rule each way.
 pub(super) fn default_allow() -> AnyResource {
-    let spec =
-        ProfileSpec { ingress: vec![Rule::default()], egress: vec![Rule::default()], ..ProfileSpec::default() };
-    let metadata =
-        ObjectMeta { resource_version: Some("1".to_owned()), ..ObjectMeta::named(DEFAULT_ALLOW) };
+    let spec = ProfileSpec {
+        ingress: vec![Rule::default()],
+        egress: vec![Rule::default()],
+        ..ProfileSpec::default()
+    };
+    let metadata = ObjectMeta { resource_version: Some("1".to_owned()), ..ObjectMeta::named(DEFAULT_ALLOW) };
     Profile::new(metadata, spec).into()
 }
 

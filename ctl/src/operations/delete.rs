@@ -18,6 +18,9 @@ pub(crate) async fn delete(
     revision: Option<&str>,
 ) -> Result<(), OperationError> {
     builtin::refuse_write("delete", id)?;
+    if id.kind == Kind::Tier && BUILT_IN_TIERS.contains(&id.name.as_str()) {
+        return refuse(id, "every cluster has this tier".to_owned());
+    }
     let Some(resource) = names::stored(client, id).await? else {
         return Err(tortie_datastore::ClientError::DoesNotExist(id.clone()).into());
     };
@@ -25,10 +28,11 @@ pub(crate) async fn delete(
         return Err(tortie_datastore::ClientError::Conflict(id.clone()).into());
     }
     let stored = Identifier::of(&resource);
-    match &resource {
-        AnyResource::Tier(_) => refuse_tier_in_use(client, id).await?,
-        AnyResource::IpPool(_) => disable(client, &stored).await?,
-        _ => {}
+    if stored.kind == Kind::Tier {
+        refuse_tier_in_use(client, id).await?;
+    }
+    if stored.kind == Kind::IpPool {
+        disable(client, &stored).await?;
     }
     let at = if stored.kind == Kind::IpPool { None } else { revision.and_then(|r| r.parse().ok()) };
     client.delete(&stored, at).await?;
@@ -36,21 +40,19 @@ pub(crate) async fn delete(
 }
 
 async fn refuse_tier_in_use(client: &Client, id: &Identifier) -> Result<(), OperationError> {
-    let refuse = |reason: String| {
-        Err(OperationError::Unsupported { operation: "delete", identifier: id.clone(), reason })
-    };
-    if BUILT_IN_TIERS.contains(&id.name.as_str()) {
-        return refuse("every cluster has this tier".to_owned());
-    }
     let in_tier = |tier: &Option<String>| tier.as_deref() == Some(id.name.as_str());
     let global = client.find_all::<GlobalNetworkPolicySpec>().await?;
     let namespaced = client.find_all::<NetworkPolicySpec>().await?;
     let users = global.iter().filter(|p| in_tier(&p.spec.tier)).count()
         + namespaced.iter().filter(|p| in_tier(&p.spec.tier)).count();
     if users > 0 {
-        return refuse(format!("{users} policies are still in it; delete them first"));
+        return refuse(id, format!("policies are still in it ({users}); delete them first"));
     }
     Ok(())
+}
+
+fn refuse(id: &Identifier, reason: String) -> Result<(), OperationError> {
+    Err(OperationError::Unsupported { operation: "delete", identifier: id.clone(), reason })
 }
 
 /// Stops nodes from taking addresses from a pool that is about to go.

@@ -65,10 +65,12 @@ pub(super) fn shown(mut resource: AnyResource) -> AnyResource {
 /// The name of a stored object as users see it.
 pub(super) fn shown_name(resource: &AnyResource) -> String {
     let metadata = resource.metadata();
-    let tier = match resource {
-        AnyResource::NetworkPolicy(policy) => &policy.spec.tier,
-        AnyResource::GlobalNetworkPolicy(policy) => &policy.spec.tier,
-        _ => return metadata.name.clone(),
+    let tier = if let AnyResource::NetworkPolicy(policy) = resource {
+        &policy.spec.tier
+    } else if let AnyResource::GlobalNetworkPolicy(policy) = resource {
+        &policy.spec.tier
+    } else {
+        return metadata.name.clone();
     };
     if let Some(name) = metadata.annotations.get(NAME_ANNOTATION).and_then(|text| noted_name(text)) {
         return name;

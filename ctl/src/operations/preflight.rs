@@ -152,9 +152,8 @@ impl Known {
 
     fn tier(&self, before: &[Input], tier: Option<&str>) -> Vec<Problem> {
         let Some(tier) = tier.filter(|tier| !self.tiers.contains(*tier)) else { return Vec::new() };
-        let comes_first = |input: &Input| {
-            matches!(&input.resource, AnyResource::Tier(t) if t.metadata.name == tier)
-        };
+        let comes_first =
+            |input: &Input| matches!(&input.resource, AnyResource::Tier(t) if t.metadata.name == tier);
         if before.iter().any(comes_first) {
             return Vec::new();
         }

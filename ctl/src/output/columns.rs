@@ -23,7 +23,14 @@ fn columns_of(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) 
         Kind::IpPool => (
             &["NAME", "CIDR", "SELECTOR"],
             &[
-                "NAME", "CIDR", "NAT", "IPIPMODE", "VXLANMODE", "DISABLED", "DISABLEBGPEXPORT", "SELECTOR",
+                "NAME",
+                "CIDR",
+                "NAT",
+                "IPIPMODE",
+                "VXLANMODE",
+                "DISABLED",
+                "DISABLEBGPEXPORT",
+                "SELECTOR",
                 "ASSIGNMENTMODE",
             ],
         ),
@@ -37,9 +44,7 @@ fn columns_of(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) 
     }
 }
 
-fn same(
-    columns: &'static [&'static str],
-) -> (&'static [&'static str], &'static [&'static str]) {
+fn same(columns: &'static [&'static str]) -> (&'static [&'static str], &'static [&'static str]) {
     (columns, columns)
 }
 
@@ -53,9 +58,11 @@ pub(super) fn table(shown: &Shown, format: &Format, facts: &Facts) -> Result<Str
     let mut columns: Vec<&str> = match format {
         Format::Columns(chosen) => chosen.iter().map(String::as_str).collect(),
         Format::Wide => wide.to_vec(),
-        _ => default.to_vec(),
+        Format::Table | Format::Yaml | Format::Json | Format::Name => default.to_vec(),
     };
-    let known = || wide.iter().chain(default).copied().chain(["NAMESPACE"].into_iter().filter(|_| kind.is_namespaced()));
+    let known = || {
+        wide.iter().chain(default).copied().chain(["NAMESPACE"].into_iter().filter(|_| kind.is_namespaced()))
+    };
     if let Some(column) = columns.iter().find(|column| !known().any(|known| known == **column)) {
         let known: Vec<&str> = wide.to_vec();
         return Err(FormatError::Column { column: (*column).to_owned(), kind, known: known.join(", ") });
@@ -75,12 +82,10 @@ pub(super) fn table(shown: &Shown, format: &Format, facts: &Facts) -> Result<Str
     Ok(plain(&rows))
 }
 
-/// Tiers without an order come where the default tier is.
+/// Upstream sorts a tier without an order as if it had the default tier's.
 fn tier_order(resource: &AnyResource) -> f64 {
-    match resource {
-        AnyResource::Tier(tier) => tier.spec.order.unwrap_or(1_000_000.0),
-        _ => 0.0,
-    }
+    let order = if let AnyResource::Tier(tier) = resource { tier.spec.order } else { None };
+    order.unwrap_or(1_000_000.0)
 }
 
 fn cell(resource: &AnyResource, column: &str, facts: &Facts) -> String {

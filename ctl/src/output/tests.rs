@@ -56,7 +56,10 @@ fn lists_and_single_resources_have_calicoctls_documents() {
          nodeSelector: all()\n"
     );
     let list = text(&shown(Kind::IpPool, vec![pool()]), "json");
-    assert!(list.starts_with("{\n  \"kind\": \"IPPoolList\",\n  \"apiVersion\": \"projectcalico.org/v3\",\n"), "{list}");
+    assert!(
+        list.starts_with("{\n  \"kind\": \"IPPoolList\",\n  \"apiVersion\": \"projectcalico.org/v3\",\n"),
+        "{list}"
+    );
     let list: serde_json::Value = serde_json::from_str(&list).unwrap();
     assert_eq!(list["metadata"]["resourceVersion"], "42");
     assert_eq!(list["items"][0]["spec"]["cidr"], "192.168.0.0/16");
@@ -80,14 +83,20 @@ fn tiers_are_sorted_by_order_and_orders_print_as_in_go() {
     let tier = |name: &str, order: serde_json::Value| {
         resource(Kind::Tier, json!({"metadata": {"name": name}, "spec": {"order": order}}))
     };
-    let tiers = vec![tier("default", json!(1_000_000.0)), tier("late", json!(null)), tier("first", json!(1.5))];
+    let tiers =
+        vec![tier("default", json!(1_000_000.0)), tier("late", json!(null)), tier("first", json!(1.5))];
     assert_eq!(
         text(&shown(Kind::Tier, tiers), "ps"),
         "NAME      ORDER   \nfirst     1.5     \ndefault   1e+06   \nlate      <nil>   \n\n"
     );
     for (value, expected) in [
-        (0.0, "0"), (100.0, "100"), (100_000.0, "100000"), (1_234_567.0, "1.234567e+06"), (0.0001, "0.0001"),
-        (0.00001, "1e-05"), (-3.25, "-3.25"),
+        (0.0, "0"),
+        (100.0, "100"),
+        (100_000.0, "100000"),
+        (1_234_567.0, "1.234567e+06"),
+        (0.0001, "0.0001"),
+        (0.00001, "1e-05"),
+        (-3.25, "-3.25"),
     ] {
         assert_eq!(go_float(value), expected);
     }
@@ -112,5 +121,8 @@ fn unknown_formats_and_columns_are_refused() {
     assert_eq!("foo".parse::<Format>(), Err(FormatError::Unknown("foo".into())));
     assert!(matches!("go-template={{.}}".parse::<Format>(), Err(FormatError::Template(_))));
     let error = render(&shown(Kind::Tier, vec![]), &"custom-columns=NAME,FOO".parse().unwrap(), &FACTS);
-    assert_eq!(error.unwrap_err().to_string(), "unknown output column 'FOO' for Tier: columns are NAME, ORDER");
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "unknown output column 'FOO' for Tier: columns are NAME, ORDER"
+    );
 }

@@ -98,7 +98,9 @@ impl ReadError {
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => shortened(text),
-        other => shortened(&other.to_string()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            shortened(&value.to_string())
+        }
     }
 }
 
@@ -122,14 +124,11 @@ impl de::Error for ReadError {
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
         let expected = plain_words(&expected.to_string());
-        let hint = match found {
+        let is_scalar = matches!(
+            found,
             Unexpected::Bool(_) | Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_)
-                if expected == "text" =>
-            {
-                "; put it in quotes"
-            }
-            _ => "",
-        };
+        );
+        let hint = if is_scalar && expected == "text" { "; put it in quotes" } else { "" };
         ReadError::new(format!("must be {expected}{hint}"))
     }
 
@@ -285,9 +284,9 @@ impl<'v> de::Deserializer<'v> for Reader<'v> {
         _variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ReadError> {
-        let result = match self.value {
-            Value::String(text) => visitor.visit_enum(Variant(text)),
-            _ => Err(de::Error::custom("must be text")),
+        let result = match self.value.as_str() {
+            Some(text) => visitor.visit_enum(Variant(text)),
+            None => Err(de::Error::custom("must be text")),
         };
         result.map_err(|error: ReadError| error.at(&self.path, self.value))
     }

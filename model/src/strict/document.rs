@@ -15,7 +15,7 @@ pub const MAX_INPUT_BYTES: usize = 10 << 20;
 pub struct Origin {
     /// File name as the user gave it, `-` for standard input.
     pub file: String,
-    /// 1-based, empty documents not counted.
+    /// 1-based, empty documents not counted; 0 for a text that is no file, such as an argument.
     pub document: usize,
     /// 1-based line where the document starts.
     pub line: usize,
@@ -26,6 +26,9 @@ pub struct Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = if self.file == "-" { "standard input" } else { &self.file };
+        if self.document == 0 {
+            return f.write_str(file);
+        }
         write!(f, "{file}, document {} (line {})", self.document, self.line)?;
         if self.item.is_empty() { Ok(()) } else { write!(f, ", {}", self.item) }
     }
@@ -205,7 +208,7 @@ fn key_text(key: serde_yaml::Value) -> Result<String, String> {
 
 /// Splits arrays, `List` and `<Kind>List` into their items. An item without `kind` gets the list's.
 fn take_apart(document: Document, into: &mut Vec<Document>) {
-    let Document { origin, value } = document;
+    let Document { origin, mut value } = document;
     let at = |prefix: &str, index: usize| {
         let item = format!("{prefix}[{index}]");
         let item = if origin.item.is_empty() { item } else { format!("{}.{item}", origin.item) };
@@ -217,7 +220,7 @@ fn take_apart(document: Document, into: &mut Vec<Document>) {
                 take_apart(Document { origin: at("", index), value }, into);
             }
         }
-        Value::Object(mut list) if is_list(&list) => {
+        Value::Object(ref mut list) if is_list(list) => {
             let text = |name| list.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
             let (kind, api_version) = (text("kind"), text("apiVersion"));
             let item_kind = kind.strip_suffix("List").unwrap_or_default().to_owned();
@@ -232,7 +235,9 @@ fn take_apart(document: Document, into: &mut Vec<Document>) {
                 take_apart(Document { origin: at("items", index), value }, into);
             }
         }
-        value => into.push(Document { origin, value }),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            into.push(Document { origin, value });
+        }
     }
 }
 

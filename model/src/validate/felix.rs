@@ -121,7 +121,7 @@ pub(crate) fn misspelt_felix_parameters(spec: Option<&Value>) -> Vec<Problem> {
         // The twins of IPv4 and IPv6 parameters differ in a digit.
         let nearest = PARAMETERS.iter().min_by_key(|known| distance(known))?;
         let is_twin = name.contains(['4', '6']) && !nearest.eq_ignore_ascii_case(name);
-        (*nearest != name && distance(&nearest) <= 1 && !is_twin).then(|| Problem::UnknownField {
+        (*nearest != name && distance(nearest) <= 1 && !is_twin).then(|| Problem::UnknownField {
             path: format!("spec.{name}"),
             nearest: Some((*nearest).to_owned()),
         })
