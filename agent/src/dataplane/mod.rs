@@ -1,0 +1,254 @@
+//! From what is desired to what the kernel holds.
+//!
+//! ```text
+//! watch<Desired> ─┐                    ┌─▶ Applied ─▶ status, readiness, BGP
+//! watch<Learned> ─┼─▶ run ─▶ cycle ────┤
+//! hints, timers  ─┘   (async)  (blocking, one at a time)  ─▶ kernel
+//! ```
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | [`owner`] | what is ours |
+//! | [`delta`] | desired against actual |
+//! | `sysctls`, `neighbours`, `routes`, `tunnel`, `ruleset` | what each kind should be; pure |
+//! | [`cycle`] | one cycle: reading, order of writing |
+//! | `report` | failures in words |
+//! | this one | when a cycle runs |
+//!
+//! Inputs are levels: a cycle takes the newest, and whatever came between never existed. Nothing is written before the
+//! first [`Desired`]; stopping removes nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until};
+
+use crate::desired::{Applied, Desired, Learned};
+use crate::kernel::monitor::{Dirty, Hints, Monitor};
+use crate::kernel::{Kernel, KernelError, Linux};
+
+pub mod cycle;
+pub mod delta;
+mod neighbours;
+pub mod owner;
+mod report;
+mod routes;
+mod ruleset;
+mod sysctls;
+mod tunnel;
+
+use cycle::Engine;
+
+/// How often things are done without being asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Everything is read again, whatever the hints said.
+    pub resync: Duration,
+    /// The rules are looked at.
+    pub ruleset_check: Duration,
+    /// Pause after a cycle in which something failed.
+    pub first_retry: Duration,
+    /// It doubles up to this.
+    pub last_retry: Duration,
+    /// Pause between readings that only foreign routes asked for: another routing daemon may change them all day.
+    pub foreign_pause: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing {
+            resync: Duration::from_secs(60),
+            ruleset_check: Duration::from_secs(10),
+            first_retry: Duration::from_millis(250),
+            last_retry: Duration::from_secs(30),
+            foreign_pause: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What the data plane listens to and tells.
+#[derive(Debug)]
+pub struct Channels {
+    /// What the kernel should hold; `None` until the datastore is in sync.
+    pub desired: watch::Receiver<Option<Arc<Desired>>>,
+    /// Best routes learned by BGP.
+    pub learned: watch::Receiver<Arc<Learned>>,
+    /// What the kernel holds.
+    pub applied: watch::Sender<Arc<Applied>>,
+}
+
+/// Keeps the kernel of the calling thread's network namespace as desired, until the sender of `desired` is gone.
+///
+/// # Errors
+/// When the kernel cannot be talked to at all. Anything later is in [`Applied::failures`].
+pub async fn run(
+    desired: watch::Receiver<Option<Arc<Desired>>>,
+    learned: watch::Receiver<Arc<Learned>>,
+    applied: watch::Sender<Arc<Applied>>,
+) -> Result<(), KernelError> {
+    if let Err(error) = owner::name_protocols(Path::new(owner::PROTOCOL_NAMES)) {
+        tracing::info!(%error, "ip route will show our protocols as numbers");
+    }
+    let kernel = Linux::open()?;
+    let hints = Arc::new(Hints::default());
+    let protocols = [owner::LOCAL_PROTOCOL, owner::LEARNED_PROTOCOL];
+    let _monitor = Monitor::start(Arc::clone(&hints), kernel.port(), protocols)?;
+    let engine = Engine::new(kernel, Box::new(render_closed));
+    run_on(engine, &hints, Channels { desired, learned, applied }, Timing::default()).await;
+    Ok(())
+}
+
+/// Every workload interface drops.
+fn render_closed(_: &tortie_policy::Ruleset) -> String {
+    "add table inet tortie\ndelete table inet tortie\ntable inet tortie {\n\tchain forward {\n\t\ttype filter hook forward \
+     priority filter\n\t\tiifname \"cali*\" drop\n\t\toifname \"cali*\" drop\n\t}\n}\n"
+        .to_string()
+}
+
+/// The same on a given kernel.
+pub async fn run_on<K: Kernel>(mut engine: Engine<K>, hints: &Hints, mut channels: Channels, timing: Timing) {
+    // Of the two inputs only this one is waited for: without it nothing may be written.
+    let Ok(mut desired) = channels.desired.wait_for(Option::is_some).await.map(|first| first.clone()) else {
+        return;
+    };
+    let mut schedule = Schedule::new(timing, Instant::now());
+    loop {
+        // Out of sync again: what was desired last still is.
+        desired = channels.desired.borrow_and_update().clone().or(desired);
+        let Some(desired) = desired.clone() else { return };
+        let learned = Arc::clone(&channels.learned.borrow_and_update());
+        let dirty = schedule.due(Instant::now(), hints.take());
+        let cycle = spawn_blocking(move || {
+            let outcome = engine.cycle(&desired, &learned, dirty);
+            (engine, outcome)
+        });
+        let outcome = match cycle.await {
+            Ok((returned, outcome)) => {
+                engine = returned;
+                outcome
+            }
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime is shutting down.
+            Err(_) => return,
+        };
+        schedule.ran(Instant::now(), outcome.retry);
+        publish(&channels.applied, outcome.applied);
+        if wait(&mut channels, hints, &mut schedule).await.is_break() {
+            return;
+        }
+    }
+}
+
+/// Until there is a reason for another cycle.
+async fn wait(channels: &mut Channels, hints: &Hints, schedule: &mut Schedule) -> std::ops::ControlFlow<()> {
+    let (mut bgp_lives, mut ready) = (true, false);
+    while !ready {
+        tokio::select! {
+            changed = channels.desired.changed() => match changed {
+                Ok(()) => ready = channels.desired.borrow().is_some(),
+                Err(_) => return std::ops::ControlFlow::Break(()),
+            },
+            changed = channels.learned.changed(), if bgp_lives => match changed {
+                Ok(()) => ready = true,
+                Err(_) => bgp_lives = false,
+            },
+            () = hints.changed() => ready = schedule.hinted(Instant::now(), hints.take()),
+            () = sleep_until(schedule.next) => ready = true,
+        }
+    }
+    std::ops::ControlFlow::Continue(())
+}
+
+fn publish(sender: &watch::Sender<Arc<Applied>>, applied: Applied) {
+    let before = Arc::clone(&sender.borrow());
+    for (object, text) in &applied.failures {
+        if before.failures.get(object) != Some(text) {
+            tracing::warn!(object, text, "not as it should be");
+        }
+    }
+    for object in before.failures.keys().filter(|object| !applied.failures.contains_key(*object)) {
+        tracing::info!(object, "is as it should be again");
+    }
+    if *before != applied {
+        sender.send_replace(Arc::new(applied));
+    }
+}
+
+/// When the next cycle is due, and what it reads; a plain value.
+#[derive(Debug)]
+struct Schedule {
+    timing: Timing,
+    resync: Instant,
+    ruleset: Instant,
+    foreign: Instant,
+    retry: Option<Instant>,
+    pause: Duration,
+    /// Hints that wait for their turn.
+    dirty: Dirty,
+    next: Instant,
+}
+
+impl Schedule {
+    fn new(timing: Timing, now: Instant) -> Schedule {
+        Schedule {
+            timing,
+            resync: now,
+            ruleset: now,
+            foreign: now,
+            retry: None,
+            pause: timing.first_retry,
+            dirty: Dirty::default(),
+            next: now,
+        }
+    }
+
+    /// A cycle starts: what it has to read.
+    fn due(&mut self, now: Instant, hints: Dirty) -> Dirty {
+        self.dirty.merge(hints);
+        let mut dirty = std::mem::take(&mut self.dirty);
+        if now >= self.resync {
+            self.resync = now + self.timing.resync;
+            dirty = Dirty::ALL;
+        }
+        if now >= self.ruleset {
+            self.ruleset = now + self.timing.ruleset_check;
+            dirty.ruleset = true;
+        }
+        if dirty.foreign_routes {
+            self.foreign = now + self.timing.foreign_pause;
+        }
+        dirty
+    }
+
+    /// A cycle ended.
+    fn ran(&mut self, now: Instant, retry: bool) {
+        if retry {
+            self.retry = Some(now + self.pause);
+            self.pause = (self.pause * 2).min(self.timing.last_retry);
+        } else {
+            self.retry = None;
+            self.pause = self.timing.first_retry;
+        }
+        self.plan_next();
+    }
+
+    /// The kernel hinted; whether that calls for a cycle now.
+    fn hinted(&mut self, now: Instant, hints: Dirty) -> bool {
+        self.dirty.merge(hints);
+        self.plan_next();
+        let only_foreign = Dirty { foreign_routes: true, ..Dirty::default() };
+        self.dirty != Dirty::default() && (self.dirty != only_foreign || now >= self.foreign)
+    }
+
+    fn plan_next(&mut self) {
+        let foreign = self.dirty.foreign_routes.then_some(self.foreign);
+        let waiting = [self.retry, foreign].into_iter().flatten();
+        self.next = waiting.fold(self.resync.min(self.ruleset), Instant::min);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+//! A kernel made of maps, for tests: it counts calls, fails the n-th, and lets the test change things behind the data
+//! plane's back. A handle; clones share the kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use nix::errno::Errno;
+
+use super::{
+    Conntrack, KernelError, Link, LinkChange, Links, NeighbourChange, NeighbourKey, Neighbours, Route,
+    RouteChange, RouteKey, Routes, Rulesets, Sysctls,
+};
+
+/// Index of the IPIP device it makes.
+const IPIP_INDEX: u32 = 90;
+
+/// What the kernel holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct State {
+    pub(crate) links: BTreeMap<String, Link>,
+    pub(crate) routes: BTreeMap<RouteKey, Route>,
+    pub(crate) neighbours: BTreeMap<NeighbourKey, [u8; 6]>,
+    pub(crate) sysctls: BTreeMap<String, String>,
+    /// The script last loaded.
+    pub(crate) table: Option<String>,
+    pub(crate) generation: u32,
+    /// Whether IPIP devices can be created.
+    pub(crate) ipip: bool,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    state: State,
+    calls: usize,
+    fail_at: Option<(usize, Errno)>,
+    writes: Vec<String>,
+}
+
+/// The kernel.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeKernel(Arc<Mutex<Inner>>);
+
+impl FakeKernel {
+    pub(crate) fn new(state: State) -> FakeKernel {
+        let kernel = FakeKernel::default();
+        kernel.inner().state = state;
+        kernel
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.inner().state.clone()
+    }
+
+    /// Changes things as somebody else would.
+    pub(crate) fn drift(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.inner().state);
+    }
+
+    /// The n-th call from now, counted from 0, fails once.
+    pub(crate) fn fail_at(&self, n: usize, errno: Errno) {
+        let mut inner = self.inner();
+        inner.fail_at = Some((inner.calls + n, errno));
+    }
+
+    /// Calls so far; each change of a batch is one.
+    pub(crate) fn calls(&self) -> usize {
+        self.inner().calls
+    }
+
+    /// Changes asked for since the last time, in order.
+    pub(crate) fn take_writes(&self) -> Vec<String> {
+        std::mem::take(&mut self.inner().writes)
+    }
+
+    fn call<T>(&self, run: impl FnOnce(&mut State) -> Result<T, Errno>) -> Result<T, KernelError> {
+        let mut inner = self.inner();
+        let number = inner.calls;
+        inner.calls += 1;
+        let answer = match inner.fail_at {
+            Some((at, errno)) if at == number => Err(errno),
+            _ => run(&mut inner.state),
+        };
+        answer.map_err(|errno| KernelError::refused("do it", io::Error::from_raw_os_error(errno as i32)))
+    }
+
+    fn write<T>(
+        &self,
+        what: String,
+        run: impl FnOnce(&mut State) -> Result<T, Errno>,
+    ) -> Result<T, KernelError> {
+        self.inner().writes.push(what);
+        self.call(run)
+    }
+}
+
+impl Links for FakeKernel {
+    fn links(&mut self) -> Result<BTreeMap<String, Link>, KernelError> {
+        self.call(|state| Ok(state.links.clone()))
+    }
+
+    fn change_link(&mut self, change: &LinkChange) -> Result<(), KernelError> {
+        self.write(format!("{change:?}"), |state| {
+            if let LinkChange::CreateIpip { name } = change {
+                if !state.ipip {
+                    return Err(Errno::EOPNOTSUPP);
+                }
+                let link = Link {
+                    name: name.clone(),
+                    index: IPIP_INDEX,
+                    mtu: 1480,
+                    kind: "ipip".into(),
+                    ..Link::default()
+                };
+                state.links.entry(name.clone()).or_insert(link);
+                return Ok(());
+            }
+            let (LinkChange::Mtu { index, .. }
+            | LinkChange::Up { index }
+            | LinkChange::AddAddress { index, .. }
+            | LinkChange::RemoveAddress { index, .. }) = change
+            else {
+                return Ok(());
+            };
+            let link = state.links.values_mut().find(|link| link.index == *index).ok_or(Errno::ENODEV)?;
+            match change {
+                LinkChange::Mtu { mtu, .. } => link.mtu = *mtu,
+                LinkChange::AddAddress { address, .. } => drop(link.addresses.insert(*address)),
+                LinkChange::RemoveAddress { address, .. } => drop(link.addresses.remove(address)),
+                LinkChange::Up { .. } | LinkChange::CreateIpip { .. } => link.up = true,
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Routes for FakeKernel {
+    fn routes(&mut self) -> Result<Vec<(RouteKey, Route)>, KernelError> {
+        self.call(|state| Ok(state.routes.iter().map(|(key, route)| (*key, route.clone())).collect()))
+    }
+
+    fn change_routes(&mut self, changes: &[RouteChange]) -> Vec<Result<(), KernelError>> {
+        let change = |change: &RouteChange| {
+            self.write(format!("{change:?}"), |state| {
+                let (RouteChange::Add(key, route)
+                | RouteChange::Replace(key, route)
+                | RouteChange::Remove(key, route)) = change;
+                if let RouteChange::Remove(..) = change {
+                    // Only the one of this protocol; gone is success.
+                    if state.routes.get(key).is_some_and(|there| there.protocol == route.protocol) {
+                        state.routes.remove(key);
+                    }
+                    return Ok(());
+                }
+                for hop in &route.hops {
+                    let link =
+                        state.links.values().find(|link| link.index == hop.interface).ok_or(Errno::ENODEV)?;
+                    if !link.up {
+                        return Err(Errno::ENETDOWN);
+                    }
+                }
+                if matches!(change, RouteChange::Add(..)) && state.routes.contains_key(key) {
+                    return Err(Errno::EEXIST);
+                }
+                state.routes.insert(*key, route.clone());
+                Ok(())
+            })
+        };
+        changes.iter().map(change).collect()
+    }
+}
+
+impl Neighbours for FakeKernel {
+    fn neighbours(&mut self) -> Result<BTreeMap<NeighbourKey, [u8; 6]>, KernelError> {
+        self.call(|state| Ok(state.neighbours.clone()))
+    }
+
+    fn change_neighbours(&mut self, changes: &[NeighbourChange]) -> Vec<Result<(), KernelError>> {
+        let change = |change: &NeighbourChange| {
+            self.write(format!("{change:?}"), |state| {
+                match change {
+                    NeighbourChange::Set(key, mac) => {
+                        if !state.links.values().any(|link| link.index == key.interface) {
+                            return Err(Errno::ENODEV);
+                        }
+                        state.neighbours.insert(*key, *mac)
+                    }
+                    NeighbourChange::Remove(key) => state.neighbours.remove(key),
+                };
+                Ok(())
+            })
+        };
+        changes.iter().map(change).collect()
+    }
+}
+
+impl Sysctls for FakeKernel {
+    fn read_sysctl(&mut self, name: &str) -> Result<Option<String>, KernelError> {
+        self.call(|state| Ok(state.sysctls.get(name).cloned()))
+    }
+
+    fn write_sysctl(&mut self, name: &str, value: &str) -> Result<(), KernelError> {
+        self.write(format!("{name} = {value}"), |state| {
+            let setting = state.sysctls.get_mut(name).ok_or(Errno::ENOENT)?;
+            *setting = value.to_string();
+            Ok(())
+        })
+    }
+}
+
+impl Rulesets for FakeKernel {
+    fn load_ruleset(&mut self, script: &str) -> Result<(), KernelError> {
+        self.write("load ruleset".to_string(), |state| {
+            state.table = Some(script.to_string());
+            state.generation += 1;
+            Ok(())
+        })
+    }
+
+    fn ruleset_generation(&mut self) -> Result<u32, KernelError> {
+        self.call(|state| Ok(state.generation))
+    }
+
+    fn ruleset_digest(&mut self) -> Result<Option<u64>, KernelError> {
+        self.call(|state| {
+            let sum =
+                |text: &String| text.bytes().fold(7, |sum: u64, byte| sum.wrapping_mul(31) + u64::from(byte));
+            Ok(state.table.as_ref().map(sum))
+        })
+    }
+}
+
+impl Conntrack for FakeKernel {
+    fn forget_connections(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), KernelError> {
+        self.write(format!("forget {addresses:?}"), |_| Ok(()))
+    }
+}

@@ -1,0 +1,55 @@
+//! The running kernel, in the network namespace of the thread that opens it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use netlink_sys::protocols::NETLINK_ROUTE;
+
+use super::netlink::read_links;
+use super::socket::NetlinkSocket;
+use super::{KernelError, Link};
+
+/// The kernel of this machine. Its sockets belong to the namespace they were opened in; `nft` and `/proc/sys` to that of
+/// the calling thread.
+pub struct Linux {
+    pub(super) route: NetlinkSocket,
+    /// Opened at first use: not every kernel has netfilter's netlink built in.
+    pub(super) netfilter: Option<NetlinkSocket>,
+}
+
+impl Linux {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// When no netlink socket can be had.
+    pub fn open() -> Result<Linux, KernelError> {
+        Ok(Linux { route: open_route()?, netfilter: None })
+    }
+
+    /// The netlink port routes are written from: how the monitor tells our own changes from others'.
+    pub fn port(&self) -> u32 {
+        self.route.port()
+    }
+}
+
+/// All interfaces with their addresses, by name: what address autodetection chooses from.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn interfaces() -> Result<BTreeMap<String, Link>, KernelError> {
+    read_links(&mut open_route()?)
+}
+
+/// The MTU of the interface that holds `address`; `None` when there is none.
+///
+/// # Errors
+/// When the interfaces cannot be read.
+pub fn mtu_of(address: IpAddr) -> Result<Option<u32>, KernelError> {
+    let holder =
+        interfaces()?.into_values().find(|link| link.addresses.iter().any(|own| own.ip() == address));
+    Ok(holder.map(|link| link.mtu))
+}
+
+fn open_route() -> Result<NetlinkSocket, KernelError> {
+    NetlinkSocket::open(NETLINK_ROUTE).map_err(|error| KernelError::refused("open a netlink socket", error))
+}

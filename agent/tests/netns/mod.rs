@@ -1,0 +1,170 @@
+//! Runs a test in user, mount and network namespaces of its own: real kernel, no privileges, host untouched.
+//!
+//! The test binary starts itself again inside `unshare`, for that one test. What it leaves behind goes with the
+//! namespaces, also when it fails.
+
+#![allow(dead_code, reason = "each test file uses its share")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tortie_agent::dataplane::cycle::{Engine, Outcome};
+use tortie_agent::desired::{Applied, Desired, Gateway, Learned, RouteTarget, WorkloadInterface};
+use tortie_agent::kernel::Linux;
+use tortie_agent::kernel::monitor::Dirty;
+
+/// Runs `body` inside; `test` is the name of the calling test.
+pub(crate) fn inside(test: &str, body: impl FnOnce()) {
+    const MARK: &str = "TORTIE_TEST_NAMESPACE";
+    if std::env::var_os(MARK).is_some() {
+        run("ip link set lo up");
+        body();
+        return;
+    }
+    let binary = std::env::current_exe().unwrap();
+    let status = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "--mount"])
+        .arg(binary)
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(MARK, "1")
+        .status()
+        .expect("unshare (util-linux) can be started");
+    assert!(status.success(), "{test} failed inside its namespaces");
+}
+
+/// Runs commands, one a line, and returns what they print.
+pub(crate) fn run(commands: &str) -> String {
+    let mut printed = String::new();
+    for line in commands.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let output = Command::new("sh").args(["-c", line]).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}: {stderr}");
+        printed.push_str(&String::from_utf8_lossy(&output.stdout));
+    }
+    printed
+}
+
+/// Polls until it holds.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what} did not come true");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A table in which every workload interface drops.
+pub(crate) const CLOSED: &str = "add table inet tortie\ndelete table inet tortie\ntable inet tortie {\n\
+    chain forward {\ntype filter hook forward priority filter\niifname \"cali*\" drop\noifname \"cali*\" drop\n}\n}\n";
+
+/// An engine on the real kernel.
+pub(crate) fn engine() -> Engine<Linux> {
+    Engine::new(Linux::open().unwrap(), Box::new(|_| CLOSED.to_string()))
+}
+
+/// One cycle that reads everything.
+pub(crate) fn cycle(engine: &mut Engine<Linux>, desired: &Desired, learned: &Learned) -> Outcome {
+    engine.cycle(desired, &Arc::new(learned.clone()), Dirty::ALL)
+}
+
+/// One cycle that must leave nothing to do.
+pub(crate) fn settle(engine: &mut Engine<Linux>, desired: &Desired, learned: &Learned) -> Applied {
+    let outcome = cycle(engine, desired, learned);
+    assert!(!outcome.retry, "{:?}", outcome.applied.failures);
+    outcome.applied
+}
+
+/// A workload interface.
+pub(crate) fn workload(addresses: &[&str]) -> WorkloadInterface {
+    WorkloadInterface {
+        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        mac: Some([0x02, 0, 0, 0, 0, 0x01]),
+    }
+}
+
+/// Interfaces by name.
+pub(crate) fn interfaces(list: &[(&str, &[&str])]) -> BTreeMap<String, WorkloadInterface> {
+    list.iter().map(|(name, addresses)| (name.to_string(), workload(addresses))).collect()
+}
+
+/// A route over gateways.
+pub(crate) fn gateways(list: &[(&str, &str, bool)]) -> RouteTarget {
+    let gateway = |(address, interface, onlink): &(&str, &str, bool)| Gateway {
+        address: address.parse().unwrap(),
+        interface: interface.to_string(),
+        onlink: *onlink,
+    };
+    RouteTarget::Gateways(list.iter().map(gateway).collect())
+}
+
+/// A set of names.
+pub(crate) fn names(list: &[&str]) -> BTreeSet<String> {
+    list.iter().map(ToString::to_string).collect()
+}
+
+/// Learned routes: prefix and next hops.
+pub(crate) fn learned(list: &[(&str, &[&str])], converged: bool) -> Learned {
+    let routes = list.iter().map(|(prefix, next_hops)| {
+        let next_hops: Vec<IpAddr> = next_hops.iter().map(|hop| hop.parse().unwrap()).collect();
+        let route = tortie_bgp::table::LearnedRoute { next_hops, internal: true, local_pref: 100 };
+        (prefix.parse().unwrap(), route)
+    });
+    Learned { routes: routes.collect(), converged }
+}
+
+/// What `ip monitor` sees of routes and neighbours, except the kernel's own doings in other tables.
+pub(crate) struct Watch {
+    child: std::process::Child,
+    lines: std::sync::mpsc::Receiver<String>,
+}
+
+impl Watch {
+    /// Starts, and returns once it sees.
+    pub(crate) fn start() -> Watch {
+        let mut child = Command::new("ip")
+            .args(["monitor", "route", "neigh", "link", "address"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in std::io::BufRead::lines(stdout).map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let watch = Watch { child, lines };
+        eventually("ip monitor listening", || {
+            run("ip route add unreachable 192.0.2.98 proto 99; ip route del unreachable 192.0.2.98");
+            watch.lines.try_iter().any(|line| line.contains("192.0.2.98"))
+        });
+        watch
+    }
+
+    /// What was seen until now; `mark` is an address nobody uses.
+    pub(crate) fn lines_until(self, mark: &str) -> Vec<String> {
+        run(&format!("ip route add unreachable {mark} proto 99; ip route del unreachable {mark}"));
+        let mut seen = Vec::new();
+        loop {
+            let line = self.lines.recv_timeout(Duration::from_secs(20)).expect("the mark is seen");
+            if line.contains(mark) {
+                return seen;
+            }
+            if !line.contains("192.0.2.98") {
+                seen.push(line);
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
