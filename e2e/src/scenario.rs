@@ -1,7 +1,6 @@
 //! How a test gets a lab: it runs itself again inside a sandbox of its own.
 
 use std::io::stderr;
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
@@ -16,14 +15,9 @@ use crate::sandbox;
 ///
 /// # Panics
 /// When the scenario fails.
-pub fn run(
-    name: &str,
-    tortie_lab: &str,
-    build: fn() -> Result<Lab>,
-    body: impl FnOnce(&mut Lab) -> Result<()>,
-) {
+pub fn run(name: &str, build: fn() -> Result<Lab>, body: impl FnOnce(&mut Lab) -> Result<()>) {
     if !sandbox::is_inside() {
-        run_inside(name, Path::new(tortie_lab));
+        run_inside(name);
         return;
     }
     let mut lab = match build() {
@@ -36,14 +30,14 @@ pub fn run(
     }
 }
 
-fn run_inside(name: &str, tortie_lab: &Path) {
+fn run_inside(name: &str) {
     let this = std::env::current_exe().expect("a test knows its own binary");
     let bin_dir = bin_dir().unwrap_or_else(|error| panic!("{error:#}"));
-    let output = Command::new(tortie_lab)
+    let output = Command::new(bin_dir.join("tortie-lab"))
         .args(["enter", "--"])
         .arg(this)
         .args(["--exact", name, "--nocapture", "--test-threads", "1"])
-        .env(crate::process::BIN_DIR, bin_dir)
+        .env(crate::process::BIN_DIR, &bin_dir)
         .output()
         .expect("tortie-lab starts");
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -60,7 +54,7 @@ macro_rules! scenario {
         #[test]
         fn $name() {
             let body = |$lab: &mut $crate::lab::Lab| -> anyhow::Result<()> { $body };
-            $crate::scenario::run(stringify!($name), env!("CARGO_BIN_EXE_tortie-lab"), $build, body);
+            $crate::scenario::run(stringify!($name), $build, body);
         }
     };
 }
