@@ -53,6 +53,7 @@ impl OperationError {
                 ClientError::DoesNotExist(_)
                 | ClientError::AlreadyExists(_)
                 | ClientError::Conflict(_)
+                | ClientError::NotSupported { .. }
                 | ClientError::Decode(_),
             )
             | OperationError::Unsupported { .. }
