@@ -14,6 +14,7 @@ tiers:
   default: { order: 1000000 }
   admin: { order: 1000 }
   baseline: { order: 10000000, defaultAction: Pass }
+  zz: {}
 profiles:
   kns: { ingress: [{ action: Allow }], egress: [{ action: Allow }], labelsToApply: { pcns.env: prod } }
 pools: [{ cidr: 10.0.0.0/16, natOutgoing: true }]
@@ -94,6 +95,11 @@ fn rows_5_to_8_pass_and_tiers() {
     both("kns", &nothing("baseline"), true, true);
     both("kns", &nothing("default"), false, true);
     both("kns", &nothing("missing"), false, true);
+    // A tier that does not exist comes after one without an order.
+    let in_tier = |tier: &str, action: &str| {
+        format!("{{ name: {tier}, spec: {{ tier: {tier}, selector: all(), types: [Ingress], ingress: [{{ action: {action} }}] }} }}")
+    };
+    both("kns", &format!("policies: [{}, {}]", in_tier("missing", "Deny"), in_tier("zz", "Allow")), true, true);
     // Passed in the last tier, without a profile.
     both(
         "none",
