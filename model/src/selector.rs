@@ -1,13 +1,29 @@
 //! The selector language (calico-datamodel 3): text to tree, canonical printing, evaluation on labels.
+//!
+//! Owns the grammar and its meaning on one set of labels. Never decides what a selector is *about* (namespaces,
+//! service accounts, host endpoints): callers combine selectors with [`Selector::and`] and [`Selector::prefixed`].
 
-use std::collections::BTreeMap;
+mod eval;
+mod expr;
+mod parse;
+#[cfg(test)]
+mod tests;
+mod token;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-/// A parsed selector.
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha224};
+
+use expr::Expr;
+
+/// A parsed selector. Equal when the canonical texts are equal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Selector {
-    text: String,
+    expr: Expr,
 }
 
 /// Why a text is no selector.
@@ -16,7 +32,7 @@ pub struct Selector {
 pub struct SelectorError {
     /// The text.
     pub text: String,
-    /// 1-based column of the mistake.
+    /// 1-based column of the mistake, in characters.
     pub column: usize,
     /// What is wrong there.
     pub reason: String,
@@ -37,25 +53,86 @@ impl Labels for BTreeMap<String, String> {
 impl Selector {
     /// The selector that matches everything.
     pub fn all() -> Selector {
-        Selector { text: "all()".into() }
+        Selector { expr: Expr::All }
+    }
+
+    /// Matches what has the label, with any value.
+    pub fn has(label: &str) -> Selector {
+        Selector { expr: Expr::Has(label.to_owned()) }
+    }
+
+    /// Matches what has the label with this value.
+    pub fn equal(label: &str, value: &str) -> Selector {
+        Selector { expr: Expr::Equal(label.to_owned(), value.to_owned()) }
+    }
+
+    /// Matches what has the label with one of these values.
+    pub fn one_of(label: &str, values: impl IntoIterator<Item = String>) -> Selector {
+        Selector { expr: Expr::In(label.to_owned(), values.into_iter().collect::<BTreeSet<_>>()) }
+    }
+
+    /// Matches what both match.
+    pub fn and(self, other: Selector) -> Selector {
+        Selector { expr: Expr::And(vec![self.expr, other.expr]) }
+    }
+
+    /// Matches what this one does not.
+    pub fn negated(self) -> Selector {
+        Selector { expr: self.expr.negated() }
+    }
+
+    /// The same selector with every label name prefixed, as namespace labels (`pcns.`) and service-account labels
+    /// (`pcsa.`) are kept on endpoints (calico-datamodel 1.8).
+    pub fn prefixed(&self, prefix: &str) -> Selector {
+        Selector { expr: self.expr.prefixed(prefix) }
+    }
+
+    /// Whether it is exactly `all()`.
+    pub fn is_all(&self) -> bool {
+        self.expr == Expr::All
+    }
+
+    /// Whether it is exactly `global()`, which as a namespace selector means "in no namespace".
+    pub fn is_global(&self) -> bool {
+        self.expr == Expr::Global
+    }
+
+    /// Whether `global()` occurs anywhere; most fields refuse it (calico-datamodel 2.5).
+    pub fn mentions_global(&self) -> bool {
+        self.expr.mentions_global()
     }
 
     /// Whether labels match.
-    pub fn matches(&self, _labels: &dyn Labels) -> bool {
-        false
+    pub fn matches(&self, labels: &dyn Labels) -> bool {
+        eval::matches(&self.expr, labels)
+    }
+
+    /// Felix's identifier of the set a selector defines: `s:` and the URL-safe base64 of SHA-224 over `s:` and the
+    /// canonical text (calico-datamodel 3.3).
+    pub fn unique_id(&self) -> String {
+        format!("s:{}", URL_SAFE_NO_PAD.encode(Sha224::digest(format!("s:{self}"))))
     }
 }
 
 impl FromStr for Selector {
     type Err = SelectorError;
 
+    /// Reads a selector; empty or blank text means `all()`. Nesting deeper than 128 levels is refused.
     fn from_str(text: &str) -> Result<Selector, SelectorError> {
-        Ok(Selector { text: text.to_owned() })
+        match parse::parse(text) {
+            Ok(expr) => Ok(Selector { expr }),
+            Err(mistake) => Err(SelectorError {
+                text: text.to_owned(),
+                column: text[..mistake.offset].chars().count() + 1,
+                reason: mistake.reason,
+            }),
+        }
     }
 }
 
 impl fmt::Display for Selector {
+    /// The canonical text: it reads back as an equal selector.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        self.expr.fmt(f)
     }
 }

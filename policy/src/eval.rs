@@ -1,0 +1,265 @@
+//! The rule-set judged on a packet, as the kernel would: for tests and for explaining a verdict. Knows only the IR, so it
+//! cannot repeat a mistake of the compiler.
+
+use std::net::IpAddr;
+
+use crate::ir::{
+    Action, AddressSet, ChainKind, Elements, Family, Hook, IcmpField, Interface, Match, Op, PortSet, Ruleset,
+    Side, Verdict, WORKLOAD_PREFIX,
+};
+
+/// A packet, and what the kernel knows about it when it meets our rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Interface it was received on; `None` for one this node sends itself.
+    pub input: Option<String>,
+    /// Interface it leaves by; `None` for one addressed to this node.
+    pub output: Option<String>,
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address, after any service's destination NAT.
+    pub destination: IpAddr,
+    /// Protocol number.
+    pub protocol: u8,
+    /// Source and destination port, for a protocol that has them.
+    pub ports: Option<(u16, u16)>,
+    /// Type and code, for ICMP of the packet's family.
+    pub icmp: Option<(u8, u8)>,
+    /// What connection tracking says.
+    pub state: CtState,
+    /// Whether the route back to the source leaves by `input`.
+    pub reverse_route: bool,
+}
+
+/// State of a packet's flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CtState {
+    /// First packet of a flow.
+    New,
+    /// Of a known flow.
+    Established,
+    /// An error about a known flow, or a flow it announced.
+    Related,
+    /// Fits no flow.
+    Invalid,
+    /// Not tracked, such as neighbour discovery.
+    Untracked,
+}
+
+/// What happens to a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether our table lets it through; another table may still drop it.
+    pub allowed: bool,
+    /// Whether its source address is replaced.
+    pub masqueraded: bool,
+    /// Rules that matched, in order; the last of a packet that was dropped is the one that dropped it.
+    pub trail: Vec<Step>,
+}
+
+impl Outcome {
+    /// The rule that decided, when one did.
+    pub fn rule(&self) -> Option<&Step> {
+        self.trail.last()
+    }
+}
+
+/// A rule that matched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Its chain.
+    pub chain: String,
+    /// Its place in the chain, from 0.
+    pub index: usize,
+    /// Its comment: tier, policy, index.
+    pub comment: String,
+    /// What it does.
+    pub action: Action,
+}
+
+/// Longest path through chains the kernel accepts.
+const MAX_DEPTH: usize = 16;
+
+/// Sends a packet through all base chains on its way.
+pub fn eval(ruleset: &Ruleset, packet: &Packet) -> Outcome {
+    let mut run = Run { ruleset, packet, trail: Vec::new(), masqueraded: false };
+    let hooks = [
+        (Hook::Prerouting, packet.input.is_some()),
+        (Hook::Input, packet.input.is_some() && packet.output.is_none()),
+        (Hook::Forward, packet.input.is_some() && packet.output.is_some()),
+        (Hook::Postrouting, packet.output.is_some()),
+    ];
+    let allowed = hooks.iter().filter(|(_, passed)| *passed).all(|(hook, _)| run.hook(*hook));
+    Outcome { allowed, masqueraded: run.masqueraded, trail: run.trail }
+}
+
+struct Run<'a> {
+    ruleset: &'a Ruleset,
+    packet: &'a Packet,
+    trail: Vec<Step>,
+    masqueraded: bool,
+}
+
+/// How a chain was left.
+#[derive(PartialEq)]
+enum Left {
+    Accepted,
+    Dropped,
+    Returned,
+}
+
+impl<'a> Run<'a> {
+    /// Whether the packet survives the base chains of a hook.
+    fn hook(&mut self, hook: Hook) -> bool {
+        let mut chains: Vec<(i32, &str)> = Vec::new();
+        for (name, chain) in &self.ruleset.chains {
+            if let Some(base) = chain.base.filter(|b| b.hook == hook)
+                && (base.kind == ChainKind::Filter || self.packet.state == CtState::New)
+            {
+                chains.push((base.priority, name));
+            }
+        }
+        chains.sort_unstable();
+        chains.into_iter().all(|(_, name)| self.chain(name, 0) != Left::Dropped)
+    }
+
+    /// Runs a chain. One that does not exist, or that lies too deep, could not be loaded: the packet is dropped.
+    fn chain(&mut self, name: &str, depth: usize) -> Left {
+        let Some(chain) = self.ruleset.chains.get(name).filter(|_| depth < MAX_DEPTH) else {
+            return Left::Dropped;
+        };
+        for (index, rule) in chain.rules.iter().enumerate() {
+            if !rule.matches.iter().all(|m| self.holds(m)) {
+                continue;
+            }
+            let verdict = match &rule.action {
+                Action::Verdict(verdict) => Some(verdict),
+                Action::Lookup(interface, map) => self.lookup(*interface, map),
+                Action::Log(_) => None,
+                Action::Masquerade => {
+                    self.masqueraded = true;
+                    return Left::Accepted;
+                }
+            };
+            if verdict.is_some() || matches!(rule.action, Action::Log(_)) {
+                let (comment, action) = (rule.comment.to_string(), rule.action.clone());
+                self.trail.push(Step { chain: name.to_owned(), index, comment, action });
+            }
+            match verdict {
+                None => {}
+                Some(Verdict::Accept) => return Left::Accepted,
+                Some(Verdict::Drop) => return Left::Dropped,
+                Some(Verdict::Return) => return Left::Returned,
+                Some(Verdict::Goto(chain)) => return self.chain(chain, depth + 1),
+                Some(Verdict::Jump(chain)) => match self.chain(chain, depth + 1) {
+                    Left::Returned => {}
+                    left @ (Left::Accepted | Left::Dropped) => return left,
+                },
+            }
+        }
+        Left::Returned
+    }
+
+    fn lookup(&self, interface: Interface, map: &str) -> Option<&'a Verdict> {
+        let name = self.interface(interface)?;
+        self.ruleset.maps.get(map)?.elements.get(name)
+    }
+
+    fn holds(&self, condition: &Match) -> bool {
+        let packet = self.packet;
+        let family = Family::of(packet.source);
+        match condition {
+            Match::Family(wanted) => family == *wanted,
+            Match::WorkloadInterface(interface) => {
+                self.interface(*interface).is_some_and(|name| name.starts_with(WORKLOAD_PREFIX))
+            }
+            Match::Established => matches!(packet.state, CtState::Established | CtState::Related),
+            Match::Invalid => packet.state == CtState::Invalid,
+            Match::Protocol(op, number) => is(*op, packet.protocol == *number),
+            Match::Address(side, wanted, op, set) => {
+                family == *wanted && is(*op, self.address_in(self.address(*side), set))
+            }
+            Match::Port(side, op, set) => {
+                self.port(*side).is_some_and(|port| is(*op, self.port_in(port, set)))
+            }
+            Match::Service(side, wanted, op, set) => {
+                family == *wanted
+                    && self.port(*side).is_some_and(|port| {
+                        is(*op, self.service_in((self.address(*side), packet.protocol, port), set))
+                    })
+            }
+            Match::Icmp(wanted, field, op, low, high) => {
+                let byte = packet.icmp.map(|(icmp_type, code)| match field {
+                    IcmpField::Type => icmp_type,
+                    IcmpField::Code => code,
+                });
+                family == *wanted
+                    && packet.protocol == wanted.icmp()
+                    && byte.is_some_and(|byte| is(*op, (*low..=*high).contains(&byte)))
+            }
+            Match::NoReverseRoute => !packet.reverse_route,
+            Match::LocalDestination => packet.output.is_none(),
+        }
+    }
+
+    fn interface(&self, interface: Interface) -> Option<&str> {
+        match interface {
+            Interface::Input => self.packet.input.as_deref(),
+            Interface::Output => self.packet.output.as_deref(),
+        }
+    }
+
+    fn address(&self, side: Side) -> IpAddr {
+        match side {
+            Side::Source => self.packet.source,
+            Side::Destination => self.packet.destination,
+        }
+    }
+
+    fn port(&self, side: Side) -> Option<u16> {
+        self.packet.ports.map(|(source, destination)| match side {
+            Side::Source => source,
+            Side::Destination => destination,
+        })
+    }
+
+    fn elements(&self, set: &str) -> Option<&Elements> {
+        self.ruleset.sets.get(set).map(|set| &set.elements)
+    }
+
+    fn address_in(&self, address: IpAddr, set: &AddressSet) -> bool {
+        match set {
+            AddressSet::Prefix(net) => net.contains(address),
+            AddressSet::Named(name) => match self.elements(name) {
+                Some(Elements::Addresses(_, members)) => members.contains(&address),
+                Some(Elements::Prefixes(_, members)) => members.iter().any(|net| net.contains(address)),
+                Some(Elements::Ports(_) | Elements::Services(..)) | None => false,
+            },
+        }
+    }
+
+    fn port_in(&self, port: u16, set: &PortSet) -> bool {
+        match set {
+            PortSet::Range(low, high) => (*low..=*high).contains(&port),
+            PortSet::Named(name) => match self.elements(name) {
+                Some(Elements::Ports(members)) => {
+                    members.iter().any(|(low, high)| (*low..=*high).contains(&port))
+                }
+                Some(Elements::Addresses(..) | Elements::Prefixes(..) | Elements::Services(..)) | None => {
+                    false
+                }
+            },
+        }
+    }
+
+    fn service_in(&self, service: (IpAddr, u8, u16), set: &str) -> bool {
+        matches!(self.elements(set), Some(Elements::Services(_, members)) if members.contains(&service))
+    }
+}
+
+fn is(op: Op, found: bool) -> bool {
+    match op {
+        Op::Is => found,
+        Op::IsNot => !found,
+    }
+}

@@ -1,0 +1,343 @@
+//! The rule-set of one node as typed values: the content of the one table `inet tortie`.
+//!
+//! Structured so that two of them can be compared part by part and so that each part maps to one nf_tables object. It
+//! says nothing about how the kernel is told. There are no anonymous sets: the kernel finds sets by a linear search,
+//! and thousands of nameless ones take seconds to load (kernel-programming 0, 4).
+
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+/// Name of our table, in family `inet`.
+pub const TABLE: &str = "tortie";
+
+/// Prefix of the names of workload interfaces; all of them are ours, known or not.
+pub const WORKLOAD_PREFIX: &str = "cali";
+
+/// The compiled rules of one node. References between parts are by name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ruleset {
+    /// Named sets.
+    pub sets: BTreeMap<String, Set>,
+    /// Maps from an interface name to a verdict.
+    pub maps: BTreeMap<String, VerdictMap>,
+    /// Chains.
+    pub chains: BTreeMap<String, Chain>,
+}
+
+impl Default for Ruleset {
+    /// Closed, not empty: the rules of a node that knows no workload, where every `cali*` interface drops.
+    fn default() -> Ruleset {
+        crate::compile(&crate::Snapshot::default()).ruleset
+    }
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
+
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Family {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
+    /// Protocol number of the family's ICMP.
+    pub fn icmp(self) -> u8 {
+        match self {
+            Family::V4 => 1,
+            Family::V6 => 58,
+        }
+    }
+}
+
+/// Direction of policy, seen from the workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// To the workload.
+    Ingress,
+    /// From the workload.
+    Egress,
+}
+
+/// A named set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Set {
+    /// What it holds, for people.
+    pub comment: Comment,
+    /// Its type and members.
+    pub elements: Elements,
+}
+
+/// Type and members of a set.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Elements {
+    /// A hash of single addresses, all of one family.
+    Addresses(Family, BTreeSet<IpAddr>),
+    /// An interval set of prefixes of one family, masked, none inside another.
+    Prefixes(Family, BTreeSet<IpNetwork>),
+    /// Inclusive ranges of ports that neither overlap nor touch; an interval set unless each is a single port.
+    Ports(BTreeSet<(u16, u16)>),
+    /// A hash of address, protocol number, port.
+    Services(Family, BTreeSet<(IpAddr, u8, u16)>),
+}
+
+/// A map from the name of an interface to a verdict.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct VerdictMap {
+    /// What it is for.
+    pub comment: Comment,
+    /// A verdict for each interface.
+    pub elements: BTreeMap<InterfaceName, Verdict>,
+}
+
+/// A chain. A base chain accepts what reaches its end; any other returns to its caller.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Chain {
+    /// What it is for.
+    pub comment: Comment,
+    /// Where the kernel calls it, when it is a base chain.
+    pub base: Option<Base>,
+    /// Rules in order.
+    pub rules: Vec<Rule>,
+}
+
+/// Where the kernel calls a base chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// `filter` or `nat`.
+    pub kind: ChainKind,
+    /// The hook.
+    pub hook: Hook,
+    /// Lower runs earlier.
+    pub priority: i32,
+}
+
+/// Type of a base chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChainKind {
+    /// Accepts and drops.
+    Filter,
+    /// Sees the first packet of a connection only.
+    Nat,
+}
+
+/// A hook of the kernel's packet path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hook {
+    /// All received packets, before routing.
+    Prerouting,
+    /// Received for this node.
+    Input,
+    /// Received for somebody else.
+    Forward,
+    /// All packets that leave, after routing.
+    Postrouting,
+}
+
+/// A rule: when every match holds, do the action.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// All must hold, in this order.
+    pub matches: Vec<Match>,
+    /// Whether packets and bytes are counted.
+    pub counter: bool,
+    /// What to do.
+    pub action: Action,
+    /// Where it comes from: tier, policy, index.
+    pub comment: Comment,
+}
+
+/// What a rule does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ends or redirects the evaluation.
+    Verdict(Verdict),
+    /// Writes the packet to the kernel's log with this prefix and goes on.
+    Log(&'static str),
+    /// The verdict found for the interface's name in a map; goes on when there is none.
+    Lookup(Interface, String),
+    /// Source becomes the address of the interface the packet leaves by, with a port chosen at random: two flows picked
+    /// in order at once would get the same port, and one packet would be lost.
+    Masquerade,
+}
+
+/// A verdict. Accepting ends this base chain only: other tables at the same hook still see the packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Ends this base chain; the packet goes on.
+    Accept,
+    /// The packet is gone.
+    Drop,
+    /// Continue after the rule that jumped; from a base chain the same as accept.
+    Return,
+    /// Run a chain, then continue here.
+    Jump(String),
+    /// Run a chain and return to where this one would have.
+    Goto(String),
+}
+
+/// Whether a match wants the field to be so, or not to be so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Op {
+    /// Equal or member.
+    Is,
+    /// Not equal or no member.
+    IsNot,
+}
+
+/// Which end of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// Where it comes from.
+    Source,
+    /// Where it goes.
+    Destination,
+}
+
+/// Which interface of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Interface {
+    /// It was received on.
+    Input,
+    /// It will leave by.
+    Output,
+}
+
+/// A condition on a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// The packet is of this family.
+    Family(Family),
+    /// The interface's name begins with [`WORKLOAD_PREFIX`].
+    WorkloadInterface(Interface),
+    /// Connection tracking knows the flow, or relates the packet to one it knows.
+    Established,
+    /// Connection tracking can make no sense of the packet.
+    Invalid,
+    /// Protocol number of the payload, extension headers skipped.
+    Protocol(Op, u8),
+    /// Address of one end; never holds for the other family.
+    Address(Side, Family, Op, AddressSet),
+    /// Port of one end. Rules hold a [`Match::Protocol`] with TCP, UDP or SCTP before it.
+    Port(Side, Op, PortSet),
+    /// Address, protocol and port of one end in a set of [`Elements::Services`]; never holds for the other family, nor
+    /// for a packet without ports.
+    Service(Side, Family, Op, String),
+    /// The packet is ICMP of this family and a byte of its header is within the inclusive range, or outside.
+    Icmp(Family, IcmpField, Op, u8, u8),
+    /// The route back to the source does not leave by the interface the packet came in on.
+    NoReverseRoute,
+    /// The destination is an address of this node.
+    LocalDestination,
+}
+
+/// Addresses to compare with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AddressSet {
+    /// One prefix.
+    Prefix(IpNetwork),
+    /// A named set of [`Elements::Addresses`] or [`Elements::Prefixes`].
+    Named(String),
+}
+
+/// Ports to compare with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortSet {
+    /// An inclusive range.
+    Range(u16, u16),
+    /// A named set of [`Elements::Ports`].
+    Named(String),
+}
+
+/// A byte of an ICMP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IcmpField {
+    /// Type.
+    Type,
+    /// Code.
+    Code,
+}
+
+/// Text for people kept in the kernel with an object: at most 128 bytes, one line, no double quote.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Comment(String);
+
+/// Longest comment nft 1.0.6 accepts, in bytes.
+const MAX_COMMENT: usize = 128;
+
+impl Comment {
+    /// Makes a text fit: quotes and control characters are replaced, what is too long ends in `~`.
+    pub fn new(text: &str) -> Comment {
+        Comment::with_tail(text, "")
+    }
+
+    /// The same, and when it is too long only `text` is cut, so that `tail` stays readable.
+    pub fn with_tail(text: &str, tail: &str) -> Comment {
+        let clean = |c: char| match c {
+            '"' => '\'',
+            c if c.is_control() => ' ',
+            c => c,
+        };
+        let (mut head, tail) = (text.chars().map(clean).collect::<String>(), tail.chars().map(clean));
+        let tail: String = tail.collect();
+        if head.len() + tail.len() > MAX_COMMENT {
+            let room = (MAX_COMMENT - 1).saturating_sub(tail.len());
+            head.truncate((0..=room).rev().find(|at| head.is_char_boundary(*at)).unwrap_or(0));
+            head.push('~');
+        }
+        Comment(head + &tail)
+    }
+
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Comment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Name of a network interface: 1 to 15 letters, digits, `.`, `_` or `-`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InterfaceName(String);
+
+impl InterfaceName {
+    /// Takes a name, `None` when it is none. The kernel allows more characters than these; no container runtime uses them.
+    pub fn new(name: &str) -> Option<InterfaceName> {
+        let good = (1..=15).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        good.then(|| InterfaceName(name.to_owned()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for InterfaceName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,127 @@
+//! In which order things decide (felix-dataplane 3.1): tiers, policies inside a tier, then profiles.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+use tortie_model::resource::TierAction;
+
+use crate::Problems;
+use crate::ir::Direction;
+use crate::select::{Body, Labelled, Policy};
+use crate::snapshot::{PolicyId, Snapshot};
+
+/// A tier with its policies in order.
+pub(crate) struct Tier<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) default_action: TierAction,
+    pub(crate) policies: Vec<&'a Policy<'a>>,
+}
+
+/// Everything with a place in the order.
+#[derive(Default)]
+pub(crate) struct Tiers<'a> {
+    /// Policies that cannot be placed; they deny before everything else.
+    pub(crate) unplaced: Vec<&'a Policy<'a>>,
+    /// Tiers in order.
+    pub(crate) ordered: Vec<Tier<'a>>,
+}
+
+/// One step of the way of a packet. Endpoints with the same stages share a chain.
+pub(crate) enum Stage<'a> {
+    /// Policies that deny because they cannot be read.
+    Unreadable(Vec<&'a PolicyId>),
+    /// The policies of a tier that apply.
+    Tier { name: &'a str, default_action: TierAction, policies: Vec<&'a Policy<'a>> },
+    /// A profile.
+    Profile(&'a str),
+}
+
+impl Stage<'_> {
+    /// Tells stages apart by the names in them, so that it stays the same when rules or other policies change.
+    pub(crate) fn key(&self) -> String {
+        match self {
+            Stage::Unreadable(ids) => format!("unreadable {ids:?}"),
+            Stage::Tier { name, policies, .. } => {
+                format!("tier {name:?} {:?}", policies.iter().map(|p| p.id).collect::<Vec<_>>())
+            }
+            Stage::Profile(name) => format!("profile {name:?}"),
+        }
+    }
+}
+
+/// Puts tiers and policies in order. A tier that does not exist comes last and denies.
+pub(crate) fn tiers<'a>(
+    snapshot: &'a Snapshot,
+    policies: &'a [Policy<'a>],
+    problems: &mut Problems,
+) -> Tiers<'a> {
+    let mut by_name: BTreeMap<&str, Vec<&Policy<'_>>> = BTreeMap::new();
+    let mut unplaced = Vec::new();
+    for policy in policies {
+        match policy.body {
+            Body::DenyFirst => unplaced.push(policy),
+            Body::Rules(_) | Body::Deny => by_name.entry(policy.tier).or_default().push(policy),
+        }
+    }
+    let mut ordered = Vec::new();
+    for (name, mut policies) in by_name {
+        policies.sort_by(|a, b| compare(a.order, b.order).then_with(|| a.id.cmp(b.id)));
+        let tier = snapshot.tiers.get(name);
+        if tier.is_none() {
+            problems
+                .add(format_args!("Tier {name}"), "does not exist; its policies come last, and it denies");
+        }
+        let order = tier.and_then(|t| t.order);
+        let default_action = tier.and_then(|t| t.default_action).unwrap_or_default();
+        ordered.push((tier.is_none(), order, Tier { name, default_action, policies }));
+    }
+    ordered.sort_by(|(a_missing, a, x), (b_missing, b, y)| {
+        a_missing.cmp(b_missing).then_with(|| compare(*a, *b)).then_with(|| x.name.cmp(y.name))
+    });
+    Tiers { unplaced, ordered: ordered.into_iter().map(|(.., tier)| tier).collect() }
+}
+
+/// Compares orders; an absent one is greater than every number, and zero has no sign.
+fn compare(a: Option<f64>, b: Option<f64>) -> Ordering {
+    let value = |order: Option<f64>| order.map_or(f64::INFINITY, |o| o + 0.0);
+    value(a).total_cmp(&value(b))
+}
+
+impl<'a> Tiers<'a> {
+    /// The stages a packet of an endpoint passes in a direction, up to the first that lets nothing on.
+    pub(crate) fn stages(&self, endpoint: &Labelled<'a>, direction: Direction) -> Vec<Stage<'a>> {
+        let unreadable: Vec<_> =
+            self.unplaced.iter().filter(|p| p.applies(endpoint, direction)).map(|p| p.id).collect();
+        if !unreadable.is_empty() {
+            return vec![Stage::Unreadable(unreadable)];
+        }
+        let mut stages = Vec::new();
+        for Tier { name, default_action, policies } in &self.ordered {
+            let policies: Vec<_> =
+                policies.iter().copied().filter(|p| p.applies(endpoint, direction)).collect();
+            if policies.is_empty() {
+                continue;
+            }
+            let default_action = *default_action;
+            let lets_on = default_action == TierAction::Pass || policies.iter().any(|p| p.passes(direction));
+            stages.push(Stage::Tier { name, default_action, policies });
+            if !lets_on {
+                return stages;
+            }
+        }
+        let mut seen = BTreeSet::new();
+        let profiles = endpoint.endpoint.profiles.iter().map(String::as_str);
+        stages.extend(profiles.filter(|p| seen.insert(*p)).map(Stage::Profile));
+        stages
+    }
+}
+
+impl Policy<'_> {
+    /// Whether one of its rules can lead on to the next tier.
+    fn passes(&self, direction: Direction) -> bool {
+        match &self.body {
+            Body::Rules(rules) => rules.of(direction).iter().any(|r| r.passes()),
+            Body::Deny | Body::DenyFirst => false,
+        }
+    }
+}

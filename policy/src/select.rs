@@ -1,0 +1,277 @@
+//! Who is meant: effective labels of endpoints, which policies reach which endpoint, and what of them can be enforced.
+
+use std::collections::BTreeMap;
+
+use tortie_model::resource::{
+    GlobalNetworkPolicySpec, NetworkPolicySpec, PolicyType, ProfileSpec, default_types,
+};
+use tortie_model::rule::Rule;
+use tortie_model::selector::Selector;
+
+use crate::Problems;
+use crate::check::{
+    self, CheckedRule, Fault, NAMESPACE, NAMESPACE_LABELS, SERVICE_ACCOUNT, SERVICE_ACCOUNT_LABELS,
+};
+use crate::ir::Direction;
+use crate::snapshot::{Endpoint, EndpointId, PolicyBody, PolicyId, Snapshot};
+
+/// An endpoint with the labels selectors see.
+pub(crate) struct Labelled<'a> {
+    pub(crate) id: &'a EndpointId,
+    pub(crate) endpoint: &'a Endpoint,
+    /// Own labels, then those of its profiles in order; the first value of a name stays.
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// All endpoints with their effective labels. Labels under the prefixes of namespaces and service accounts come from
+/// profiles only: an endpoint must not be able to claim them (calico-datamodel 1.8).
+pub(crate) fn endpoints<'a>(snapshot: &'a Snapshot) -> Vec<Labelled<'a>> {
+    let reserved =
+        |name: &str| name.starts_with(NAMESPACE_LABELS) || name.starts_with(SERVICE_ACCOUNT_LABELS);
+    let labelled = |(id, endpoint): (&'a EndpointId, &'a Endpoint)| {
+        let mut labels: BTreeMap<_, _> = endpoint
+            .labels
+            .iter()
+            .filter(|(name, _)| !reserved(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        for profile in &endpoint.profiles {
+            let Some(Some(profile)) = snapshot.profiles.get(profile) else { continue };
+            for (name, value) in &profile.labels_to_apply {
+                labels.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        Labelled { id, endpoint, labels }
+    };
+    snapshot.endpoints.iter().map(labelled).collect()
+}
+
+/// Which endpoints a policy is about.
+pub(crate) enum Scope<'a> {
+    /// Those whose labels match.
+    Selector(Selector),
+    /// All of a namespace, or all there are: of a policy whose own selection cannot be read.
+    Everything { namespace: Option<&'a str> },
+}
+
+impl Scope<'_> {
+    fn selects(&self, endpoint: &Labelled<'_>) -> bool {
+        match self {
+            Scope::Selector(selector) => selector.matches(&endpoint.labels),
+            Scope::Everything { namespace: None } => true,
+            Scope::Everything { namespace: Some(namespace) } => {
+                endpoint.id.namespace == *namespace
+                    || endpoint.labels.get(NAMESPACE).is_some_and(|l| l == namespace)
+            }
+        }
+    }
+}
+
+/// Rules of both directions.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    pub(crate) ingress: Vec<CheckedRule>,
+    pub(crate) egress: Vec<CheckedRule>,
+}
+
+impl Rules {
+    /// Rules of one direction.
+    pub(crate) fn of(&self, direction: Direction) -> &[CheckedRule] {
+        match direction {
+            Direction::Ingress => &self.ingress,
+            Direction::Egress => &self.egress,
+        }
+    }
+
+    fn new(ingress: &[Rule], egress: &[Rule], namespace: Option<&str>) -> Result<Rules, Fault> {
+        let all = |rules: &[Rule], name: &str| {
+            rules
+                .iter()
+                .enumerate()
+                .map(|(i, rule)| check::rule(rule, namespace, &format!("{name}[{i}]")))
+                .collect::<Result<Vec<_>, Fault>>()
+        };
+        Ok(Rules { ingress: all(ingress, "ingress")?, egress: all(egress, "egress")? })
+    }
+}
+
+/// What a policy does to those it selects.
+pub(crate) enum Body {
+    /// Its rules.
+    Rules(Rules),
+    /// Denies: something in it cannot be read.
+    Deny,
+    /// Denies before everything else: not even its place among the others can be read.
+    DenyFirst,
+}
+
+/// A policy that can reach workloads.
+pub(crate) struct Policy<'a> {
+    pub(crate) id: &'a PolicyId,
+    pub(crate) tier: &'a str,
+    pub(crate) order: Option<f64>,
+    scope: Scope<'a>,
+    types: Vec<PolicyType>,
+    pub(crate) body: Body,
+}
+
+impl Policy<'_> {
+    /// Whether it decides about traffic of an endpoint in a direction.
+    pub(crate) fn applies(&self, endpoint: &Labelled<'_>, direction: Direction) -> bool {
+        let wanted = match direction {
+            Direction::Ingress => PolicyType::Ingress,
+            Direction::Egress => PolicyType::Egress,
+        };
+        self.types.contains(&wanted) && self.scope.selects(endpoint)
+    }
+}
+
+/// Kind and name of a policy, for people.
+pub(crate) fn subject(id: &PolicyId) -> String {
+    match id.namespace.as_str() {
+        "" => format!("GlobalNetworkPolicy {}", id.name),
+        namespace => format!("NetworkPolicy {namespace}/{}", id.name),
+    }
+}
+
+/// All policies that can reach workloads, in the order of their ids.
+pub(crate) fn policies<'a>(snapshot: &'a Snapshot, problems: &mut Problems) -> Vec<Policy<'a>> {
+    let mut found = Vec::new();
+    for (id, body) in &snapshot.policies {
+        found.extend(match body {
+            PolicyBody::Network(spec) => Some(network(id, spec, problems)),
+            PolicyBody::Global(spec) => global(id, spec, problems),
+            PolicyBody::Invalid(reason) => {
+                problems.add(subject(id), format_args!("cannot be read, so it denies everything: {reason}"));
+                Some(Policy {
+                    id,
+                    tier: "",
+                    order: None,
+                    scope: whole(id),
+                    types: vec![PolicyType::Ingress, PolicyType::Egress],
+                    body: Body::DenyFirst,
+                })
+            }
+        });
+    }
+    found
+}
+
+/// Everything a policy could be about, going by its name alone.
+fn whole(id: &PolicyId) -> Scope<'_> {
+    Scope::Everything { namespace: Some(id.namespace.as_str()).filter(|n| !n.is_empty()) }
+}
+
+fn network<'a>(id: &'a PolicyId, spec: &'a NetworkPolicySpec, problems: &mut Problems) -> Policy<'a> {
+    let own = Selector::equal(NAMESPACE, &id.namespace);
+    let accounts = service_accounts(&spec.service_account_selector);
+    let selector = check::selector(&spec.selector, "selector").and_then(|selector| {
+        let selector = if selector.is_all() { own } else { selector.and(own) };
+        Ok(accounts?.into_iter().fold(selector, Selector::and))
+    });
+    let rules = Rules::new(&spec.ingress, &spec.egress, Some(&id.namespace));
+    let types = types(&spec.types, &spec.ingress, &spec.egress);
+    assemble(id, tier_name(&spec.tier), spec.order, types, selector, rules, problems)
+}
+
+/// A policy that is only for host endpoints, before connection tracking or before NAT, does not reach workloads.
+fn global<'a>(
+    id: &'a PolicyId,
+    spec: &'a GlobalNetworkPolicySpec,
+    problems: &mut Problems,
+) -> Option<Policy<'a>> {
+    if spec.do_not_track || spec.pre_dnat {
+        return None;
+    }
+    let accounts = service_accounts(&spec.service_account_selector);
+    let namespaces = match spec.namespace_selector.as_str() {
+        "" => Ok(None),
+        text => check::prefixed(text, NAMESPACE_LABELS, NAMESPACE, "namespaceSelector").map(Some),
+    };
+    let selector = check::selector(&spec.selector, "selector")
+        .and_then(|selector| Ok(namespaces?.into_iter().chain(accounts?).fold(selector, Selector::and)));
+    let rules = Rules::new(&spec.ingress, &spec.egress, None);
+    let types = types(&spec.types, &spec.ingress, &spec.egress);
+    Some(assemble(id, tier_name(&spec.tier), spec.order, types, selector, rules, problems))
+}
+
+fn service_accounts(text: &str) -> Result<Option<Selector>, Fault> {
+    match text {
+        "" => Ok(None),
+        text => {
+            check::prefixed(text, SERVICE_ACCOUNT_LABELS, SERVICE_ACCOUNT, "serviceAccountSelector").map(Some)
+        }
+    }
+}
+
+fn types(types: &[PolicyType], ingress: &[Rule], egress: &[Rule]) -> Vec<PolicyType> {
+    if types.is_empty() { default_types(ingress, egress) } else { types.to_vec() }
+}
+
+fn tier_name(tier: &Option<String>) -> &str {
+    tier.as_deref().filter(|t| !t.is_empty()).unwrap_or("default")
+}
+
+/// Fails closed: what cannot be selected selects all it could, and a policy with a mistake in any rule denies.
+fn assemble<'a>(
+    id: &'a PolicyId,
+    tier: &'a str,
+    order: Option<f64>,
+    types: Vec<PolicyType>,
+    selector: Result<Selector, Fault>,
+    rules: Result<Rules, Fault>,
+    problems: &mut Problems,
+) -> Policy<'a> {
+    let (scope, mut body) = match selector {
+        Ok(selector) => (Scope::Selector(selector), None),
+        Err(fault) => {
+            problems.add(subject(id), format_args!("denies everything it could apply to: {fault}"));
+            (whole(id), Some(Body::Deny))
+        }
+    };
+    match &rules {
+        Ok(rules) => report_unenforceable(&subject(id), rules, problems),
+        Err(fault) => {
+            problems.add(subject(id), format_args!("denies everything it applies to: {fault}"));
+            body = Some(Body::Deny);
+        }
+    }
+    let body = body.unwrap_or_else(|| Body::Rules(rules.unwrap_or_default()));
+    Policy { id, tier, order, scope, types, body }
+}
+
+fn report_unenforceable(subject: &str, rules: &Rules, problems: &mut Problems) {
+    for (name, rules) in [("ingress", &rules.ingress), ("egress", &rules.egress)] {
+        for (i, part) in rules.iter().enumerate().filter_map(|(i, r)| Some((i, r.unenforceable?))) {
+            problems.add(
+                subject,
+                format_args!(
+                    "{name}[{i}]: {part} cannot be enforced; the rule allows nothing, and denies as if {part} were absent"
+                ),
+            );
+        }
+    }
+}
+
+/// Profiles by name; one that is missing here matches nothing.
+pub(crate) fn profiles<'a>(snapshot: &'a Snapshot, problems: &mut Problems) -> BTreeMap<&'a str, Rules> {
+    let mut found = BTreeMap::new();
+    for (name, profile) in &snapshot.profiles {
+        let subject = format!("Profile {name}");
+        match profile.as_ref().map(|ProfileSpec { ingress, egress, .. }| Rules::new(ingress, egress, None)) {
+            None => problems.add(&subject, "cannot be read, so it matches nothing"),
+            Some(Err(fault)) => problems.add(&subject, format_args!("matches nothing: {fault}")),
+            Some(Ok(rules)) => {
+                report_unenforceable(&subject, &rules, problems);
+                found.insert(name.as_str(), rules);
+            }
+        }
+    }
+    for (id, endpoint) in &snapshot.endpoints {
+        for profile in endpoint.profiles.iter().filter(|p| !snapshot.profiles.contains_key(*p)) {
+            let name = format!("WorkloadEndpoint {}/{}", id.namespace, id.name);
+            problems.add(name, format_args!("profile {profile} does not exist, so it matches nothing"));
+        }
+    }
+    found
+}

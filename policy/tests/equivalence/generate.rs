@@ -1,0 +1,392 @@
+//! Random snapshots and packets over a small world, so that rules and packets meet often.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use proptest::option::weighted;
+use proptest::prelude::*;
+use proptest::sample::{Index, select, subsequence};
+use tortie_model::resource::{
+    GlobalNetworkPolicySpec, NetworkPolicySpec, PolicyType, ProfileSpec, TierAction, TierSpec,
+    WorkloadEndpointPort,
+};
+use tortie_model::rule::{Action, EntityRule, Icmp, Rule, ServiceAccountMatch, ServiceMatch};
+use tortie_model::scalar::{Port, Protocol};
+use tortie_policy::eval::{CtState, Packet};
+use tortie_policy::snapshot::{Endpoint, EndpointId, EndpointToHost, PolicyBody, PolicyId, Pool, Snapshot};
+
+const ADDRESSES: [&str; 10] = [
+    "10.0.0.1",
+    "10.0.0.2",
+    "10.0.0.3",
+    "10.0.1.1",
+    "192.0.2.1",
+    "fd00::1",
+    "fd00::2",
+    "fd00::3",
+    "fd00:0:0:1::1",
+    "2001:db8::1",
+];
+const NETS: [&str; 12] = [
+    "10.0.0.0/24",
+    "10.0.0.0/31",
+    "10.0.0.2/32",
+    "10.0.0.0/8",
+    "192.0.2.0/24",
+    "0.0.0.0/0",
+    "0.0.0.0/1",
+    "fd00::/64",
+    "fd00::/16",
+    "fd00::2/128",
+    "::/0",
+    "2001:db8::/32",
+];
+const INTERFACES: [&str; 5] = ["cali0", "cali1", "cali2", "cali9", "eth0"];
+const SELECTORS: [&str; 12] = [
+    "",
+    "",
+    "",
+    "all()",
+    "role == 'web'",
+    "role == 'db'",
+    "has(role)",
+    "role != 'web'",
+    "role in {'web', 'x'}",
+    "!has(env) && role == 'web'",
+    "has(env) || role == 'db'",
+    "",
+];
+const BAD_SELECTORS: [&str; 3] = ["role ==", "global()", "role == 'web' && global()"];
+const NAMESPACE_SELECTORS: [&str; 6] = ["", "", "all()", "env == 'prod'", "global()", "env != 'prod'"];
+const ACCOUNT_SELECTORS: [&str; 5] = ["", "", "", "all()", "team == 'x'"];
+const PORT_NAMES: [&str; 3] = ["http", "dns", "none"];
+const PORTS: [u16; 5] = [80, 81, 53, 8080, 4789];
+const TIERS: [&str; 4] = ["default", "first", "last", "missing"];
+
+/// A text, or rarely something that is no selector.
+fn selector(good: &'static [&'static str]) -> impl Strategy<Value = String> {
+    prop_oneof![60 => select(good), 1 => select(&BAD_SELECTORS[..])].prop_map(str::to_owned)
+}
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    use Protocol::*;
+    select(vec![Tcp, Tcp, Tcp, Udp, Udp, Sctp, Icmp, IcmpV6, UdpLite, Number(47), Number(6), Number(1)])
+}
+
+fn nets() -> impl Strategy<Value = Vec<ipnetwork::IpNetwork>> {
+    prop_oneof![4 => Just(vec![]), 1 => subsequence(&NETS[..], 1..4)]
+        .prop_map(|nets| nets.into_iter().map(|n| n.parse().expect("a literal")).collect())
+}
+
+/// Ports that fit a protocol, mostly: numbers need one that has ports.
+fn ports(protocol: Option<Protocol>) -> impl Strategy<Value = Vec<Port>> {
+    let number = (select(&PORTS[..]), 0u16..3).prop_map(|(low, n)| Port::Range(low, low + n));
+    let name = select(&PORT_NAMES[..]).prop_map(|n| Port::Named(n.to_owned()));
+    let fits = protocol.is_some_and(Protocol::has_ports);
+    let (none, numeric, named) = match protocol {
+        Some(_) if fits => (50, 30, 20),
+        None => (80, 1, 30),
+        Some(_) => (98, 1, 1),
+    };
+    prop_oneof![
+        none => Just(vec![]),
+        numeric => prop::collection::vec(number.clone(), 1..4),
+        named => prop::collection::vec(name.clone(), 1..3),
+        numeric / 3 => (prop::collection::vec(number, 1..3), name).prop_map(|(mut p, n)| { p.push(n); p }),
+    ]
+}
+
+fn accounts() -> impl Strategy<Value = Option<ServiceAccountMatch>> {
+    let names = subsequence(vec!["admin".to_owned(), "user".to_owned()], 0..3);
+    weighted(0.1, (names, selector(&ACCOUNT_SELECTORS)))
+        .prop_map(|found| found.map(|(names, selector)| ServiceAccountMatch { names, selector }))
+}
+
+fn entity(protocol: Option<Protocol>) -> impl Strategy<Value = EntityRule> {
+    let negative = prop_oneof![4 => Just(String::new()), 1 => selector(&SELECTORS)];
+    let services = weighted(0.02, Just(ServiceMatch { name: "s".into(), namespace: "a".into() }));
+    (
+        (nets(), nets()),
+        (selector(&SELECTORS), negative, selector(&NAMESPACE_SELECTORS)),
+        (ports(protocol), prop_oneof![3 => Just(vec![]).boxed(), 1 => ports(protocol).boxed()]),
+        accounts(),
+        services,
+        any::<bool>(),
+    )
+        .prop_map(
+            |((nets, not_nets), (s, not_selector, ns), (ports, not_ports), accounts, services, labels)| {
+                let mut entity = EntityRule { nets, ports, not_ports, services, ..EntityRule::default() };
+                if labels {
+                    entity.selector = s;
+                    entity.not_selector = not_selector;
+                    // The one place for global() is the whole namespace selector.
+                    entity.namespace_selector = ns;
+                    entity.service_accounts = accounts;
+                } else {
+                    entity.not_nets = not_nets;
+                }
+                entity
+            },
+        )
+}
+
+fn icmp() -> impl Strategy<Value = Option<Icmp>> {
+    let byte = || select(vec![0u8, 8, 128]);
+    let some = (weighted(0.95, byte()), weighted(0.5, 0u8..2));
+    weighted(0.5, some).prop_map(|i| i.map(|(icmp_type, code)| Icmp { icmp_type, code }))
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    let action = select(vec![
+        Action::Allow,
+        Action::Allow,
+        Action::Allow,
+        Action::Deny,
+        Action::Deny,
+        Action::Pass,
+        Action::Log,
+    ]);
+    (action, weighted(0.7, protocol())).prop_flat_map(|(action, protocol)| {
+        let has_icmp = protocol.is_some_and(|p| matches!(p.number(), 1 | 58));
+        let icmp = move || weighted(if has_icmp { 0.9 } else { 0.005 }, icmp()).prop_map(Option::flatten);
+        (
+            weighted(0.1, select(vec![4u8, 4, 6, 6, 5])),
+            (icmp(), icmp()),
+            weighted(0.1, self::protocol()),
+            (entity(protocol), entity(protocol)),
+            weighted(0.01, Just(serde_json::json!({"methods": ["GET"]}))),
+        )
+            .prop_map(
+                move |(version, (icmp, not_icmp), not_protocol, (source, destination), http)| Rule {
+                    action,
+                    // A version that does not exist must be rare, since it breaks the whole policy.
+                    ip_version: version.filter(|v| *v != 5 || action == Action::Log),
+                    protocol,
+                    icmp,
+                    not_protocol,
+                    not_icmp,
+                    source,
+                    destination,
+                    http,
+                    metadata: None,
+                },
+            )
+    })
+}
+
+fn rules() -> impl Strategy<Value = Vec<Rule>> {
+    prop::collection::vec(rule(), 0..4)
+}
+
+fn order() -> impl Strategy<Value = Option<f64>> {
+    select(vec![None, Some(1.0), Some(-1.0), Some(0.0), Some(-0.0), Some(2.5)])
+}
+
+fn types() -> impl Strategy<Value = Vec<PolicyType>> {
+    prop_oneof![
+        Just(vec![]),
+        Just(vec![PolicyType::Ingress]),
+        Just(vec![PolicyType::Egress]),
+        Just(vec![PolicyType::Ingress, PolicyType::Egress]),
+    ]
+}
+
+fn policy() -> impl Strategy<Value = (PolicyId, PolicyBody)> {
+    let tier = weighted(0.7, select(&TIERS[..])).prop_map(|t| t.map(str::to_owned));
+    (
+        (select(vec!["p", "q", "r", "s"]), select(vec!["", "", "a", "b"])),
+        (tier, order(), types()),
+        (rules(), rules()),
+        (
+            selector(&SELECTORS),
+            selector(&ACCOUNT_SELECTORS),
+            select(vec!["", "", "", "all()", "env == 'prod'"]),
+        ),
+        (0..40, 0..30),
+    )
+        .prop_map(
+            |((name, ns), (tier, order, types), (ingress, egress), (selector, accounts, spaces), dice)| {
+                let id = PolicyId { name: name.into(), namespace: ns.into() };
+                let body = if dice.0 == 0 {
+                    PolicyBody::Invalid("not JSON".into())
+                } else if ns.is_empty() {
+                    PolicyBody::Global(Box::new(GlobalNetworkPolicySpec {
+                        tier,
+                        order,
+                        ingress,
+                        egress,
+                        selector,
+                        types,
+                        do_not_track: dice.1 == 0,
+                        pre_dnat: dice.1 == 1,
+                        service_account_selector: accounts,
+                        namespace_selector: spaces.to_owned(),
+                        ..GlobalNetworkPolicySpec::default()
+                    }))
+                } else {
+                    PolicyBody::Network(Box::new(NetworkPolicySpec {
+                        tier,
+                        order,
+                        ingress,
+                        egress,
+                        selector,
+                        types,
+                        service_account_selector: accounts,
+                        ..NetworkPolicySpec::default()
+                    }))
+                };
+                (id, body)
+            },
+        )
+}
+
+fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
+    let some = |p: f64, name: &'static str, values: Vec<&'static str>| {
+        weighted(p, select(values)).prop_map(move |v| v.map(|v| (name.to_owned(), v.to_owned())))
+    };
+    (
+        some(0.8, "role", vec!["web", "db"]),
+        some(0.2, "env", vec!["x"]),
+        some(0.9, "projectcalico.org/namespace", vec!["a", "b"]),
+        some(0.5, "projectcalico.org/serviceaccount", vec!["admin", "user"]),
+        some(0.1, "pcns.env", vec!["prod"]),
+        some(0.1, "pcsa.team", vec!["x"]),
+    )
+        .prop_map(|(a, b, c, d, e, f)| [a, b, c, d, e, f].into_iter().flatten().collect())
+}
+
+fn endpoint() -> impl Strategy<Value = Endpoint> {
+    let port =
+        (select(&PORT_NAMES[..]), protocol(), select(&PORTS[..])).prop_map(|(name, protocol, port)| {
+            WorkloadEndpointPort { name: name.into(), protocol, port, host_port: 0, host_ip: String::new() }
+        });
+    (
+        labels(),
+        subsequence(vec!["open", "ns", "sa", "odd", "gone", "bad"], 0..4),
+        subsequence(&ADDRESSES[..], 0..4),
+        prop::collection::vec(port, 0..4),
+    )
+        .prop_map(|(labels, profiles, addresses, ports)| Endpoint {
+            labels,
+            profiles: profiles.into_iter().map(str::to_owned).collect(),
+            addresses: addresses.into_iter().map(|a| a.parse().expect("a literal")).collect(),
+            ports,
+            interface: None,
+        })
+}
+
+/// Endpoints; the first three are on this node, and rarely two of them claim one interface.
+fn endpoints() -> impl Strategy<Value = BTreeMap<EndpointId, Endpoint>> {
+    (prop::collection::vec((select(vec!["a", "b"]), endpoint()), 3..6), 0..20).prop_map(|(found, dice)| {
+        found
+            .into_iter()
+            .enumerate()
+            .map(|(i, (namespace, mut endpoint))| {
+                endpoint.interface =
+                    (i < 3).then(|| if dice == 0 { "cali0".into() } else { format!("cali{i}") });
+                (EndpointId { namespace: namespace.into(), name: format!("e{i}") }, endpoint)
+            })
+            .collect()
+    })
+}
+
+fn profiles() -> impl Strategy<Value = BTreeMap<String, Option<ProfileSpec>>> {
+    let allow = || vec![Rule::default()];
+    let label = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+    (rules(), rules(), any::<bool>()).prop_map(move |(ingress, egress, prod)| {
+        let open = ProfileSpec { ingress: allow(), egress: allow(), ..ProfileSpec::default() };
+        let env = if prod { "prod" } else { "test" };
+        let ns = ProfileSpec {
+            egress: allow(),
+            labels_to_apply: label("pcns.env", env),
+            ..ProfileSpec::default()
+        };
+        let sa = ProfileSpec { labels_to_apply: label("pcsa.team", "x"), ..ProfileSpec::default() };
+        let odd = ProfileSpec { ingress, egress, labels_to_apply: label("role", "x") };
+        [("open", Some(open)), ("ns", Some(ns)), ("sa", Some(sa)), ("odd", Some(odd)), ("bad", None)]
+            .into_iter()
+            .map(|(name, profile)| (name.to_owned(), profile))
+            .collect()
+    })
+}
+
+fn tiers() -> impl Strategy<Value = BTreeMap<String, TierSpec>> {
+    let tier = || {
+        let action =
+            select(vec![None, Some(TierAction::Deny), Some(TierAction::Pass), Some(TierAction::Pass)]);
+        (order(), action).prop_map(|(order, default_action)| TierSpec { order, default_action })
+    };
+    (tier(), tier(), tier()).prop_map(|(first, default, last)| {
+        BTreeMap::from([("first".into(), first), ("default".into(), default), ("last".into(), last)])
+    })
+}
+
+/// A snapshot of a node with three workloads.
+pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
+    let pools = prop::collection::vec((select(&NETS[..]), any::<bool>()), 0..4);
+    let action = select(vec![EndpointToHost::Drop, EndpointToHost::Accept, EndpointToHost::Return]);
+    (
+        tiers(),
+        prop::collection::vec(policy(), 0..6),
+        profiles(),
+        endpoints(),
+        pools,
+        action,
+        subsequence(&ADDRESSES[..], 0..3),
+    )
+        .prop_map(|(tiers, policies, profiles, endpoints, pools, endpoint_to_host, peers)| Snapshot {
+            tiers,
+            policies: policies.into_iter().collect(),
+            profiles,
+            endpoints,
+            pools: pools
+                .into_iter()
+                .map(|(cidr, nat_outgoing)| Pool { cidr: cidr.parse().expect("a literal"), nat_outgoing })
+                .collect(),
+            endpoint_to_host,
+            tunnel_peers: peers
+                .into_iter()
+                .map(|a| a.parse().expect("a literal"))
+                .collect::<BTreeSet<IpAddr>>(),
+        })
+}
+
+/// A packet between two addresses of one family.
+pub(crate) fn packet() -> impl Strategy<Value = Packet> {
+    use CtState::*;
+    let state = select(vec![New, New, New, New, New, New, New, Established, Related, Invalid, Untracked]);
+    let protocol = select(vec![6u8, 6, 6, 17, 17, 132, 1, 58, 4, 47, 136]);
+    let input = weighted(0.9, select(&INTERFACES[..]));
+    let output = weighted(0.85, select(&INTERFACES[..]));
+    (
+        (input, output),
+        (any::<Index>(), any::<Index>(), any::<bool>()),
+        protocol,
+        (select(&PORTS[..]), select(&PORTS[..])),
+        (select(vec![0u8, 8, 128, 135]), 0u8..2),
+        state,
+        prop::bool::weighted(0.95),
+    )
+        .prop_map(
+            |((input, output), (source, destination, v6), protocol, ports, icmp, state, reverse_route)| {
+                let family: Vec<IpAddr> = ADDRESSES
+                    .iter()
+                    .map(|a| a.parse::<IpAddr>().expect("a literal"))
+                    .filter(|a| a.is_ipv6() == v6)
+                    .collect();
+                // The kernel gives a packet at least one interface.
+                let output = if input.is_none() { output.or(Some("eth0")) } else { output };
+                Packet {
+                    input: input.map(str::to_owned),
+                    output: output.map(str::to_owned),
+                    source: *source.get(&family),
+                    destination: *destination.get(&family),
+                    protocol,
+                    ports: matches!(protocol, 6 | 17 | 132).then_some(ports),
+                    icmp: (protocol == if v6 { 58 } else { 1 }).then_some(icmp),
+                    state,
+                    reverse_route,
+                }
+            },
+        )
+}

@@ -1,0 +1,81 @@
+//! Random policies and packets: what the compiled rules do must be what the resources say, as read by an oracle that
+//! shares no code with the compiler.
+
+mod generate;
+mod oracle;
+#[path = "../support/mod.rs"]
+mod support;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+use tortie_policy::{compile, eval, nft};
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn compiled_rules_do_what_the_resources_say(
+        snapshot in generate::snapshot(),
+        packets in prop::collection::vec(generate::packet(), 40),
+    ) {
+        let ruleset = compile(&snapshot).ruleset;
+        for packet in packets {
+            let outcome = eval::eval(&ruleset, &packet);
+            let expected = oracle::judge(&snapshot, &packet);
+            prop_assert_eq!(
+                (outcome.allowed, outcome.allowed && outcome.masqueraded),
+                (expected.allowed, expected.allowed && expected.masqueraded),
+                "{:?}\n{:#?}\n{}", packet, outcome.trail, nft::render_table(&ruleset)
+            );
+        }
+    }
+
+    #[test]
+    fn the_same_input_gives_the_same_rules(snapshot in generate::snapshot()) {
+        prop_assert_eq!(compile(&snapshot), compile(&snapshot.clone()));
+    }
+}
+
+/// The property above says nothing unless the generators reach both verdicts by many ways.
+#[test]
+fn generators_reach_every_kind_of_verdict() {
+    let mut runner = TestRunner::deterministic();
+    let mut decided: std::collections::BTreeMap<(bool, bool), usize> = Default::default();
+    let mut comments = std::collections::BTreeSet::new();
+    for _ in 0..300 {
+        let snapshot = generate::snapshot().new_tree(&mut runner).unwrap().current();
+        let ruleset = compile(&snapshot).ruleset;
+        for _ in 0..40 {
+            let packet = generate::packet().new_tree(&mut runner).unwrap().current();
+            let outcome = eval::eval(&ruleset, &packet);
+            let by_policy = outcome.trail.iter().any(|s| s.comment.contains("gress["));
+            *decided.entry((outcome.allowed, by_policy)).or_default() += 1;
+            comments.extend(outcome.trail.iter().map(|s| {
+                let word = |w: &str| w.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+                s.comment.split(' ').next_back().map(word).unwrap_or_default()
+            }));
+        }
+    }
+    for key in [(false, false), (false, true), (true, false), (true, true)] {
+        assert!(decided.get(&key).is_some_and(|n| *n > 300), "{decided:?}");
+    }
+    for wanted in ["ingress[]", "egress[]", "denies", "read", "end", "follows", "matched", "interface"] {
+        assert!(comments.contains(wanted), "{wanted} in {comments:?}");
+    }
+}
+
+/// The kernel takes whatever the compiler makes, each rule-set replacing the one before.
+#[test]
+fn random_rulesets_load_and_list() {
+    let mut runner = TestRunner::deterministic();
+    let mut next = || {
+        let snapshot = generate::snapshot().new_tree(&mut runner).unwrap().current();
+        nft::render(&compile(&snapshot).ruleset)
+    };
+    for _ in 0..4 {
+        let texts: Vec<String> = (0..30).map(|_| next()).collect();
+        let listed = support::load(&texts);
+        assert!(listed.starts_with("table inet tortie {"), "{listed}");
+    }
+}
