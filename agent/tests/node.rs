@@ -121,7 +121,7 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("{}", self.log());
+            let _ = std::io::stderr().write_all(self.log().as_bytes());
         }
     }
 }
