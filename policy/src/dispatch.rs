@@ -55,9 +55,11 @@ pub(crate) fn interfaces<'a, 'e>(
             (Some(_), _) if text.starts_with(WORKLOAD_PREFIX) => {
                 format!("interface {text} belongs to {} endpoints, so it drops everything", owners.len())
             }
+            _ if text.starts_with(WORKLOAD_PREFIX) => {
+                format!("interface {text:?} is no name of letters and digits, so it drops everything")
+            }
             _ => format!(
-                "interface {text:?} is not {WORKLOAD_PREFIX} followed by letters and digits, 15 bytes at most; \
-                 no policy is enforced on it"
+                "no policy is enforced on interface {text:?}, which does not begin with {WORKLOAD_PREFIX}"
             ),
         };
         for owner in owners {

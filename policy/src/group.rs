@@ -10,7 +10,6 @@ use std::fmt::Write as _;
 use tortie_model::resource::TierAction;
 
 use crate::Problems;
-use crate::check::CheckedRule;
 use crate::ir::{Action, Chain, Comment, Direction, Match, Rule, Ruleset, Verdict};
 use crate::lower::{self, Effect};
 use crate::order::{Stage, Tiers};
@@ -61,8 +60,7 @@ impl<'a> Groups<'a> {
             Direction::Egress => "out-",
         };
         let name = self.names.unique(prefix, &key);
-        let mut writer =
-            Writer { direction, sets: &mut self.sets, chains: &mut self.chains, problems, passes: 0 };
+        let mut writer = Writer { direction, sets: &mut self.sets, chains: &mut self.chains, problems };
         writer.group(&name, &stages, self.profiles);
         self.known.insert(key, name.clone());
         name
@@ -81,7 +79,25 @@ struct Writer<'w, 'a> {
     sets: &'w mut Sets<'a>,
     chains: &'w mut BTreeMap<String, Chain>,
     problems: &'w mut Problems,
-    passes: usize,
+}
+
+/// What passing out of a stage means.
+#[derive(Clone, Copy)]
+enum Pass<'a> {
+    /// The chain with the stages that follow.
+    To(&'a str),
+    /// Nothing follows, and nothing has matched.
+    End,
+    /// More follows than the kernel would go along with.
+    TooDeep,
+}
+
+/// Where rules come from.
+struct Origin {
+    /// Kind and name.
+    subject: String,
+    /// The beginning of their comments.
+    place: String,
 }
 
 /// A chain being written. Nothing is added after a rule that decides about every packet.
@@ -109,45 +125,27 @@ impl Writer<'_, '_> {
     fn group(&mut self, name: &str, stages: &[Stage<'_>], profiles: &BTreeMap<&str, Rules>) {
         let mut draft = Draft::default();
         let mut at = name.to_owned();
-        let mut first = 0;
+        let (mut first, mut passes) = (0, 0);
         for (i, stage) in stages.iter().enumerate() {
-            let next = (i + 1 < stages.len()).then(|| format!("{name}.{}", i + 1));
-            let pass = self.pass_verdict(stage, next.as_deref());
-            self.stage(&mut draft, stage, profiles, &pass);
-            let Some(next) = next.filter(|next| draft.leads_to(next)) else { continue };
-            draft.push(vec![], Action::Verdict(pass), Comment::new("on to what follows"));
+            let next = format!("{name}.{}", i + 1);
+            let pass = match (i + 1 < stages.len(), passes < MAX_PASSES) {
+                (false, _) => Pass::End,
+                (true, true) => Pass::To(&next),
+                (true, false) => Pass::TooDeep,
+            };
+            self.stage(&mut draft, stage, profiles, pass);
+            if !draft.leads_to(&next) {
+                continue;
+            }
+            let on = Action::Verdict(Verdict::Goto(next.clone()));
+            draft.push(vec![], on, Comment::new("on to what follows"));
             draft.chain.comment = describe(&stages[first..=i]);
             self.chains.insert(std::mem::replace(&mut at, next), std::mem::take(&mut draft).chain);
-            first = i + 1;
+            (first, passes) = (i + 1, passes + 1);
         }
         draft.push(vec![], Action::Verdict(Verdict::Drop), Comment::new("nothing matched"));
         draft.chain.comment = describe(&stages[first..]);
         self.chains.insert(at, draft.chain);
-    }
-
-    /// What passing out of a stage means: the next one, and after the last the end, where nothing has matched.
-    fn pass_verdict(&mut self, stage: &Stage<'_>, next: Option<&str>) -> Verdict {
-        let direction = self.direction;
-        let rules_pass = |rules: &Rules| rules.of(direction).iter().any(CheckedRule::passes);
-        let policy = match stage {
-            Stage::Tier { policies, .. } => policies.iter().find(|p| match &p.body {
-                Body::Rules(rules) => rules_pass(rules),
-                Body::Deny | Body::DenyFirst => false,
-            }),
-            Stage::Unreadable(_) | Stage::Profile(_) => None,
-        };
-        match (next, policy) {
-            (None, _) => Verdict::Drop,
-            (Some(_), Some(policy)) if self.passes == MAX_PASSES => {
-                let reason = format!("Pass after {MAX_PASSES} tiers with Pass denies");
-                self.problems.add(subject(policy.id), reason);
-                Verdict::Drop
-            }
-            (Some(next), policy) => {
-                self.passes += usize::from(policy.is_some());
-                Verdict::Goto(next.to_owned())
-            }
-        }
     }
 
     fn stage(
@@ -155,7 +153,7 @@ impl Writer<'_, '_> {
         draft: &mut Draft,
         stage: &Stage<'_>,
         profiles: &BTreeMap<&str, Rules>,
-        pass: &Verdict,
+        pass: Pass<'_>,
     ) {
         let drop = || Action::Verdict(Verdict::Drop);
         match stage {
@@ -174,24 +172,27 @@ impl Writer<'_, '_> {
             Stage::Profile(name) => {
                 // Passing out of a profile is the same as matching nothing in it.
                 if let Some(rules) = profiles.get(name) {
-                    self.rules(draft, &format!("profile {name}"), rules, pass);
+                    let origin =
+                        Origin { subject: format!("Profile {name}"), place: format!("profile {name}") };
+                    self.rules(draft, &origin, rules, pass);
                 }
             }
         }
     }
 
-    fn policy(&mut self, draft: &mut Draft, tier: &str, policy: &Policy<'_>, pass: &Verdict) {
-        let origin = format!("tier {tier} policy {}", short(policy));
+    fn policy(&mut self, draft: &mut Draft, tier: &str, policy: &Policy<'_>, pass: Pass<'_>) {
+        let place = format!("tier {tier} policy {}", short(policy));
+        let origin = Origin { subject: subject(policy.id), place };
         match &policy.body {
             Body::Rules(rules) => self.rules(draft, &origin, rules, pass),
             Body::Deny | Body::DenyFirst => {
-                let comment = Comment::with_tail(&origin, " has a mistake and denies");
+                let comment = Comment::with_tail(&origin.place, " has a mistake and denies");
                 draft.push(vec![], Action::Verdict(Verdict::Drop), comment);
             }
         }
     }
 
-    fn rules(&mut self, draft: &mut Draft, origin: &str, rules: &Rules, pass: &Verdict) {
+    fn rules(&mut self, draft: &mut Draft, origin: &Origin, rules: &Rules, pass: Pass<'_>) {
         let (field, allow) = match self.direction {
             Direction::Ingress => ("ingress", Verdict::Accept),
             Direction::Egress => ("egress", Verdict::Return),
@@ -201,12 +202,24 @@ impl Writer<'_, '_> {
             let action = match effect {
                 Effect::Allow => Action::Verdict(allow.clone()),
                 Effect::Deny => Action::Verdict(Verdict::Drop),
-                Effect::Pass => Action::Verdict(pass.clone()),
+                Effect::Pass => Action::Verdict(self.pass_verdict(pass, origin)),
                 Effect::Log => Action::Log(LOG_PREFIX),
             };
-            let comment = Comment::with_tail(origin, &format!(" {field}[{i}]"));
+            let comment = Comment::with_tail(&origin.place, &format!(" {field}[{i}]"));
             for matches in lower::matches(rule, self.sets) {
                 draft.push(matches, action.clone(), comment.clone());
+            }
+        }
+    }
+
+    fn pass_verdict(&mut self, pass: Pass<'_>, origin: &Origin) -> Verdict {
+        match pass {
+            Pass::To(next) => Verdict::Goto(next.to_owned()),
+            Pass::End => Verdict::Drop,
+            Pass::TooDeep => {
+                let reason = format!("its Pass comes after {MAX_PASSES} tiers with Pass rules, so it denies");
+                self.problems.add(&origin.subject, reason);
+                Verdict::Drop
             }
         }
     }

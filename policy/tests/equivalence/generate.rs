@@ -75,7 +75,7 @@ fn protocol() -> impl Strategy<Value = Protocol> {
 
 fn nets() -> impl Strategy<Value = Vec<ipnetwork::IpNetwork>> {
     prop_oneof![4 => Just(vec![]), 1 => subsequence(&NETS[..], 1..4)]
-        .prop_map(|nets| nets.into_iter().map(|n| n.parse().unwrap()).collect())
+        .prop_map(|nets| nets.into_iter().map(|n| n.parse().expect("a literal")).collect())
 }
 
 /// Ports that fit a protocol, mostly: numbers need one that has ports.
@@ -269,7 +269,7 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
         .prop_map(|(labels, profiles, addresses, ports)| Endpoint {
             labels,
             profiles: profiles.into_iter().map(str::to_owned).collect(),
-            addresses: addresses.into_iter().map(|a| a.parse().unwrap()).collect(),
+            addresses: addresses.into_iter().map(|a| a.parse().expect("a literal")).collect(),
             ports,
             interface: None,
         })
@@ -341,10 +341,13 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
             endpoints,
             pools: pools
                 .into_iter()
-                .map(|(cidr, nat_outgoing)| Pool { cidr: cidr.parse().unwrap(), nat_outgoing })
+                .map(|(cidr, nat_outgoing)| Pool { cidr: cidr.parse().expect("a literal"), nat_outgoing })
                 .collect(),
             endpoint_to_host,
-            tunnel_peers: peers.into_iter().map(|a| a.parse().unwrap()).collect::<BTreeSet<IpAddr>>(),
+            tunnel_peers: peers
+                .into_iter()
+                .map(|a| a.parse().expect("a literal"))
+                .collect::<BTreeSet<IpAddr>>(),
         })
 }
 
@@ -368,7 +371,7 @@ pub(crate) fn packet() -> impl Strategy<Value = Packet> {
             |((input, output), (source, destination, v6), protocol, ports, icmp, state, reverse_route)| {
                 let family: Vec<IpAddr> = ADDRESSES
                     .iter()
-                    .map(|a| a.parse::<IpAddr>().unwrap())
+                    .map(|a| a.parse::<IpAddr>().expect("a literal"))
                     .filter(|a| a.is_ipv6() == v6)
                     .collect();
                 // The kernel gives a packet at least one interface.

@@ -3,9 +3,13 @@
 
 mod generate;
 mod oracle;
+#[path = "../support/mod.rs"]
+mod support;
 
 use proptest::prelude::*;
-use tortie_policy::{compile, eval};
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+use tortie_policy::{compile, eval, nft};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, max_shrink_iters: 4000, ..ProptestConfig::default() })]
@@ -22,7 +26,7 @@ proptest! {
             prop_assert_eq!(
                 (outcome.allowed, outcome.allowed && outcome.masqueraded),
                 (expected.allowed, expected.allowed && expected.masqueraded),
-                "{:?}\n{:#?}\n{}", packet, outcome.trail, tortie_policy::nft::render_table(&ruleset)
+                "{:?}\n{:#?}\n{}", packet, outcome.trail, nft::render_table(&ruleset)
             );
         }
     }
@@ -36,9 +40,6 @@ proptest! {
 /// The property above says nothing unless the generators reach both verdicts by many ways.
 #[test]
 fn generators_reach_every_kind_of_verdict() {
-    use proptest::strategy::ValueTree as _;
-    use proptest::test_runner::TestRunner;
-
     let mut runner = TestRunner::deterministic();
     let mut decided: std::collections::BTreeMap<(bool, bool), usize> = Default::default();
     let mut comments = std::collections::BTreeSet::new();
@@ -61,5 +62,20 @@ fn generators_reach_every_kind_of_verdict() {
     }
     for wanted in ["ingress[]", "egress[]", "denies", "read", "end", "follows", "matched", "interface"] {
         assert!(comments.contains(wanted), "{wanted} in {comments:?}");
+    }
+}
+
+/// The kernel takes whatever the compiler makes, each rule-set replacing the one before.
+#[test]
+fn random_rulesets_load_and_list() {
+    let mut runner = TestRunner::deterministic();
+    let mut next = || {
+        let snapshot = generate::snapshot().new_tree(&mut runner).unwrap().current();
+        nft::render(&compile(&snapshot).ruleset)
+    };
+    for _ in 0..4 {
+        let texts: Vec<String> = (0..30).map(|_| next()).collect();
+        let listed = support::load(&texts);
+        assert!(listed.starts_with("table inet tortie {"), "{listed}");
     }
 }

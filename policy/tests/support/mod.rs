@@ -103,8 +103,8 @@ fn policy(document: PolicyDocument) -> (PolicyId, PolicyBody) {
     let PolicyDocument { name, namespace, spec, invalid } = document;
     let body = match (invalid, namespace.is_empty()) {
         (Some(reason), _) => PolicyBody::Invalid(reason),
-        (None, true) => PolicyBody::Global(Box::new(serde_yaml::from_value(spec).unwrap())),
-        (None, false) => PolicyBody::Network(Box::new(serde_yaml::from_value(spec).unwrap())),
+        (None, true) => PolicyBody::Global(Box::new(serde_yaml::from_value(spec).expect("a policy"))),
+        (None, false) => PolicyBody::Network(Box::new(serde_yaml::from_value(spec).expect("a policy"))),
     };
     (PolicyId { name, namespace }, body)
 }
