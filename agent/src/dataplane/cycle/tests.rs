@@ -9,9 +9,11 @@ use tortie_bgp::table::LearnedRoute;
 use tortie_model::resource::EncapMode;
 
 use super::*;
+use crate::dataplane::owner::LOCAL_PROTOCOL;
 use crate::desired::{IpipDevice, PoolEncap, RouteContext, RouteTarget, WorkloadInterface};
-use crate::kernel::Hop;
 use crate::kernel::fake::{FakeKernel, State};
+use crate::kernel::{Hop, RouteKind};
+use nix::errno::Errno;
 
 mod properties;
 
@@ -24,7 +26,7 @@ pub(super) fn key(text: &str) -> RouteKey {
 }
 
 /// `eth0` (2) in 10.0.0.0/24 with a default route, `eth1` (3) in 10.0.1.0/24, and workload interfaces with indexes from 10.
-pub(super) fn machine(workloads: &[(&str, bool)]) -> State {
+pub(in crate::dataplane) fn machine(workloads: &[(&str, bool)]) -> State {
     let mut state = State { ipip: true, ..State::default() };
     let mut link = |name: &str, index, up, addresses: &[&str]| {
         let addresses = addresses.iter().map(|text| net(text)).collect();
@@ -70,7 +72,7 @@ pub(super) fn engine(kernel: &FakeKernel) -> Engine<FakeKernel> {
     Engine::new(kernel.clone())
 }
 
-pub(super) fn workload(addresses: &[&str], mac: u8) -> WorkloadInterface {
+pub(in crate::dataplane) fn workload(addresses: &[&str], mac: u8) -> WorkloadInterface {
     let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
     WorkloadInterface { addresses, mac: Some([2, 0, 0, 0, 0, mac]) }
 }
