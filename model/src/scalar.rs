@@ -107,10 +107,10 @@ const PROTOCOL_NAMES: [(Protocol, &str, u8); 6] = [
 impl Protocol {
     /// The number in the IP header.
     pub fn number(self) -> u8 {
-        match self {
-            Protocol::Number(n) => n,
-            named => PROTOCOL_NAMES.iter().find(|(p, ..)| *p == named).map_or(0, |(.., n)| *n),
+        if let Protocol::Number(n) = self {
+            return n;
         }
+        PROTOCOL_NAMES.iter().find(|(p, ..)| *p == self).map_or(0, |(.., n)| *n)
     }
 
     /// Whether rules with numeric ports may use it: TCP, UDP and SCTP, by name or number.
@@ -141,20 +141,19 @@ impl FromStr for Protocol {
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Protocol::Number(n) => write!(f, "{n}"),
-            named => {
-                f.write_str(PROTOCOL_NAMES.iter().find(|(p, ..)| p == named).map_or("", |(_, name, _)| name))
-            }
+        if let Protocol::Number(n) = self {
+            return write!(f, "{n}");
         }
+        f.write_str(PROTOCOL_NAMES.iter().find(|(p, ..)| p == self).map_or("", |(_, name, _)| name))
     }
 }
 
 impl Serialize for Protocol {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Protocol::Number(n) => serializer.serialize_u8(*n),
-            _ => serializer.collect_str(self),
+        if let Protocol::Number(n) = self {
+            serializer.serialize_u8(*n)
+        } else {
+            serializer.collect_str(self)
         }
     }
 }
