@@ -177,6 +177,7 @@ fn kind_of_client(error: &ClientError) -> ErrorKind {
         ClientError::DoesNotExist(_)
         | ClientError::AlreadyExists(_)
         | ClientError::Conflict(_)
+        | ClientError::NotSupported { .. }
         | ClientError::Decode(_) => ErrorKind::Failed,
     }
 }
