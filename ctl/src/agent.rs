@@ -48,6 +48,10 @@ async fn get(socket: &Path, path: &str) -> Result<Vec<u8>, AgentError> {
         reason: error.to_string(),
     };
     let mut stream = UnixStream::connect(socket).await.map_err(|source| {
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            let reason = format!("{source}; it belongs to root");
+            return AgentError::Failed { path: socket.display().to_string(), reason };
+        }
         if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
             AgentError::NotRunning { path: socket.display().to_string(), source }
         } else {

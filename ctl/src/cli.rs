@@ -219,6 +219,9 @@ pub(crate) struct ConvertArgs {
     /// yaml or json
     #[arg(short, long, default_value = "yaml")]
     pub(crate) output: String,
+    /// Convert also what would be refused when applied; the documents must still be well formed
+    #[arg(long)]
+    pub(crate) ignore_validation: bool,
     /// Go into subdirectories
     #[arg(short = 'R', long)]
     pub(crate) recursive: bool,

@@ -24,13 +24,9 @@ pub(crate) async fn client(global: &Global) -> anyhow::Result<Client> {
 /// The same without the version check.
 pub(crate) async fn client_of_any_version(config: Option<&Path>) -> anyhow::Result<Client> {
     // The environment is only read here; everything below gets values.
-    let config = StoreConfig::load(config, |name| std::env::var(name).ok()).map_err(unprefixed)?;
+    let config = StoreConfig::load(config, |name| std::env::var(name).ok())?;
     let store = connect(config).await.map_err(with_advice)?;
     Ok(Client::new(store))
-}
-
-fn unprefixed(error: tortie_datastore::config::ConfigError) -> anyhow::Error {
-    anyhow::Error::new(error)
 }
 
 /// Adds what to try to an unreachable store.

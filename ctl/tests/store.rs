@@ -284,6 +284,9 @@ fn invoked_as_calicoctl_it_says_so() {
 fn convert_prints_v3_and_lists_of_it() {
     let one = run(None, &inputs(), &["convert", "-f", "v1-pool.yaml"], "");
     assert!(one.stdout.starts_with("apiVersion: projectcalico.org/v3\nkind: IPPool\n"), "{one:?}");
+    let masked = one.stdout.replace("172.169.10.0/24", "172.169.10.1/24");
+    assert_eq!(run(None, &inputs(), &["convert", "-f", "-"], &masked).code, 1);
+    assert_eq!(run(None, &inputs(), &["convert", "-f", "-", "--ignore-validation"], &masked).stdout, masked);
     let twice = std::fs::read_to_string(inputs().join("v1-pool.yaml")).unwrap();
     let two = run(None, &inputs(), &["convert", "-f", "-", "-o", "json"], &format!("{twice}---\n{twice}"));
     let list: serde_json::Value = serde_json::from_str(&two.stdout).unwrap();

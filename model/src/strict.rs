@@ -18,7 +18,7 @@ mod read;
 
 pub(crate) use de::from_value;
 pub use document::{Document, MAX_INPUT_BYTES, Origin, SyntaxError, documents};
-pub use read::{known_kind, read, v3_document};
+pub use read::{known_kind, read, unvalidated_v3_document, v3_document};
 
 /// One mistake in a document.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

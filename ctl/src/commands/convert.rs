@@ -21,7 +21,7 @@ pub(super) fn run(args: &ConvertArgs) -> Outcome {
             return Outcome::failed(message);
         }
     };
-    match converted(&args.filename, args.recursive) {
+    match converted(args) {
         Err(error) => Outcome::failed(format!("failed to execute command: {error}")),
         Ok(documents) if documents.is_empty() => nothing_in(&args.filename, false),
         Ok(mut documents) if documents.len() == 1 => Outcome::ok(to_text(&documents.remove(0), &format)),
@@ -32,10 +32,15 @@ pub(super) fn run(args: &ConvertArgs) -> Outcome {
     }
 }
 
-fn converted(source: &str, recursive: bool) -> Result<Vec<Value>, InputError> {
+fn converted(args: &ConvertArgs) -> Result<Vec<Value>, InputError> {
     let (mut documents, mut mistakes) = (Vec::new(), Vec::new());
-    for document in input::documents(source, recursive)? {
-        match strict::v3_document(&document.value, DEFAULT_NAMESPACE) {
+    for document in input::documents(&args.filename, args.recursive)? {
+        let converted = if args.ignore_validation {
+            strict::unvalidated_v3_document(&document.value)
+        } else {
+            strict::v3_document(&document.value, DEFAULT_NAMESPACE)
+        };
+        match converted {
             Ok(v3) => documents.push(v3),
             Err(problems) => {
                 mistakes.extend(problems.iter().map(|p| located(&document.origin, &document.value, p)));

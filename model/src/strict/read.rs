@@ -57,6 +57,18 @@ pub fn v3_document(document: &Value, default_namespace: &str) -> Result<Value, V
     read_v3(document, default_namespace).map(|resource| resource.to_value())
 }
 
+/// The document in v3 form without defaults and validation; its fields must be known and of the right type.
+///
+/// # Errors
+/// Every problem found.
+pub fn unvalidated_v3_document(document: &Value) -> Result<Value, Vec<Problem>> {
+    let head = Head::of(document)?;
+    if head.is_v1() {
+        return v1::convert(document);
+    }
+    AnyResource::visit_spec_type(head.v3_kind()?, ReadV3(document)).map(|resource| resource.to_value())
+}
+
 /// The kind a document names, in any case.
 pub fn known_kind(name: &str) -> Option<Kind> {
     Kind::all().find(|kind| kind.name().eq_ignore_ascii_case(name))
