@@ -95,22 +95,32 @@ pub enum Protocol {
     Number(u8),
 }
 
-const PROTOCOL_NAMES: [(Protocol, &str, u8); 6] = [
-    (Protocol::Tcp, "TCP", 6),
-    (Protocol::Udp, "UDP", 17),
-    (Protocol::Icmp, "ICMP", 1),
-    (Protocol::IcmpV6, "ICMPv6", 58),
-    (Protocol::Sctp, "SCTP", 132),
-    (Protocol::UdpLite, "UDPLite", 136),
+const PROTOCOL_NAMES: [(Protocol, &str); 6] = [
+    (Protocol::Tcp, "TCP"),
+    (Protocol::Udp, "UDP"),
+    (Protocol::Icmp, "ICMP"),
+    (Protocol::IcmpV6, "ICMPv6"),
+    (Protocol::Sctp, "SCTP"),
+    (Protocol::UdpLite, "UDPLite"),
 ];
 
 impl Protocol {
     /// The number in the IP header.
     pub fn number(self) -> u8 {
         match self {
-            Protocol::Number(n) => n,
-            named => PROTOCOL_NAMES.iter().find(|(p, ..)| *p == named).map_or(0, |(.., n)| *n),
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+            Protocol::Icmp => 1,
+            Protocol::IcmpV6 => 58,
+            Protocol::Sctp => 132,
+            Protocol::UdpLite => 136,
+            Protocol::Number(number) => number,
         }
+    }
+
+    /// The name, for those that have one.
+    pub fn name(self) -> Option<&'static str> {
+        PROTOCOL_NAMES.iter().find(|(protocol, _)| *protocol == self).map(|(_, name)| *name)
     }
 
     /// Whether rules with numeric ports may use it: TCP, UDP and SCTP, by name or number.
@@ -123,9 +133,7 @@ impl FromStr for Protocol {
     type Err = ScalarError;
 
     fn from_str(text: &str) -> Result<Protocol, ScalarError> {
-        if let Some((protocol, ..)) =
-            PROTOCOL_NAMES.iter().find(|(_, name, _)| name.eq_ignore_ascii_case(text))
-        {
+        if let Some((protocol, _)) = PROTOCOL_NAMES.iter().find(|(_, name)| name.eq_ignore_ascii_case(text)) {
             return Ok(*protocol);
         }
         match text.parse::<u8>() {
@@ -141,20 +149,18 @@ impl FromStr for Protocol {
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Protocol::Number(n) => write!(f, "{n}"),
-            named => {
-                f.write_str(PROTOCOL_NAMES.iter().find(|(p, ..)| p == named).map_or("", |(_, name, _)| name))
-            }
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "{}", self.number()),
         }
     }
 }
 
 impl Serialize for Protocol {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Protocol::Number(n) => serializer.serialize_u8(*n),
-            _ => serializer.collect_str(self),
+        match self.name() {
+            Some(name) => serializer.serialize_str(name),
+            None => serializer.serialize_u8(self.number()),
         }
     }
 }
