@@ -102,6 +102,14 @@ impl Selector {
         self.expr.mentions_global()
     }
 
+    /// Labels and the values they must have for the selector to match, as far as that is plain to see: what an index by
+    /// label can narrow a search with. Empty when nothing is sure.
+    pub fn required(&self) -> Vec<(&str, &str)> {
+        let mut found = Vec::new();
+        self.expr.required(&mut found);
+        found
+    }
+
     /// Whether labels match.
     pub fn matches(&self, labels: &dyn Labels) -> bool {
         eval::matches(&self.expr, labels)

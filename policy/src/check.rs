@@ -33,6 +33,18 @@ pub(crate) enum Fault {
     Field { field: String, rule: &'static str },
 }
 
+impl Fault {
+    /// The same fault, seen from the object that holds the field.
+    pub(crate) fn within(self, outer: impl std::fmt::Display) -> Fault {
+        let path = |field: String| format!("{outer}.{field}");
+        match self {
+            Fault::Selector { field, error } => Fault::Selector { field: path(field), error },
+            Fault::Global(field) => Fault::Global(path(field)),
+            Fault::Field { field, rule } => Fault::Field { field: path(field), rule },
+        }
+    }
+}
+
 /// A rule ready to be compiled.
 #[derive(Clone, Debug)]
 pub(crate) struct CheckedRule {
@@ -95,9 +107,9 @@ impl CheckedPorts {
     }
 }
 
-/// Checks a rule of a policy in `namespace`, or of a global policy or profile. `at` says where it stands.
-pub(crate) fn rule(rule: &Rule, namespace: Option<&str>, at: &str) -> Result<CheckedRule, Fault> {
-    let field = |name: &str, rule: &'static str| Fault::Field { field: format!("{at}.{name}"), rule };
+/// Checks a rule of a policy in `namespace`, or of a global policy or profile.
+pub(crate) fn rule(rule: &Rule, namespace: Option<&str>) -> Result<CheckedRule, Fault> {
+    let field = |name: &str, rule: &'static str| Fault::Field { field: name.to_owned(), rule };
     let protocol = rule.protocol.map(|p| p.number());
     let mut families = match rule.ip_version {
         None => BTreeSet::from(Family::ALL),
@@ -112,7 +124,7 @@ pub(crate) fn rule(rule: &Rule, namespace: Option<&str>, at: &str) -> Result<Che
             let numeric = ports.iter().any(|p| matches!(p, Port::Range(..)));
             let fits = rule.protocol.map_or(!numeric, |p| p.has_ports());
             if !ports.is_empty() && !fits {
-                return Err(field(&format!("{side}.{name}"), "needs protocol TCP, UDP or SCTP"));
+                return Err(field(name, "needs protocol TCP, UDP or SCTP").within(side));
             }
         }
     }
@@ -131,8 +143,8 @@ pub(crate) fn rule(rule: &Rule, namespace: Option<&str>, at: &str) -> Result<Che
         not_protocol: rule.not_protocol.map(|p| p.number()),
         icmp: icmp_match("icmp", rule.icmp)?,
         not_icmp: icmp_match("notICMP", rule.not_icmp)?,
-        source: entity(&rule.source, namespace, &format!("{at}.source"))?,
-        destination: entity(&rule.destination, namespace, &format!("{at}.destination"))?,
+        source: entity(&rule.source, namespace).map_err(|fault| fault.within("source"))?,
+        destination: entity(&rule.destination, namespace).map_err(|fault| fault.within("destination"))?,
         unenforceable: match (rule.http.is_some(), services) {
             (true, _) => Some("http"),
             (false, true) => Some("services"),
@@ -143,24 +155,24 @@ pub(crate) fn rule(rule: &Rule, namespace: Option<&str>, at: &str) -> Result<Che
 
 /// Selectors as a syncer converts them (calico-datamodel 1.8): a namespace selector reads the labels of the namespace; in
 /// a namespaced policy a peer named only by its own labels or service account is sought in the policy's namespace.
-fn entity(entity: &EntityRule, namespace: Option<&str>, at: &str) -> Result<CheckedEntity, Fault> {
+fn entity(entity: &EntityRule, namespace: Option<&str>) -> Result<CheckedEntity, Fault> {
     let mut peers: Vec<Selector> = Vec::new();
     let labelled =
         !entity.selector.is_empty() || !entity.not_selector.is_empty() || entity.service_accounts.is_some();
     if !entity.namespace_selector.is_empty() {
-        peers.push(namespaces(&entity.namespace_selector, &format!("{at}.namespaceSelector"))?);
+        peers.push(namespaces(&entity.namespace_selector, "namespaceSelector")?);
     } else if let Some(namespace) = namespace.filter(|_| labelled) {
         peers.push(Selector::equal(NAMESPACE, namespace));
     }
     if let Some(accounts) = &entity.service_accounts {
-        peers.extend(service_accounts(accounts, &format!("{at}.serviceAccounts"))?);
+        peers.extend(service_accounts(accounts).map_err(|fault| fault.within("serviceAccounts"))?);
     }
     if !entity.selector.is_empty() {
-        peers.push(selector(&entity.selector, &format!("{at}.selector"))?);
+        peers.push(selector(&entity.selector, "selector")?);
     }
     let negative = match entity.not_selector.as_str() {
         "" => None,
-        text => Some(selector(text, &format!("{at}.notSelector"))?),
+        text => Some(selector(text, "notSelector")?),
     };
     let (peers, not_peers) = match (peers.into_iter().reduce(Selector::and), negative) {
         (Some(peers), Some(not)) => (Some(peers.and(not.negated())), None),
@@ -195,14 +207,13 @@ fn namespaces(text: &str, field: &str) -> Result<Selector, Fault> {
     prefixed(text, NAMESPACE_LABELS, NAMESPACE, field)
 }
 
-fn service_accounts(accounts: &ServiceAccountMatch, field: &str) -> Result<Vec<Selector>, Fault> {
+fn service_accounts(accounts: &ServiceAccountMatch) -> Result<Vec<Selector>, Fault> {
     let mut found = Vec::new();
     if !accounts.names.is_empty() {
         found.push(Selector::one_of(SERVICE_ACCOUNT, accounts.names.iter().cloned()));
     }
     if !accounts.selector.is_empty() {
-        let field = format!("{field}.selector");
-        found.push(prefixed(&accounts.selector, SERVICE_ACCOUNT_LABELS, SERVICE_ACCOUNT, &field)?);
+        found.push(prefixed(&accounts.selector, SERVICE_ACCOUNT_LABELS, SERVICE_ACCOUNT, "selector")?);
     }
     Ok(found)
 }

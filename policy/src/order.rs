@@ -12,9 +12,35 @@ use crate::snapshot::{PolicyId, Snapshot};
 
 /// A tier with its policies in order.
 pub(crate) struct Tier<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) default_action: TierAction,
-    pub(crate) policies: Vec<&'a Policy<'a>>,
+    name: &'a str,
+    default_action: TierAction,
+    policies: Vec<&'a Policy<'a>>,
+    /// Places of policies by a label that what they select must have.
+    by_label: BTreeMap<(&'a str, &'a str), Vec<usize>>,
+    /// Places of the others.
+    anywhere: Vec<usize>,
+}
+
+impl<'a> Tier<'a> {
+    fn new(name: &'a str, default_action: TierAction, policies: Vec<&'a Policy<'a>>) -> Tier<'a> {
+        let mut by_label: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        let mut anywhere = Vec::new();
+        for (place, policy) in policies.iter().enumerate() {
+            match policy.required() {
+                Some(pair) => by_label.entry(pair).or_default().push(place),
+                None => anywhere.push(place),
+            }
+        }
+        Tier { name, default_action, policies, by_label, anywhere }
+    }
+
+    /// The policies that apply, in order.
+    fn applied(&self, endpoint: &Labelled<'_>, direction: Direction) -> Vec<&'a Policy<'a>> {
+        let indexed = endpoint.labels.pairs().filter_map(|pair| self.by_label.get(&pair)).flatten();
+        let places: BTreeSet<usize> = indexed.chain(&self.anywhere).copied().collect();
+        let policies = places.into_iter().filter_map(|place| self.policies.get(place)).copied();
+        policies.filter(|policy| policy.applies(endpoint, direction)).collect()
+    }
 }
 
 /// Everything with a place in the order.
@@ -73,7 +99,7 @@ pub(crate) fn tiers<'a>(
         }
         let order = tier.and_then(|t| t.order);
         let default_action = tier.and_then(|t| t.default_action).unwrap_or_default();
-        ordered.push((tier.is_none(), order, Tier { name, default_action, policies }));
+        ordered.push((tier.is_none(), order, Tier::new(name, default_action, policies)));
     }
     ordered.sort_by(|(a_missing, a, x), (b_missing, b, y)| {
         a_missing.cmp(b_missing).then_with(|| compare(*a, *b)).then_with(|| x.name.cmp(y.name))
@@ -96,13 +122,12 @@ impl<'a> Tiers<'a> {
             return vec![Stage::Unreadable(unreadable)];
         }
         let mut stages = Vec::new();
-        for Tier { name, default_action, policies } in &self.ordered {
-            let policies: Vec<_> =
-                policies.iter().copied().filter(|p| p.applies(endpoint, direction)).collect();
+        for tier in &self.ordered {
+            let policies = tier.applied(endpoint, direction);
             if policies.is_empty() {
                 continue;
             }
-            let default_action = *default_action;
+            let (name, default_action) = (tier.name, tier.default_action);
             let lets_on = default_action == TierAction::Pass || policies.iter().any(|p| p.passes(direction));
             stages.push(Stage::Tier { name, default_action, policies });
             if !lets_on {

@@ -6,7 +6,7 @@ use tortie_model::resource::{
     GlobalNetworkPolicySpec, NetworkPolicySpec, PolicyType, ProfileSpec, default_types,
 };
 use tortie_model::rule::Rule;
-use tortie_model::selector::Selector;
+use tortie_model::selector::{Labels, Selector};
 
 use crate::Problems;
 use crate::check::{
@@ -19,31 +19,45 @@ use crate::snapshot::{Endpoint, EndpointId, PolicyBody, PolicyId, Snapshot};
 pub(crate) struct Labelled<'a> {
     pub(crate) id: &'a EndpointId,
     pub(crate) endpoint: &'a Endpoint,
-    /// Own labels, then those of its profiles in order; the first value of a name stays.
-    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) labels: EffectiveLabels<'a>,
+}
+
+/// Own labels, then those of the profiles in order; the first value of a name stays.
+#[derive(Default)]
+pub(crate) struct EffectiveLabels<'a>(BTreeMap<&'a str, &'a str>);
+
+impl<'a> EffectiveLabels<'a> {
+    /// Names and values.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.0.iter().map(|(name, value)| (*name, *value))
+    }
+}
+
+impl Labels for EffectiveLabels<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).copied()
+    }
 }
 
 /// All endpoints with their effective labels. Labels under the prefixes of namespaces and service accounts come from
 /// profiles only: an endpoint must not be able to claim them (calico-datamodel 1.8).
-pub(crate) fn endpoints<'a>(snapshot: &'a Snapshot) -> Vec<Labelled<'a>> {
+pub(crate) fn endpoints(snapshot: &Snapshot) -> Vec<Labelled<'_>> {
+    let labelled = |(id, endpoint)| Labelled { id, endpoint, labels: labels(snapshot, endpoint) };
+    snapshot.endpoints.iter().map(labelled).collect()
+}
+
+fn labels<'a>(snapshot: &'a Snapshot, endpoint: &'a Endpoint) -> EffectiveLabels<'a> {
     let reserved =
         |name: &str| name.starts_with(NAMESPACE_LABELS) || name.starts_with(SERVICE_ACCOUNT_LABELS);
-    let labelled = |(id, endpoint): (&'a EndpointId, &'a Endpoint)| {
-        let mut labels: BTreeMap<_, _> = endpoint
-            .labels
-            .iter()
-            .filter(|(name, _)| !reserved(name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        for profile in &endpoint.profiles {
-            let Some(Some(profile)) = snapshot.profiles.get(profile) else { continue };
-            for (name, value) in &profile.labels_to_apply {
-                labels.entry(name.clone()).or_insert_with(|| value.clone());
-            }
+    let mut labels = BTreeMap::new();
+    labels
+        .extend(endpoint.labels.iter().filter(|(n, _)| !reserved(n)).map(|(n, v)| (n.as_str(), v.as_str())));
+    for profile in endpoint.profiles.iter().filter_map(|name| snapshot.profiles.get(name)?.as_ref()) {
+        for (name, value) in &profile.labels_to_apply {
+            labels.entry(name.as_str()).or_insert(value);
         }
-        Labelled { id, endpoint, labels }
-    };
-    snapshot.endpoints.iter().map(labelled).collect()
+    }
+    EffectiveLabels(labels)
 }
 
 /// Which endpoints a policy is about.
@@ -60,8 +74,7 @@ impl Scope<'_> {
             Scope::Selector(selector) => selector.matches(&endpoint.labels),
             Scope::Everything { namespace: None } => true,
             Scope::Everything { namespace: Some(namespace) } => {
-                endpoint.id.namespace == *namespace
-                    || endpoint.labels.get(NAMESPACE).is_some_and(|l| l == namespace)
+                endpoint.id.namespace == *namespace || endpoint.labels.get(NAMESPACE) == Some(namespace)
             }
         }
     }
@@ -88,7 +101,9 @@ impl Rules {
             rules
                 .iter()
                 .enumerate()
-                .map(|(i, rule)| check::rule(rule, namespace, &format!("{name}[{i}]")))
+                .map(|(i, rule)| {
+                    check::rule(rule, namespace).map_err(|fault| fault.within(format_args!("{name}[{i}]")))
+                })
                 .collect::<Result<Vec<_>, Fault>>()
         };
         Ok(Rules { ingress: all(ingress, "ingress")?, egress: all(egress, "egress")? })
@@ -116,6 +131,14 @@ pub(crate) struct Policy<'a> {
 }
 
 impl Policy<'_> {
+    /// A label and value that every endpoint it applies to has, when there is one to index it by. The namespace is the
+    /// narrowest of those all policies of a namespace have.
+    pub(crate) fn required(&self) -> Option<(&str, &str)> {
+        let Scope::Selector(selector) = &self.scope else { return None };
+        let required = selector.required();
+        required.iter().find(|(name, _)| *name == NAMESPACE).or(required.first()).copied()
+    }
+
     /// Whether it decides about traffic of an endpoint in a direction.
     pub(crate) fn applies(&self, endpoint: &Labelled<'_>, direction: Direction) -> bool {
         let wanted = match direction {

@@ -29,6 +29,8 @@ pub(crate) enum Definition {
 /// The sets asked for so far.
 pub(crate) struct Sets<'a> {
     endpoints: &'a [Labelled<'a>],
+    /// Places of endpoints by name and value of a label.
+    by_label: BTreeMap<&'a str, BTreeMap<&'a str, Vec<usize>>>,
     names: Names,
     /// `None` for a set without members.
     asked: BTreeMap<Definition, Option<String>>,
@@ -37,7 +39,13 @@ pub(crate) struct Sets<'a> {
 
 impl<'a> Sets<'a> {
     pub(crate) fn new(endpoints: &'a [Labelled<'a>]) -> Sets<'a> {
-        Sets { endpoints, names: Names::default(), asked: BTreeMap::new(), sets: BTreeMap::new() }
+        let mut by_label: BTreeMap<_, BTreeMap<_, Vec<usize>>> = BTreeMap::new();
+        for (place, endpoint) in endpoints.iter().enumerate() {
+            for (name, value) in endpoint.labels.pairs() {
+                by_label.entry(name).or_default().entry(value).or_default().push(place);
+            }
+        }
+        Sets { endpoints, by_label, names: Names::default(), asked: BTreeMap::new(), sets: BTreeMap::new() }
     }
 
     /// Name of the set, `None` when it has no members and is not made.
@@ -64,7 +72,7 @@ impl<'a> Sets<'a> {
         match definition {
             Definition::Peers(family, selector) => {
                 let members: BTreeSet<IpAddr> =
-                    self.matching(selector).flat_map(|e| addresses(e, *family)).collect();
+                    self.matching(selector).into_iter().flat_map(|e| addresses(e, *family)).collect();
                 let members = (!members.is_empty()).then_some(Elements::Addresses(*family, members));
                 (["peers4-", "peers6-"][index(*family)], selector.to_string(), members)
             }
@@ -77,8 +85,11 @@ impl<'a> Sets<'a> {
                 ("ports-", String::new(), members)
             }
             Definition::NamedPorts(family, names, selector) => {
-                let members: BTreeSet<_> =
-                    self.matching(selector).flat_map(|e| named_ports(e, *family, names)).collect();
+                let members: BTreeSet<_> = self
+                    .matching(selector)
+                    .into_iter()
+                    .flat_map(|e| named_ports(e, *family, names))
+                    .collect();
                 let members = (!members.is_empty()).then_some(Elements::Services(*family, members));
                 let names: Vec<_> = names.iter().map(String::as_str).collect();
                 let comment = format!("ports {} of {selector}", names.join(", "));
@@ -87,8 +98,16 @@ impl<'a> Sets<'a> {
         }
     }
 
-    fn matching(&self, selector: &Selector) -> impl Iterator<Item = &'a Labelled<'a>> {
-        self.endpoints.iter().filter(move |e| selector.matches(&e.labels))
+    /// Endpoints a selector matches, sought where the rarest label is that it requires.
+    fn matching(&self, selector: &Selector) -> Vec<&'a Labelled<'a>> {
+        let candidates = |(name, value): &(&str, &str)| {
+            self.by_label.get(*name).and_then(|values| values.get(*value)).map_or(&[][..], Vec::as_slice)
+        };
+        let matches = |e: &&'a Labelled<'a>| selector.matches(&e.labels);
+        match selector.required().iter().map(candidates).min_by_key(|found| found.len()) {
+            Some(places) => places.iter().filter_map(|i| self.endpoints.get(*i)).filter(matches).collect(),
+            None => self.endpoints.iter().filter(matches).collect(),
+        }
     }
 }
 

@@ -97,9 +97,16 @@ fn rows_5_to_8_pass_and_tiers() {
     both("kns", &nothing("missing"), false, true);
     // A tier that does not exist comes after one without an order.
     let in_tier = |tier: &str, action: &str| {
-        format!("{{ name: {tier}, spec: {{ tier: {tier}, selector: all(), types: [Ingress], ingress: [{{ action: {action} }}] }} }}")
+        format!(
+            "{{ name: {tier}, spec: {{ tier: {tier}, selector: all(), types: [Ingress], ingress: [{{ action: {action} }}] }} }}"
+        )
     };
-    both("kns", &format!("policies: [{}, {}]", in_tier("missing", "Deny"), in_tier("zz", "Allow")), true, true);
+    both(
+        "kns",
+        &format!("policies: [{}, {}]", in_tier("missing", "Deny"), in_tier("zz", "Allow")),
+        true,
+        true,
+    );
     // Passed in the last tier, without a profile.
     both(
         "none",
