@@ -2,6 +2,9 @@
 
 use ipnetwork::IpNetwork;
 
+use crate::family::Prefix;
+use crate::wire::PathAttributes;
+
 /// Ordered rules.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
@@ -79,4 +82,65 @@ pub enum Change {
     AddCommunity(u32),
     /// Adds a large community.
     AddLargeCommunity([u32; 3]),
+}
+
+impl Filter {
+    /// Runs the rules over a route and makes their changes; `None` when no rule decides.
+    pub fn judge(
+        &self,
+        prefix: Prefix,
+        source: Source,
+        peer_type: PeerType,
+        attributes: &mut PathAttributes<'_>,
+    ) -> Option<Verdict> {
+        for rule in self.rules.iter().filter(|rule| rule.matches(prefix, source, peer_type)) {
+            if rule.verdict == Verdict::Reject {
+                return Some(Verdict::Reject);
+            }
+            rule.set.iter().for_each(|change| change.apply(attributes));
+            if rule.verdict == Verdict::Accept {
+                return Some(Verdict::Accept);
+            }
+        }
+        None
+    }
+}
+
+impl Rule {
+    fn matches(&self, prefix: Prefix, source: Source, peer_type: PeerType) -> bool {
+        self.prefix.is_none_or(|criterion| criterion.matches(prefix))
+            && self.source.is_none_or(|wanted| wanted == source)
+            && self.peer_type.is_none_or(|wanted| wanted == peer_type)
+    }
+}
+
+impl PrefixMatch {
+    /// Whether a prefix meets the criterion. A criterion of one family never matches the other, not even a negated
+    /// one: the rules of a `BGPFilter` are written for one family each (bgp-behaviour 5).
+    #[must_use]
+    pub fn matches(self, prefix: Prefix) -> bool {
+        let (PrefixMatch::Equal(net)
+        | PrefixMatch::In(net)
+        | PrefixMatch::NotEqual(net)
+        | PrefixMatch::NotIn(net)) = self;
+        let same_family = net.is_ipv4() == prefix.network().is_ipv4();
+        same_family
+            && match self {
+                PrefixMatch::Equal(net) => prefix == Prefix::from(net),
+                PrefixMatch::In(net) => prefix.is_within(net),
+                PrefixMatch::NotEqual(net) => prefix != Prefix::from(net),
+                PrefixMatch::NotIn(net) => !prefix.is_within(net),
+            }
+    }
+}
+
+impl Change {
+    fn apply(self, attributes: &mut PathAttributes<'_>) {
+        match self {
+            Change::LocalPref(value) => attributes.local_pref = Some(value),
+            Change::Med(value) => attributes.med = Some(value),
+            Change::AddCommunity(community) => attributes.add_community(community),
+            Change::AddLargeCommunity(community) => attributes.add_large_community(community),
+        }
+    }
 }

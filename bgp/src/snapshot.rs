@@ -1,6 +1,7 @@
 //! Read-only views of a speaker for operators.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
@@ -52,4 +53,8 @@ pub struct Snapshot {
     pub routes: BTreeMap<IpNetwork, LearnedRoute>,
     /// Routes originated.
     pub originated: Vec<IpNetwork>,
+    /// Addresses that cannot be listened on, and why; each is retried.
+    pub listen_errors: BTreeMap<SocketAddr, String>,
+    /// Every peer expected back has told its routes, or the time for that is over.
+    pub converged: bool,
 }

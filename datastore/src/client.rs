@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use tortie_model::codec::{self, DecodeError};
-use tortie_model::{AnyResource, Key, Kind, Object, Spec};
+use tortie_model::resource::{Profile, ProfileSpec};
+use tortie_model::rule::{Action, Rule};
+use tortie_model::{AnyResource, Key, Kind, Object, ObjectMeta, Spec};
 
-use crate::store::{Compare, Operation, Outcome, Transaction};
+use crate::store::{Compare, KeyValue, Operation, Outcome, Transaction};
 use crate::{Store, StoreError};
 
 /// Why an operation on a resource failed. The texts are calicoctl's.
@@ -20,6 +22,14 @@ pub enum ClientError {
     /// Someone else changed it first.
     #[error("update conflict: {0}")]
     Conflict(Identifier),
+    /// The resource is built in.
+    #[error("operation {operation} is not supported on {id}")]
+    NotSupported {
+        /// `update` or `delete`.
+        operation: &'static str,
+        /// The resource.
+        id: Identifier,
+    },
     /// The stored value is no such resource.
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -99,6 +109,9 @@ impl Client {
     /// [`ClientError::AlreadyExists`], or the store's.
     pub async fn create(&self, resource: AnyResource) -> Result<AnyResource, ClientError> {
         let id = Identifier::of(&resource);
+        if is_default_allow(&id) {
+            return Err(ClientError::AlreadyExists(id));
+        }
         let compare = Compare::Absent(id.key().to_string());
         match self.put(&id, &resource, compare).await? {
             Outcome::Committed { revision } => Ok(at_revision(resource, revision)),
@@ -109,9 +122,13 @@ impl Client {
     /// Replaces the resource whose revision is `metadata.resourceVersion`.
     ///
     /// # Errors
-    /// [`ClientError::DoesNotExist`], [`ClientError::Conflict`] (also without a valid revision), or the store's.
+    /// [`ClientError::DoesNotExist`], [`ClientError::Conflict`] (also without a valid revision),
+    /// [`ClientError::NotSupported`], or the store's.
     pub async fn update(&self, resource: AnyResource) -> Result<AnyResource, ClientError> {
         let id = Identifier::of(&resource);
+        if is_default_allow(&id) {
+            return Err(ClientError::NotSupported { operation: "update", id });
+        }
         let Some(revision) = resource.metadata().resource_version.as_deref().and_then(|v| v.parse().ok())
         else {
             return Err(ClientError::Conflict(id));
@@ -133,29 +150,28 @@ impl Client {
         self.store.transact(Transaction { compares: vec![compare], operations: vec![put] }).await
     }
 
-    /// Deletes a resource, at `revision` when given. Returns what was deleted.
+    /// Deletes a resource, at `revision` when given. Returns what was deleted; of a value nobody can read its name only.
     ///
     /// # Errors
-    /// [`ClientError::DoesNotExist`], [`ClientError::Conflict`], or the store's.
+    /// [`ClientError::DoesNotExist`], [`ClientError::Conflict`], [`ClientError::NotSupported`], or the store's.
     pub async fn delete(&self, id: &Identifier, revision: Option<i64>) -> Result<AnyResource, ClientError> {
+        if is_default_allow(id) {
+            return Err(ClientError::NotSupported { operation: "delete", id: id.clone() });
+        }
         let key = id.key().to_string();
         loop {
-            let before = self.get(id).await?;
-            let found = before
-                .metadata()
-                .resource_version
-                .as_deref()
-                .and_then(|v| v.parse().ok())
-                .unwrap_or_default();
-            if revision.is_some_and(|wanted| wanted != found) {
+            let Some(before) = self.store.get(&key).await? else {
+                return Err(ClientError::DoesNotExist(id.clone()));
+            };
+            if revision.is_some_and(|wanted| wanted != before.mod_revision) {
                 return Err(ClientError::Conflict(id.clone()));
             }
             let transaction = Transaction {
-                compares: vec![Compare::ModRevision(key.clone(), found)],
+                compares: vec![Compare::ModRevision(key.clone(), before.mod_revision)],
                 operations: vec![Operation::Delete(key.clone())],
             };
             match self.store.transact(transaction).await? {
-                Outcome::Committed { .. } => return Ok(before),
+                Outcome::Committed { .. } => return Ok(deleted(id, &before)?),
                 Outcome::Conflict { .. } => {}
             }
         }
@@ -166,6 +182,9 @@ impl Client {
     /// # Errors
     /// [`ClientError::DoesNotExist`], [`ClientError::Decode`], or the store's.
     pub async fn get(&self, id: &Identifier) -> Result<AnyResource, ClientError> {
+        if is_default_allow(id) {
+            return Ok(default_allow_profile().into());
+        }
         let key = id.key();
         match self.store.get(&key.to_string()).await? {
             Some(kv) => Ok(codec::decode(id.kind, &key, &kv.value, kv.mod_revision)?),
@@ -173,7 +192,7 @@ impl Client {
         }
     }
 
-    /// All resources of a kind, or of a kind in a namespace.
+    /// All resources of a kind, or of a kind in a namespace. The built-in profile comes last among profiles.
     ///
     /// # Errors
     /// The store's.
@@ -186,6 +205,9 @@ impl Client {
                 Ok(resource) => list.items.push(resource),
                 Err(error) => list.invalid.push(error),
             }
+        }
+        if kind == Kind::Profile {
+            list.items.push(default_allow_profile().into());
         }
         Ok(list)
     }
@@ -223,7 +245,41 @@ impl Client {
     }
 }
 
+/// A value that cannot be read must not be undeletable.
+fn deleted(id: &Identifier, before: &KeyValue) -> Result<AnyResource, DecodeError> {
+    let key = id.key();
+    codec::decode(id.kind, &key, &before.value, before.mod_revision).or_else(|_| {
+        let metadata = ObjectMeta {
+            namespace: id.namespace.clone(),
+            resource_version: Some(before.mod_revision.to_string()),
+            ..ObjectMeta::named(&id.name)
+        };
+        codec::from_document(id.kind, serde_json::json!({ "metadata": metadata }))
+            .map_err(|source| DecodeError::Json { key: key.to_string(), kind: id.kind.name(), source })
+    })
+}
+
+/// The profile that allows everything, of endpoints that no orchestrator gave rules.
+pub const DEFAULT_ALLOW_PROFILE: &str = "projectcalico-default-allow";
+
+/// The built-in profile [`DEFAULT_ALLOW_PROFILE`]: one rule each way that allows. It is never stored and no syncer delivers
+/// it: get and list make it up, and who computes policy adds it (calico-datamodel 1.11).
+pub fn default_allow_profile() -> Profile {
+    let allow = Rule { action: Action::Allow, ..Rule::default() };
+    let spec = ProfileSpec { ingress: vec![allow.clone()], egress: vec![allow], ..ProfileSpec::default() };
+    let metadata =
+        ObjectMeta { resource_version: Some("1".to_owned()), ..ObjectMeta::named(DEFAULT_ALLOW_PROFILE) };
+    Profile::new(metadata, spec)
+}
+
+fn is_default_allow(id: &Identifier) -> bool {
+    id.kind == Kind::Profile && id.name == DEFAULT_ALLOW_PROFILE
+}
+
 fn at_revision(mut resource: AnyResource, revision: i64) -> AnyResource {
     resource.metadata_mut().resource_version = Some(revision.to_string());
     resource
 }
+
+#[cfg(test)]
+mod tests;

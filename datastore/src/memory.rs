@@ -8,10 +8,11 @@ use tokio::sync::mpsc;
 
 use crate::StoreError;
 use crate::store::{
-    Compare, Event, EventBatch, KeyValue, Listing, Operation, Outcome, Store, Transaction, Watch,
+    Compare, Event, EventBatch, KeyValue, Listing, MAX_OPERATIONS, Operation, Outcome, Store, Transaction,
+    Watch,
 };
 
-/// A store that lives as long as the process. Clones share their contents.
+/// A store that lives as long as the process. Clones share their contents. It has no clock: leases never expire.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
     inner: Arc<Mutex<Inner>>,
@@ -23,11 +24,29 @@ struct Inner {
     entries: BTreeMap<String, KeyValue>,
     /// Every batch since the beginning; one a revision.
     history: Vec<EventBatch>,
-    watchers: Vec<(String, mpsc::UnboundedSender<EventBatch>)>,
+    /// Watches from an older revision are refused.
+    compacted: i64,
+    watchers: Vec<Watcher>,
+    /// Leases granted so far; they are numbered from 1.
     leases: i64,
 }
 
+#[derive(Debug)]
+struct Watcher {
+    prefix: String,
+    start: i64,
+    sender: mpsc::UnboundedSender<EventBatch>,
+}
+
 impl MemoryStore {
+    /// Forgets the history before a revision, as a compaction of etcd does: watches that start earlier end with
+    /// [`StoreError::Compacted`].
+    pub fn compact(&self, revision: i64) {
+        let mut inner = self.lock();
+        inner.compacted = inner.compacted.max(revision);
+        inner.history.retain(|batch| batch.revision >= revision);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -41,6 +60,31 @@ impl Inner {
                 self.entries.get(key).is_some_and(|kv| kv.mod_revision == *revision)
             }
         }
+    }
+
+    /// What etcd refuses too.
+    fn check(&self, transaction: &Transaction) -> Result<(), StoreError> {
+        let refused = |reason: &str| Err(StoreError::Refused { reason: reason.to_owned() });
+        if transaction.compares.len().max(transaction.operations.len()) > MAX_OPERATIONS {
+            return refused("etcdserver: too many operations in txn request");
+        }
+        let mut keys = std::collections::BTreeSet::new();
+        for operation in &transaction.operations {
+            let (key, lease) = match operation {
+                Operation::Put { key, lease, .. } => (key, *lease),
+                Operation::Delete(key) => (key, 0),
+            };
+            if key.is_empty() {
+                return refused("etcdserver: key is not provided");
+            }
+            if !keys.insert(key) {
+                return refused("etcdserver: duplicate key given in txn request");
+            }
+            if !(0..=self.leases).contains(&lease) {
+                return refused("etcdserver: requested lease not found");
+            }
+        }
+        Ok(())
     }
 
     fn commit(&mut self, operations: Vec<Operation>) {
@@ -66,9 +110,9 @@ impl Inner {
         }
         self.revision = revision;
         let batch = EventBatch { revision, events };
-        self.watchers.retain(|(prefix, watcher)| match matching(&batch, prefix) {
-            Some(batch) => watcher.send(batch).is_ok(),
-            None => !watcher.is_closed(),
+        self.watchers.retain(|watcher| match matching(&batch, &watcher.prefix) {
+            Some(batch) if revision >= watcher.start => watcher.sender.send(batch).is_ok(),
+            _ => !watcher.sender.is_closed(),
         });
         self.history.push(batch);
     }
@@ -100,6 +144,7 @@ impl Store for MemoryStore {
 
     async fn transact(&self, transaction: Transaction) -> Result<Outcome, StoreError> {
         let mut inner = self.lock();
+        inner.check(&transaction)?;
         if transaction.compares.iter().all(|compare| inner.holds(compare)) {
             inner.commit(transaction.operations);
             return Ok(Outcome::Committed { revision: inner.revision });
@@ -112,19 +157,28 @@ impl Store for MemoryStore {
 
     async fn watch(&self, prefix: &str, start_revision: i64) -> Result<Watch, StoreError> {
         let (sender, mut receiver) = mpsc::unbounded_channel();
+        let (out, batches) = mpsc::channel(64);
         {
             let mut inner = self.lock();
+            if start_revision < inner.compacted {
+                let error = StoreError::Compacted { requested: start_revision, oldest: inner.compacted };
+                out.try_send(Err(error)).expect("the channel is empty and its receiver is here");
+                return Ok(Watch { batches });
+            }
             for batch in inner.history.iter().filter(|b| b.revision >= start_revision) {
                 if let Some(batch) = matching(batch, prefix) {
-                    // The receiver is alive: it is ours.
-                    let _ = sender.send(batch);
+                    sender.send(batch).expect("its receiver is here");
                 }
             }
-            inner.watchers.push((prefix.to_owned(), sender));
+            inner.watchers.push(Watcher { prefix: prefix.to_owned(), start: start_revision, sender });
         }
-        let (out, batches) = mpsc::channel(64);
         tokio::spawn(async move {
-            while let Some(batch) = receiver.recv().await {
+            loop {
+                let batch = tokio::select! {
+                    batch = receiver.recv() => batch,
+                    () = out.closed() => return,
+                };
+                let Some(batch) = batch else { return };
                 if out.send(Ok(batch)).await.is_err() {
                     return;
                 }
@@ -140,6 +194,6 @@ impl Store for MemoryStore {
     }
 
     async fn keep_alive(&self, lease: i64) -> Result<bool, StoreError> {
-        Ok(lease <= self.lock().leases)
+        Ok((1..=self.lock().leases).contains(&lease))
     }
 }

@@ -8,12 +8,17 @@
 //! - [`Store::transact`] is atomic: all compares hold and all operations happen at one revision, or none happens.
 //! - A watch delivers every event after its start revision exactly once, in revision order, all events of one
 //!   revision together in one batch, and ends with an error rather than with a gap.
+//! - A transaction has at most [`MAX_OPERATIONS`] compares and as many operations, and names each key it writes once;
+//!   another one is [`StoreError::Refused`].
 //! - Every request has a deadline; a request that missed it returns [`StoreError::Unavailable`].
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::StoreError;
+
+/// Compares, and operations, of one transaction at most (etcd's default of `--max-txn-ops`).
+pub const MAX_OPERATIONS: usize = 128;
 
 /// A key, its value and its place in history.
 #[derive(Clone, Debug, PartialEq, Eq)]

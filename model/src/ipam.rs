@@ -3,8 +3,15 @@
 use std::collections::BTreeMap;
 
 use ipnetwork::IpNetwork;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
+
+mod block;
+mod go_rand;
+mod order;
+
+pub use block::{AssignError, BlockFault};
+pub use order::BlockOrder;
 
 /// A block of addresses and who has them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,15 +28,16 @@ pub struct Block {
     /// One entry an ordinal: free, or an index into `attributes`.
     pub allocations: Vec<Option<usize>>,
     /// Free ordinals: taken from the head, returned to the tail.
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub unallocated: Vec<usize>,
     /// Owners of allocations.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub attributes: Vec<AllocationAttribute>,
     /// Starts at UnixNano of creation, +1 a write.
     #[serde(default)]
     pub sequence_number: u64,
     /// Ordinal (decimal) to the sequence number before the write that assigned it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub sequence_number_for_allocation: BTreeMap<String, u64>,
     /// Only true in the middle of a delete on other stores.
     #[serde(default)]
@@ -85,6 +93,7 @@ pub struct BlockAffinity {
 #[serde(default)]
 pub struct Handle {
     /// Block CIDR to count.
+    #[serde(deserialize_with = "null_is_empty")]
     pub block: BTreeMap<String, usize>,
     /// Unused on etcd.
     pub deleted: bool,
@@ -116,6 +125,26 @@ impl IpamConfig {
     pub fn absent() -> IpamConfig {
         IpamConfig { auto_allocate_blocks: true, ..IpamConfig::default() }
     }
+}
+
+impl Handle {
+    /// The id under which a handle is stored: upstream cuts it at a carriage return.
+    pub fn stored_id(id: &str) -> &str {
+        id.split('\r').next().unwrap_or(id)
+    }
+
+    /// Notes that the handle has `count` addresses in `block`; 0 forgets the block.
+    pub fn set(&mut self, block: &IpNetwork, count: usize) {
+        match count {
+            0 => self.block.remove(&block.to_string()),
+            count => self.block.insert(block.to_string(), count),
+        };
+    }
+}
+
+/// Go writes an empty list or map it never made as `null`.
+fn null_is_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 fn is_zero(value: &u32) -> bool {

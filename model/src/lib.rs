@@ -14,8 +14,12 @@
 //! | [`local_api`] | messages between the agent and its local clients: CNI plugin, tortiectl |
 //! | [`names`] | composed names: workload endpoints, interfaces, escapes |
 //! | [`selector`] | the selector language |
+//! | [`strict`] | users' documents: strict reading, every mistake with its path |
+//! | [`v1`] | the old v1 form, converted |
+//! | [`defaults`], [`validate`] | stored defaults; rules of each kind beyond its types |
 
 pub mod codec;
+pub mod defaults;
 pub mod ipam;
 pub mod key;
 pub mod kind;
@@ -26,6 +30,9 @@ pub mod resource;
 pub mod rule;
 pub mod scalar;
 pub mod selector;
+pub mod strict;
+pub mod v1;
+pub mod validate;
 
 pub use codec::DecodeError;
 pub use key::Key;

@@ -51,6 +51,12 @@ pub struct AttachRequest {
     /// Pools to take addresses from, by CIDR or name; none means any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<String>,
+    /// Whether an IPv4 address is wanted; absent means yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assign_ipv4: Option<bool>,
+    /// Whether an IPv6 address is wanted; absent means only when one, or an IPv6 pool by its CIDR, is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assign_ipv6: Option<bool>,
     /// MTU; 0 lets the agent choose.
     #[serde(default)]
     pub mtu: u32,

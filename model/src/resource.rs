@@ -92,6 +92,11 @@ macro_rules! any_resource {
                 match self { $(AnyResource::$variant(o) => &mut o.original,)* }
             }
 
+            /// Its status, to change.
+            pub fn status_mut(&mut self) -> &mut Option<Value> {
+                match self { $(AnyResource::$variant(o) => &mut o.status,)* }
+            }
+
             /// A resource of `kind` from a JSON document, strict about types, tolerant of unknown fields.
             pub(crate) fn from_value(kind: Kind, value: Value) -> Result<AnyResource, serde_json::Error> {
                 match kind { $(Kind::$variant => crate::codec::object_from_value(value).map(AnyResource::$variant),)* }
@@ -132,7 +137,9 @@ pub trait SpecVisitor {
     /// What the call returns.
     type Output;
     /// Called with the spec type.
-    fn visit<S: Spec>(self) -> Self::Output;
+    fn visit<S: Spec>(self) -> Self::Output
+    where
+        Object<S>: Into<AnyResource>;
 }
 
 any_resource! {

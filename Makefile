@@ -1,0 +1,70 @@
+# Every target installs what it lacks on Debian or Ubuntu (as root or with sudo), or says in one line what to install.
+
+SHELL := /bin/bash
+export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
+NEED := e2e/scripts/need.sh
+
+BUILD_NEEDS := cc=build-essential protoc=protobuf-compiler /usr/include/google/protobuf/descriptor.proto=libprotobuf-dev
+LAB_NEEDS := ip=iproute2 nft=nftables ping=iputils-ping bird=bird2 tcpdump=tcpdump
+STORE_NEEDS := etcd=etcd-server etcdctl=etcd-client
+VM_NEEDS := qemu-system-x86_64=qemu-system-x86 python3=python3 /usr/share/doc/python3-venv=python3-venv
+
+PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 60
+
+.PHONY: help build demo test e2e check deps-check deny fmt bench fuzz vm-test install clean
+
+help: ## this list
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+build: ## the binaries, for development
+	@command -v cargo >/dev/null || { echo "missing: a Rust toolchain (cargo); install it with rustup" >&2; exit 1; }
+	@$(NEED) $(BUILD_NEEDS)
+	cargo build --workspace --bins
+
+demo: build ## the product's main job, step by step, in namespaces; needs no root
+	@$(NEED) $(LAB_NEEDS) etcdctl=etcd-client
+	target/debug/tortie-lab demo
+
+test: build ## unit, contract and namespace end-to-end tests
+	@$(NEED) $(LAB_NEEDS) $(STORE_NEEDS)
+	cargo test --workspace
+
+e2e: build ## only the end-to-end tests
+	@$(NEED) $(LAB_NEEDS) $(STORE_NEEDS)
+	cargo test --package tortie-e2e
+
+check: deps-check deny ## formatting, lints, docs, licences, direction of dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+	cargo build --package tortie-bgp --no-default-features
+
+deps-check: ## our crates depend on each other in one direction only
+	@$(NEED) $(BUILD_NEEDS)
+	@e2e/scripts/deps-check.sh
+
+deny: ## licences and sources of dependencies
+	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
+	cargo deny --log-level error check bans licenses sources
+
+bench: build ## benchmarks
+	cargo bench --workspace
+
+fuzz: ## every fuzz target for FUZZ_SECONDS (60)
+	@$(NEED) $(BUILD_NEEDS) clang=clang
+	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
+	e2e/fuzz/run.sh $(FUZZ_SECONDS)
+
+vm-test: build ## the end-to-end tests in a VM with a stock Debian kernel: real IPIP
+	@$(NEED) $(LAB_NEEDS) $(STORE_NEEDS) $(VM_NEEDS)
+	e2e/vm/run.sh
+
+install: ## release binaries into PREFIX (/usr/local) and the CNI plugin into /opt/cni/bin
+	@$(NEED) $(BUILD_NEEDS)
+	cargo build --release --package tortie-agent --package tortie-ctl
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/release/tortie-node target/release/tortiectl
+	install -D -m 0755 -t $(DESTDIR)/opt/cni/bin target/release/tortie-cni
+
+clean: ## what was built
+	cargo clean

@@ -1,0 +1,106 @@
+//! What operators and probes ask.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use tokio::sync::watch;
+use tortie_bgp::net::Handle;
+use tortie_model::local_api::NodeStatus;
+
+use crate::app::Progress;
+use crate::desired::Applied;
+use crate::status;
+
+/// Where the answers come from.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// Name of the node.
+    pub node: String,
+    /// How far the calculation is.
+    pub progress: watch::Receiver<Progress>,
+    /// What the kernel holds.
+    pub applied: watch::Receiver<Arc<Applied>>,
+    /// The speaker.
+    pub speaker: Handle,
+}
+
+impl Sources {
+    /// In sync with the datastore, and the kernel was in shape at least once.
+    fn is_ready(&self) -> bool {
+        self.progress.borrow().in_sync && self.applied.borrow().ready
+    }
+
+    /// Everything that is not as it should be, one line each.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = self.progress.borrow().lines();
+        let applied = self.applied.borrow();
+        problems.extend(applied.failures.iter().map(|(object, text)| format!("{object}: {text}")));
+        problems
+    }
+}
+
+pub(super) fn router(sources: Sources) -> Router {
+    Router::new()
+        .route("/live", get(|| async { "live\n" }))
+        .route("/ready", get(ready))
+        .route("/v1/node/status", get(node_status))
+        .with_state(sources)
+}
+
+async fn ready(State(sources): State<Sources>) -> (StatusCode, String) {
+    if sources.is_ready() {
+        return (StatusCode::OK, "ready\n".into());
+    }
+    let mut problems = sources.problems();
+    if problems.is_empty() {
+        problems.push("the first programming of the kernel is under way".into());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n", problems.join("\n")))
+}
+
+async fn node_status(State(sources): State<Sources>) -> Json<NodeStatus> {
+    let speaker = sources.speaker.snapshot().await;
+    let mut problems = sources.problems();
+    problems.extend(
+        speaker.listen_errors.iter().map(|(end, reason)| format!("cannot listen for BGP at {end}: {reason}")),
+    );
+    Json(NodeStatus {
+        node: sources.node.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ready: sources.is_ready(),
+        problems,
+        peers: status::peers(&speaker, &jiff::Zoned::now()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn readiness_needs_both_halves_and_says_what_is_missing() {
+        let (progress, progress_reader) = watch::channel(Progress::default());
+        let (applied, applied_reader) = watch::channel(Arc::new(Applied::default()));
+        let (speaker, _table) = tortie_bgp::net::start(None, false);
+        let sources =
+            Sources { node: "n1".into(), progress: progress_reader, applied: applied_reader, speaker };
+        let ask = async || ready(State(sources.clone())).await;
+        let (code, text) = ask().await;
+        assert!(code == StatusCode::SERVICE_UNAVAILABLE && text.contains("not in sync"), "{text}");
+
+        progress.send_replace(Progress { in_sync: true, ..Progress::default() });
+        let (code, text) = ask().await;
+        assert!(code == StatusCode::SERVICE_UNAVAILABLE && text.contains("first programming"), "{text}");
+        let failures = [("cali1".to_owned(), "cannot add a route".to_owned())].into();
+        applied.send_replace(Arc::new(Applied { failures, ..Applied::default() }));
+        assert_eq!(ask().await.1, "not ready\ncali1: cannot add a route\n");
+
+        applied.send_replace(Arc::new(Applied { ready: true, ..Applied::default() }));
+        assert_eq!(ask().await, (StatusCode::OK, "ready\n".to_owned()));
+        let status = node_status(State(sources)).await.0;
+        assert!(status.ready && status.problems.is_empty() && status.peers.is_empty());
+    }
+}

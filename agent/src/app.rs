@@ -1,0 +1,199 @@
+//! The whole agent: start-up, tasks, the channels between them, and the end.
+//!
+//! ```text
+//!  etcd ─watch─▶ syncer ──SyncEvent──▶ calculation ─watch<Desired>─▶ dataplane ─▶ kernel
+//!                                       ▲   │  │                      ▲  │
+//!   tortie-cni ─▶ admin ─▶ workloads ───┘   │  └─notify─▶ tunnel      │  └─watch<Applied>─▶ workloads, peering, admin
+//!   tortiectl ──▶  │        own writes      │                         │
+//!                  └─ status ◀─Progress─────┤                 watch<Learned>
+//!                                           └─watch<BgpDesired>─▶ peering ◀─▶ speaker ◀─▶ peers
+//! ```
+//!
+//! Levels travel in watch channels: a slow reader sees the newest and misses what lay between. Batches of changes are
+//! bounded and hold their writer back. A task that ends takes the process with it: half an agent is none, and kernel
+//! state outlives both.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, anyhow};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+use tortie_bgp::net::Handle;
+use tortie_datastore::Client;
+use tortie_datastore::ipam::Ipam;
+use tortie_datastore::syncer::Syncer;
+use tortie_model::resource::NodeSpec;
+
+use crate::calc::{Calc, Settings};
+use crate::config::{Backend, Config};
+use crate::dataplane::owner;
+use crate::desired::{Applied, Learned};
+use crate::kernel::{self, Linux, Routes};
+use crate::workload::{Service, ServiceConfig};
+use crate::{admin, dataplane, logging, peering, startup};
+
+mod calculation;
+mod datastore;
+
+pub use calculation::Progress;
+
+/// MTU of the host when no interface has the node's address (felix-dataplane 1.8).
+const FALLBACK_MTU: u32 = 1460;
+/// How long the end may take.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Tasks by name; all end with this value.
+type Tasks = JoinSet<(&'static str, anyhow::Result<()>)>;
+
+/// Runs the agent until a signal.
+///
+/// # Errors
+/// When it cannot start, or one of its tasks fails.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    admin::check_free(&config.socket)?;
+    let name = startup::name::determine(&config.name)?;
+    let datastore = datastore::open(&config.datastore, config.wait_for_datastore).await?;
+    let client = Client::new(Arc::clone(&datastore.store));
+    startup::register(&config, &client, &name).await?;
+    let ipam = Ipam::new(client.clone(), SystemTime::now);
+    if let Err(error) = startup::tunnel::ensure(&client, &ipam, &name).await {
+        // Everything but the tunnel works without; the task below goes on trying.
+        tracing::warn!("{}", logging::chain(&error));
+    }
+    startup::name::store(&config.name.file, &name)?;
+    let mut tasks = Tasks::new();
+    let speaker = start(&mut tasks, &config, &name, &client, ipam).await?;
+    tracing::info!("Calico node started successfully");
+    let outcome = until_signal(&mut tasks).await;
+    // Nothing in the kernel is touched: traffic goes on without this process.
+    tasks.shutdown().await;
+    if tokio::time::timeout(FAREWELL, speaker.shutdown()).await.is_err() {
+        tracing::warn!("BGP sessions did not close in time");
+    }
+    if outcome.is_ok() {
+        // Only then is it surely ours; a stale one is replaced at the next start anyway.
+        let _ = std::fs::remove_file(&config.socket);
+    }
+    if let Some(embedded) = datastore.embedded {
+        embedded.stop().await.context("the embedded datastore did not stop cleanly")?;
+    }
+    outcome
+}
+
+/// Starts every task; returns the speaker.
+async fn start(
+    tasks: &mut Tasks,
+    config: &Config,
+    name: &str,
+    client: &Client,
+    ipam: Ipam,
+) -> anyhow::Result<Handle> {
+    let settings = settings(config, name, client).await?;
+    let restarted = has_own_routes()?;
+    let (desired, desired_reader) = watch::channel(None);
+    let (bgp, bgp_reader) = watch::channel(None);
+    let (progress, progress_reader) = watch::channel(Progress::default());
+    let (applied, applied_reader) = watch::channel(Arc::new(Applied::default()));
+    let (learned, learned_reader) = watch::channel(Arc::new(Learned::default()));
+    let (mtu, mtu_reader) = watch::channel(settings.host_mtu);
+    let (own, own_reader) = mpsc::channel(64);
+    let tunnel = Arc::new(Notify::new());
+
+    let (speaker, table) = tortie_bgp::net::start(None, restarted);
+    // One allocator for all: its clones take turns.
+    let service =
+        ServiceConfig { ipam: ipam.clone(), ..ServiceConfig::new(client.clone(), name, mtu_reader) };
+    let workloads = Service::new(service, applied_reader.clone(), own);
+    let listener = admin::listen(&config.socket)?;
+    let sources = admin::Sources {
+        node: name.to_owned(),
+        progress: progress_reader,
+        applied: applied_reader.clone(),
+        speaker: speaker.clone(),
+    };
+    let router = admin::router(sources, workloads);
+
+    let channels = calculation::Channels {
+        events: Syncer::start(Arc::clone(client.store())).events,
+        own: own_reader,
+        desired,
+        bgp,
+        progress,
+        mtu,
+        tunnel: Arc::clone(&tunnel),
+    };
+    spawn(tasks, "calculation", calculation::run(name.to_owned(), Calc::new(settings), channels));
+    spawn(
+        tasks,
+        "data plane",
+        async move { Ok(dataplane::run(desired_reader, learned_reader, applied).await?) },
+    );
+    let channels = peering::Channels { desired: bgp_reader, applied: applied_reader, learned };
+    let handle = speaker.clone();
+    spawn(tasks, "peering", async move {
+        peering::run(handle, table, channels).await;
+        Ok(())
+    });
+    let (client, name) = (client.clone(), name.to_owned());
+    spawn(tasks, "tunnel address", async move {
+        startup::tunnel::keep(client, ipam, name, tunnel).await;
+        Ok(())
+    });
+    spawn(tasks, "local API", async move { Ok(axum::serve(listener, router).await?) });
+    Ok(speaker)
+}
+
+fn spawn(
+    tasks: &mut Tasks,
+    name: &'static str,
+    task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) {
+    tasks.spawn(async move { (name, task.await) });
+}
+
+/// What the calculation has to know of this machine.
+async fn settings(config: &Config, name: &str, client: &Client) -> anyhow::Result<Settings> {
+    let node =
+        client.find::<NodeSpec>(None, name).await.context("cannot read the Node resource of this node")?;
+    let address = node.and_then(|node| node.spec.bgp_ips().next());
+    let mtu = match address {
+        Some(address) => kernel::mtu_of(address).context("cannot read the MTU of the host's interfaces")?,
+        None => None,
+    };
+    Ok(Settings {
+        node: name.to_owned(),
+        bgp: config.backend == Backend::Bird,
+        ipv6: config.ipv6_support,
+        router_id: config.router_id,
+        endpoint_to_host: config.endpoint_to_host,
+        ipip_mtu: config.ipip_mtu,
+        host_mtu: mtu.unwrap_or(FALLBACK_MTU),
+    })
+}
+
+/// Whether an agent ran here before and left its routes: peers may still forward by what it told them.
+fn has_own_routes() -> anyhow::Result<bool> {
+    let routes =
+        Linux::open().and_then(|mut kernel| kernel.routes()).context("cannot read the kernel's routes")?;
+    let own = [owner::LOCAL_PROTOCOL, owner::LEARNED_PROTOCOL];
+    Ok(routes.iter().any(|(_, route)| own.contains(&route.protocol)))
+}
+
+/// Waits for SIGTERM or SIGINT, or for a task that ends.
+async fn until_signal(tasks: &mut Tasks) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping; routes and rules stay in the kernel"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping; routes and rules stay in the kernel"),
+        Some(ended) = tasks.join_next() => return Err(match ended {
+            Ok((name, Ok(()))) => anyhow!("the task '{name}' ended by itself"),
+            Ok((name, Err(error))) => error.context(format!("the task '{name}' failed")),
+            Err(error) => anyhow!("a task broke off: {error}"),
+        }),
+    }
+    Ok(())
+}

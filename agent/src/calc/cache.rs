@@ -1,0 +1,156 @@
+//! What the datastore holds, as far as this node's calculation needs it: the newest valid value of every key, and the
+//! keys whose value cannot be read. Never judges a value; that is for the stages that use it.
+
+use std::collections::BTreeMap;
+
+use ipnetwork::IpNetwork;
+use tortie_datastore::syncer::{Update, Value};
+use tortie_model::ipam::AffinityState;
+use tortie_model::resource::{
+    AnyResource, BgpConfigurationSpec, BgpPeerSpec, ClusterInformationSpec, FelixConfigurationSpec,
+    GlobalNetworkPolicy, IpPoolSpec, NetworkPolicy, Node, ProfileSpec, TierSpec, WorkloadEndpoint,
+};
+use tortie_model::{Key, Kind};
+use tortie_policy::snapshot::EndpointId;
+
+/// Newest values by name.
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    pub(super) nodes: BTreeMap<String, Node>,
+    pub(super) pools: BTreeMap<String, IpPoolSpec>,
+    pub(super) endpoints: BTreeMap<EndpointId, WorkloadEndpoint>,
+    /// By namespace and stored name.
+    pub(super) network_policies: BTreeMap<(String, String), NetworkPolicy>,
+    /// By stored name.
+    pub(super) global_policies: BTreeMap<String, GlobalNetworkPolicy>,
+    pub(super) tiers: BTreeMap<String, TierSpec>,
+    pub(super) profiles: BTreeMap<String, ProfileSpec>,
+    pub(super) bgp_configurations: BTreeMap<String, BgpConfigurationSpec>,
+    pub(super) bgp_peers: BTreeMap<String, BgpPeerSpec>,
+    pub(super) felix_configurations: BTreeMap<String, FelixConfigurationSpec>,
+    pub(super) cluster_information: BTreeMap<String, ClusterInformationSpec>,
+    /// Claims of this node to blocks.
+    pub(super) affinities: BTreeMap<IpNetwork, AffinityState>,
+    /// Keys whose value cannot be read, and why.
+    pub(super) invalid: BTreeMap<Key, String>,
+    /// Own writes that entered before the watch reported them, with their revision.
+    own: BTreeMap<Key, i64>,
+    /// Highest revision the watch has reported of any key.
+    seen: i64,
+}
+
+impl Cache {
+    /// Takes a change the watch reported. Returns whether anything this node calculates with is different now.
+    ///
+    /// A change older than an own write of the same key is the past, seen late: it must not roll the write back.
+    pub(super) fn apply(&mut self, node: &str, update: Update) -> bool {
+        self.seen = self.seen.max(update.revision);
+        if let Some(&own) = self.own.get(&update.key) {
+            if update.revision < own {
+                return false;
+            }
+            self.own.remove(&update.key);
+        }
+        self.store(node, update)
+    }
+
+    /// Takes a change this process has just written. The watch reports changes in order of revision, so one that it
+    /// has passed already is known, and perhaps overtaken.
+    pub(super) fn apply_own(&mut self, node: &str, update: Update) -> bool {
+        let superseded = self.own.get(&update.key).is_some_and(|&own| own >= update.revision);
+        if update.revision <= self.seen || superseded {
+            return false;
+        }
+        self.own.insert(update.key.clone(), update.revision);
+        self.store(node, update)
+    }
+
+    fn store(&mut self, node: &str, update: Update) -> bool {
+        let Update { key, value, .. } = update;
+        let (value, reason) = match value {
+            Some(Value::Invalid(error)) => (None, Some(crate::logging::chain(&error))),
+            other => (other, None),
+        };
+        let marked = match reason {
+            Some(reason) if matters(node, &key) => {
+                self.invalid.insert(key.clone(), reason.clone()).as_ref() != Some(&reason)
+            }
+            Some(_) | None => self.invalid.remove(&key).is_some(),
+        };
+        let stored = match (&key, value) {
+            (Key::Resource { .. }, Some(Value::Resource(resource))) => self.store_resource(&key, *resource),
+            (Key::Resource { .. }, _) => self.remove_resource(&key),
+            (Key::BlockAffinity { host, block }, value) if host == node => match value {
+                Some(Value::Affinity(affinity)) => put(&mut self.affinities, *block, affinity.state),
+                _ => self.affinities.remove(block).is_some(),
+            },
+            (
+                Key::BlockAffinity { .. }
+                | Key::Block(_)
+                | Key::Handle(_)
+                | Key::IpamHost(_)
+                | Key::IpamConfig,
+                _,
+            ) => false,
+        };
+        marked || stored
+    }
+
+    fn store_resource(&mut self, key: &Key, mut resource: AnyResource) -> bool {
+        let Key::Resource { namespace, name, .. } = key else { return false };
+        let namespace = namespace.clone().unwrap_or_default();
+        let name = name.clone();
+        // Neither decides anything here, both cost memory, and without them an echo equals what it repeats.
+        resource.original_mut().0 = None;
+        resource.metadata_mut().resource_version = None;
+        match resource {
+            AnyResource::Node(o) => put(&mut self.nodes, name, o),
+            AnyResource::IpPool(o) => put(&mut self.pools, name, o.spec),
+            AnyResource::WorkloadEndpoint(o) => put(&mut self.endpoints, EndpointId { namespace, name }, o),
+            AnyResource::NetworkPolicy(o) => put(&mut self.network_policies, (namespace, name), o),
+            AnyResource::GlobalNetworkPolicy(o) => put(&mut self.global_policies, name, o),
+            AnyResource::Tier(o) => put(&mut self.tiers, name, o.spec),
+            AnyResource::Profile(o) => put(&mut self.profiles, name, o.spec),
+            AnyResource::BgpConfiguration(o) => put(&mut self.bgp_configurations, name, o.spec),
+            AnyResource::BgpPeer(o) => put(&mut self.bgp_peers, name, o.spec),
+            AnyResource::FelixConfiguration(o) => put(&mut self.felix_configurations, name, o.spec),
+            AnyResource::ClusterInformation(o) => put(&mut self.cluster_information, name, o.spec),
+        }
+    }
+
+    fn remove_resource(&mut self, key: &Key) -> bool {
+        let Key::Resource { kind, namespace, name } = key else { return false };
+        let namespace = namespace.clone().unwrap_or_default();
+        match kind {
+            Kind::Node => self.nodes.remove(name).is_some(),
+            Kind::IpPool => self.pools.remove(name).is_some(),
+            Kind::WorkloadEndpoint => {
+                self.endpoints.remove(&EndpointId { namespace, name: name.clone() }).is_some()
+            }
+            Kind::NetworkPolicy => self.network_policies.remove(&(namespace, name.clone())).is_some(),
+            Kind::GlobalNetworkPolicy => self.global_policies.remove(name).is_some(),
+            Kind::Tier => self.tiers.remove(name).is_some(),
+            Kind::Profile => self.profiles.remove(name).is_some(),
+            Kind::BgpConfiguration => self.bgp_configurations.remove(name).is_some(),
+            Kind::BgpPeer => self.bgp_peers.remove(name).is_some(),
+            Kind::FelixConfiguration => self.felix_configurations.remove(name).is_some(),
+            Kind::ClusterInformation => self.cluster_information.remove(name).is_some(),
+        }
+    }
+}
+
+/// Whether a value that cannot be read is of interest to this node.
+fn matters(node: &str, key: &Key) -> bool {
+    match key {
+        Key::Resource { .. } => true,
+        Key::BlockAffinity { host, .. } => host == node,
+        Key::Block(_) | Key::Handle(_) | Key::IpamHost(_) | Key::IpamConfig => false,
+    }
+}
+
+/// Stores a value and says whether it is a new one.
+fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
+    let different = map.get(&key) != Some(&value);
+    map.insert(key, value);
+    different
+}

@@ -1,0 +1,149 @@
+//! From resources to what this node should be: pure.
+//!
+//! ```text
+//! updates ─▶ cache ─flush─▶ endpoints ─▶ interfaces, routes ─▶ Desired    ─▶ dataplane
+//!                      ├──▶ policies  ─▶ Ruleset            ─┘
+//!                      └──▶ bgp: identity, peers, export    ─▶ BgpDesired ─▶ peering
+//! ```
+//!
+//! One owner; no lock, no await, no clock. Output is a function of the present inputs, never of a remembered good
+//! value: what cannot be read is missing, and missing means deny. Everything is calculated anew on each flush.
+
+mod bgp;
+mod cache;
+mod duration;
+mod endpoints;
+mod felix;
+mod policies;
+mod problems;
+mod routes;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tortie_datastore::syncer::Update;
+use tortie_model::Key;
+use tortie_policy::Ruleset;
+use tortie_policy::snapshot::EndpointToHost;
+
+use crate::desired::{BgpDesired, Desired};
+use cache::Cache;
+
+pub use bgp::RouterId;
+pub use felix::parse_endpoint_to_host;
+pub use problems::Problems;
+
+/// What is known about this node besides the datastore's contents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Its name.
+    pub node: String,
+    /// Whether it speaks BGP at all (`CALICO_NETWORKING_BACKEND` is `bird`).
+    pub bgp: bool,
+    /// Whether IPv6 addresses are programmed.
+    pub ipv6: bool,
+    /// Where the BGP identifier comes from.
+    pub router_id: RouterId,
+    /// `FELIX_DEFAULTENDPOINTTOHOSTACTION`; wins over FelixConfiguration.
+    pub endpoint_to_host: Option<EndpointToHost>,
+    /// `FELIX_IPINIPMTU` unless 0; wins over FelixConfiguration.
+    pub ipip_mtu: Option<u32>,
+    /// MTU of the interface that carries traffic between nodes.
+    pub host_mtu: u32,
+}
+
+/// The result of a calculation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// For the dataplane.
+    pub desired: Arc<Desired>,
+    /// For the speaker.
+    pub bgp: Arc<BgpDesired>,
+    /// MTU of workloads that ask for none: what fits into every tunnel.
+    pub workload_mtu: u32,
+    /// Resources that could not be honoured.
+    pub problems: Problems,
+}
+
+/// The calculation of one node.
+#[derive(Debug)]
+pub struct Calc {
+    settings: Settings,
+    cache: Cache,
+    in_sync: bool,
+    dirty: bool,
+    /// The last rules, so that equal ones stay the same allocation.
+    ruleset: Arc<Ruleset>,
+}
+
+impl Calc {
+    /// A calculation that knows nothing yet.
+    pub fn new(settings: Settings) -> Calc {
+        Calc { settings, cache: Cache::default(), in_sync: false, dirty: true, ruleset: Arc::default() }
+    }
+
+    /// Takes a change the syncer delivered.
+    pub fn apply(&mut self, update: Update) {
+        self.dirty |= self.cache.apply(&self.settings.node, update);
+    }
+
+    /// Takes a change this process wrote itself, ahead of the watch.
+    pub fn apply_own(&mut self, update: Update) {
+        self.dirty |= self.cache.apply_own(&self.settings.node, update);
+    }
+
+    /// Everything that was stored when the syncer began has been applied.
+    pub fn in_sync(&mut self) {
+        self.in_sync = true;
+    }
+
+    /// The outcome, when something changed since the last flush. `None` before the datastore is in sync and while it is
+    /// locked ([`Calc::locked`]): then what was wanted last stays wanted.
+    pub fn flush(&mut self) -> Option<Output> {
+        if !self.in_sync || !self.dirty || self.locked().is_some() {
+            return None;
+        }
+        self.dirty = false;
+        Some(self.calculate())
+    }
+
+    /// Why nothing may be programmed although the datastore is in sync: an operator locked it
+    /// (`ClusterInformation.spec.datastoreReady` false), or nobody can tell.
+    pub fn locked(&self) -> Option<String> {
+        let key = Key::resource(tortie_model::Kind::ClusterInformation, None, "default");
+        if let Some(reason) = self.cache.invalid.get(&key) {
+            return Some(format!("ClusterInformation default cannot be read: {reason}"));
+        }
+        let ready = self.cache.cluster_information.get("default").and_then(|c| c.datastore_ready);
+        (ready == Some(false)).then(|| "the datastore is locked (datastoreReady is false)".to_owned())
+    }
+
+    fn calculate(&mut self) -> Output {
+        let (cache, settings) = (&self.cache, &self.settings);
+        let mut problems = Problems::default();
+        for (key, reason) in &cache.invalid {
+            problems.add(problems::subject(key), reason);
+        }
+        let endpoints = endpoints::calculate(cache, settings, &mut problems);
+        let own_blocks = routes::own_blocks(cache, settings);
+        let bgp = bgp::calculate(cache, settings, &own_blocks, &endpoints.interfaces, &mut problems);
+        let snapshot = policies::snapshot(cache, settings, endpoints.all, &mut problems);
+        let compiled = tortie_policy::compile(&snapshot);
+        for problem in compiled.problems {
+            problems.add(problem.subject, problem.reason);
+        }
+        if *self.ruleset != compiled.ruleset {
+            self.ruleset = Arc::new(compiled.ruleset);
+        }
+        let desired = Desired {
+            interfaces: endpoints.interfaces,
+            routes: routes::blackholes(&own_blocks),
+            ruleset: Arc::clone(&self.ruleset),
+            ipip: routes::ipip_device(cache, settings, &mut problems),
+            route_context: routes::context(cache, settings),
+        };
+        let workload_mtu = routes::workload_mtu(cache, settings, desired.ipip.as_ref());
+        Output { desired: Arc::new(desired), bgp: Arc::new(bgp), workload_mtu, problems }
+    }
+}

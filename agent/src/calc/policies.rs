@@ -1,0 +1,131 @@
+//! The policy compiler's input from the cache.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tortie_model::resource::{AllowedUse, ProfileSpec};
+use tortie_model::rule::{Action, Rule};
+use tortie_model::{Key, Kind, ObjectMeta};
+use tortie_policy::Snapshot;
+use tortie_policy::snapshot::{Endpoint, EndpointId, PolicyBody, PolicyId, Pool};
+
+use super::cache::Cache;
+use super::{Problems, Settings, felix};
+
+/// Annotation that carries the name users know a policy by.
+const NAME_ANNOTATION: &str = "projectcalico.org/metadata";
+
+/// The profile that allows everything.
+const DEFAULT_ALLOW: &str = "projectcalico-default-allow";
+
+/// Everything that decides about packets on this node.
+pub(super) fn snapshot(
+    cache: &Cache,
+    settings: &Settings,
+    endpoints: BTreeMap<EndpointId, Endpoint>,
+    problems: &mut Problems,
+) -> Snapshot {
+    let others = cache.nodes.iter().filter(|(name, _)| **name != settings.node);
+    Snapshot {
+        tiers: cache.tiers.clone(),
+        policies: policies(cache),
+        profiles: profiles(cache),
+        endpoints,
+        pools: pools(cache),
+        endpoint_to_host: felix::endpoint_to_host(cache, settings, problems),
+        tunnel_peers: others.flat_map(|(_, node)| node.spec.bgp_ips()).collect(),
+    }
+}
+
+fn profiles(cache: &Cache) -> BTreeMap<String, Option<ProfileSpec>> {
+    let valid = cache.profiles.iter().map(|(name, spec)| (name.clone(), Some(spec.clone())));
+    let invalid = invalid_names(cache, Kind::Profile).map(|(_, name, _)| (name.to_owned(), None));
+    // Upstream's client makes this one up on each read; the store never has it (calico-datamodel 1.11).
+    let allow = Rule { action: Action::Allow, ..Rule::default() };
+    let allow_all =
+        ProfileSpec { ingress: vec![allow.clone()], egress: vec![allow], ..ProfileSpec::default() };
+    let synthetic = (DEFAULT_ALLOW.to_owned(), Some(allow_all));
+    valid.chain(invalid).chain([synthetic]).collect()
+}
+
+/// Pools that count as inside for NAT; those for load balancers do not (felix-dataplane 3.9). Disabled ones do.
+fn pools(cache: &Cache) -> Vec<Pool> {
+    let for_workloads = |uses: &Option<Vec<AllowedUse>>| {
+        uses.as_deref().is_none_or(|uses| uses != [AllowedUse::LoadBalancer])
+    };
+    let mut seen = BTreeSet::new();
+    let pools =
+        cache.pools.values().filter(|pool| for_workloads(&pool.allowed_uses) && seen.insert(pool.cidr));
+    pools.map(|pool| Pool { cidr: pool.cidr, nat_outgoing: pool.nat_outgoing }).collect()
+}
+
+/// All policies under the names users know them by. A legacy and a new object that come down to one name both count:
+/// the legacy one then keeps its stored name.
+fn policies(cache: &Cache) -> BTreeMap<PolicyId, PolicyBody> {
+    let network = cache.network_policies.iter().map(|((namespace, stored), policy)| {
+        let body = PolicyBody::Network(Box::new(policy.spec.clone()));
+        (
+            namespace.as_str(),
+            stored.as_str(),
+            user_name(stored, policy.spec.tier.as_deref(), &policy.metadata),
+            body,
+        )
+    });
+    let global = cache.global_policies.iter().map(|(stored, policy)| {
+        let body = PolicyBody::Global(Box::new(policy.spec.clone()));
+        ("", stored.as_str(), user_name(stored, policy.spec.tier.as_deref(), &policy.metadata), body)
+    });
+    let invalid = [Kind::NetworkPolicy, Kind::GlobalNetworkPolicy].into_iter().flat_map(|kind| {
+        invalid_names(cache, kind).map(|(namespace, stored, reason)| {
+            let name = user_name(stored, None, &ObjectMeta::default());
+            (namespace, stored, name, PolicyBody::Invalid(reason.to_owned()))
+        })
+    });
+    let (plain, renamed): (Vec<_>, Vec<_>) =
+        network.chain(global).chain(invalid).partition(|(_, stored, name, _)| stored == name);
+    let mut policies = BTreeMap::new();
+    for (namespace, stored, name, body) in plain.into_iter().chain(renamed) {
+        let mut id = PolicyId { name, namespace: namespace.to_owned() };
+        if policies.contains_key(&id) {
+            id.name = stored.to_owned();
+        }
+        // Annotations are free text, so even that may be taken; no policy may get lost over a name.
+        while policies.contains_key(&id) {
+            id.name.push('~');
+        }
+        policies.insert(id, body);
+    }
+    policies
+}
+
+/// Values of a kind that cannot be read: namespace (empty without), stored name, reason.
+fn invalid_names(cache: &Cache, wanted: Kind) -> impl Iterator<Item = (&str, &str, &str)> {
+    cache.invalid.iter().filter_map(move |(key, reason)| match key {
+        Key::Resource { kind, namespace, name } if *kind == wanted => {
+            Some((namespace.as_deref().unwrap_or_default(), name.as_str(), reason.as_str()))
+        }
+        Key::Resource { .. }
+        | Key::Block(_)
+        | Key::BlockAffinity { .. }
+        | Key::Handle(_)
+        | Key::IpamHost(_)
+        | Key::IpamConfig => None,
+    })
+}
+
+/// The name users know a stored policy by, over the three eras of naming (calico-datamodel 1.10): the annotation's; else
+/// without the prefix `default.` in the default tier; else as stored.
+fn user_name(stored: &str, tier: Option<&str>, metadata: &ObjectMeta) -> String {
+    let annotated = metadata
+        .annotations
+        .get(NAME_ANNOTATION)
+        .and_then(|json| serde_json::from_str::<ObjectMeta>(json).ok())
+        .map(|original| original.name);
+    if let Some(name) = annotated.filter(|name| !name.is_empty()) {
+        return name;
+    }
+    let default_tier = matches!(tier, None | Some("" | "default"));
+    match stored.strip_prefix("default.") {
+        Some(name) if default_tier && !name.is_empty() => name.to_owned(),
+        Some(_) | None => stored.to_owned(),
+    }
+}

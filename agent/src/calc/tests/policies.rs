@@ -1,0 +1,132 @@
+//! The policy compiler's input.
+
+use serde_json::{Value, json};
+use tortie_model::Kind;
+use tortie_policy::Snapshot;
+use tortie_policy::snapshot::{EndpointToHost, PolicyBody, PolicyId};
+
+use super::world::{World, settings};
+use crate::calc::cache::Cache;
+use crate::calc::{Problems, Settings, endpoints, policies};
+
+fn snapshot_with(world: &World, settings: &Settings) -> (Snapshot, Problems) {
+    let mut cache = Cache::default();
+    for update in world.updates() {
+        cache.apply("n1", update);
+    }
+    let mut problems = Problems::default();
+    let all = endpoints::calculate(&cache, settings, &mut problems).all;
+    (policies::snapshot(&cache, settings, all, &mut problems), problems)
+}
+
+fn snapshot(world: &World) -> Snapshot {
+    snapshot_with(world, &settings()).0
+}
+
+fn names(world: &World) -> Vec<String> {
+    let name = |id: &PolicyId| format!("{}/{}", id.namespace, id.name);
+    snapshot(world).policies.keys().map(name).collect()
+}
+
+fn annotated(name: &str) -> Value {
+    json!({"annotations": {"projectcalico.org/metadata": json!({"name": name}).to_string()}})
+}
+
+#[test]
+fn policies_of_all_eras_go_by_the_names_users_know() {
+    let world = World::default()
+        .with(Kind::GlobalNetworkPolicy, "default.old", json!({}))
+        .document(Kind::GlobalNetworkPolicy, "default.middle", annotated("middle"), json!({}))
+        .document(Kind::GlobalNetworkPolicy, "new", annotated("new"), json!({"tier": "default"}))
+        .document(Kind::GlobalNetworkPolicy, "default.really", annotated("default.really"), json!({}))
+        .with(Kind::GlobalNetworkPolicy, "default.foreign", json!({"tier": "security"}))
+        .with(Kind::NetworkPolicy, "ns/knp.default.x", json!({}))
+        .with(Kind::NetworkPolicy, "ns/default.x", json!({}));
+    let expected =
+        ["/default.foreign", "/default.really", "ns/knp.default.x", "/middle", "/new", "/old", "ns/x"];
+    assert_eq!(names(&world), expected);
+}
+
+#[test]
+fn no_policy_is_lost_over_a_name() {
+    let world = World::default()
+        .with(Kind::GlobalNetworkPolicy, "default.foo", json!({"order": 1.0}))
+        .with(Kind::GlobalNetworkPolicy, "foo", json!({"order": 2.0}))
+        .document(Kind::GlobalNetworkPolicy, "bar", annotated("default.foo"), json!({"order": 3.0}))
+        .document(Kind::GlobalNetworkPolicy, "baz", annotated("bar"), json!({"order": 4.0}));
+    let mut orders: Vec<_> = snapshot(&world)
+        .policies
+        .into_values()
+        .map(|body| match body {
+            PolicyBody::Global(spec) => spec.order,
+            PolicyBody::Network(_) | PolicyBody::Invalid(_) => None,
+        })
+        .collect();
+    orders.sort_by(|a, b| a.partial_cmp(b).unwrap());
+    assert_eq!(orders, [Some(1.0), Some(2.0), Some(3.0), Some(4.0)]);
+}
+
+#[test]
+fn what_cannot_be_read_denies_and_is_reported() {
+    let world = World::nodes(1)
+        .unreadable(Kind::GlobalNetworkPolicy, "default.a")
+        .unreadable(Kind::NetworkPolicy, "ns/b")
+        .unreadable(Kind::Profile, "kns.default")
+        .with(Kind::Profile, "kns.other", json!({"labelsToApply": {"pcns.a": "b"}}));
+    let snapshot = snapshot(&world);
+    assert_eq!(names(&world), ["/a", "ns/b"]);
+    assert!(
+        snapshot
+            .policies
+            .values()
+            .all(|body| matches!(body, PolicyBody::Invalid(reason) if !reason.is_empty()))
+    );
+    assert_eq!(snapshot.profiles["kns.default"], None);
+    assert!(snapshot.profiles["kns.other"].is_some());
+    let problems = world.output().problems;
+    for subject in ["GlobalNetworkPolicy default.a", "NetworkPolicy ns/b", "Profile kns.default"] {
+        assert!(problems.of(subject).is_some(), "{problems:?}");
+    }
+}
+
+#[test]
+fn pools_for_workloads_count_once_disabled_or_not() {
+    let world = World::default()
+        .pool("a", "10.64.0.0/16", json!({"natOutgoing": true, "disabled": true}))
+        .pool("b", "10.64.0.0/16", json!({}))
+        .pool("c", "10.66.0.0/16", json!({"allowedUses": ["LoadBalancer"]}))
+        .pool("d", "10.67.0.0/16", json!({"allowedUses": ["Tunnel"]}));
+    let pools: Vec<_> = snapshot(&world).pools.iter().map(|p| (p.cidr.to_string(), p.nat_outgoing)).collect();
+    assert_eq!(pools, [("10.64.0.0/16".to_owned(), true), ("10.67.0.0/16".to_owned(), false)]);
+}
+
+#[test]
+fn tunnel_peers_are_the_other_nodes() {
+    let world = World::nodes(2).with(
+        Kind::Node,
+        "n3",
+        json!({"bgp": {"ipv4Address": "10.0.0.3/24", "ipv6Address": "fd00::3/64"}}),
+    );
+    let peers: Vec<_> = snapshot(&world).tunnel_peers.iter().map(ToString::to_string).collect();
+    assert_eq!(peers, ["10.0.0.2", "10.0.0.3", "fd00::3"]);
+}
+
+#[test]
+fn traffic_to_the_host_follows_the_nearest_configuration() {
+    let action = |world: &World, settings: &Settings| snapshot_with(world, settings).0.endpoint_to_host;
+    let configured = |world: World, object: &str, action: Value| {
+        world.with(Kind::FelixConfiguration, object, json!({"defaultEndpointToHostAction": action}))
+    };
+    let world = World::default();
+    assert_eq!(action(&world, &settings()), EndpointToHost::Drop);
+    let world = configured(world, "default", json!("Accept"));
+    assert_eq!(action(&world, &settings()), EndpointToHost::Accept);
+    let world = configured(world, "node.n1", json!("RETURN"));
+    assert_eq!(action(&world, &settings()), EndpointToHost::Return);
+    let from_environment = Settings { endpoint_to_host: Some(EndpointToHost::Accept), ..settings() };
+    assert_eq!(action(&world, &from_environment), EndpointToHost::Accept);
+    let world = configured(world, "node.n1", json!("Maybe"));
+    let (snapshot, problems) = snapshot_with(&world, &settings());
+    assert_eq!(snapshot.endpoint_to_host, EndpointToHost::Drop);
+    assert!(problems.of("FelixConfiguration node.n1").unwrap().contains("Maybe"));
+}

@@ -1,0 +1,151 @@
+//! Lists of states: whatever order they come in and whatever lies between, a state has one outcome.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::json;
+use tortie_datastore::syncer::Update;
+use tortie_model::{Key, Kind};
+
+use super::world::{World, settings};
+use crate::calc::{Calc, Output};
+
+/// A calculation that is led from state to state.
+struct Walk {
+    calc: Calc,
+    world: World,
+    last: Option<Output>,
+    revision: i64,
+    reversed: bool,
+}
+
+impl Walk {
+    fn new(reversed: bool) -> Walk {
+        let mut calc = Calc::new(settings());
+        calc.in_sync();
+        Walk { calc, world: World::default(), last: None, revision: 0, reversed }
+    }
+
+    /// Delivers the difference to `next`, deletes among puts in key order or backwards.
+    fn step(&mut self, next: &World) {
+        let keys: BTreeSet<&Key> = self.world.0.keys().chain(next.0.keys()).collect();
+        let mut changed: Vec<&Key> =
+            keys.into_iter().filter(|key| self.world.0.get(key) != next.0.get(key)).collect();
+        if self.reversed {
+            changed.reverse();
+        }
+        for key in changed {
+            self.revision += 1;
+            let value = next.0.get(key).map(|stored| stored.value(key));
+            self.calc.apply(Update { key: key.clone(), value, revision: self.revision });
+        }
+        self.world = next.clone();
+    }
+
+    fn check(&mut self, label: &str, index: usize) {
+        if let Some(output) = self.calc.flush() {
+            self.last = Some(output);
+        }
+        let outcome = self.last.as_ref().expect("the first flush has an outcome");
+        assert_eq!(*outcome, self.world.output(), "{label}, state {index}");
+    }
+}
+
+/// Walks the states forwards and backwards, keys both ways, with nothing, everything or no flush in between.
+fn expand(states: &[World]) {
+    let backwards: Vec<World> = states.iter().rev().cloned().collect();
+    for (label, list) in [("forwards", states), ("backwards", &backwards)] {
+        for reversed in [false, true] {
+            let mut plain = Walk::new(reversed);
+            let mut emptied = Walk::new(reversed);
+            let mut squashed = Walk::new(reversed);
+            for (index, state) in list.iter().enumerate() {
+                plain.step(state);
+                plain.check(label, index);
+                plain.step(state);
+                plain.check("repeated", index);
+                emptied.step(state);
+                emptied.check("after nothing", index);
+                emptied.step(&World::default());
+                emptied.check("emptied", index);
+                squashed.step(state);
+            }
+            squashed.check("squashed", list.len());
+        }
+    }
+}
+
+fn base() -> World {
+    World::nodes(3).pool("p", "10.64.0.0/16", json!({"ipipMode": "CrossSubnet", "natOutgoing": true})).with(
+        Kind::Tier,
+        "default",
+        json!({"order": 1_000_000.0}),
+    )
+}
+
+fn pod(world: World, name: &str, interface: &str, address: &str) -> World {
+    world.endpoint(&format!("default/{name}"), "n1", interface, &[address])
+}
+
+#[test]
+fn a_node_fills_up_and_empties() {
+    let block = base().confirmed("n1", "10.64.0.0/26");
+    let one = pod(block.clone(), "a", "cali1", "10.64.0.1/32");
+    let two = pod(one.clone(), "b", "cali2", "10.64.0.2/32");
+    let contested = pod(two.clone(), "aa", "cali2", "10.64.0.1/32");
+    let borrowed = pod(two.clone(), "c", "cali3", "10.64.9.1/32");
+    let moved = pod(block.clone(), "b", "cali1", "10.64.0.1/32");
+    expand(&[base(), block, one, two, contested, borrowed, moved]);
+}
+
+#[test]
+fn referrers_outlive_what_they_refer_to() {
+    let policy = |world: World| {
+        world.with(Kind::NetworkPolicy, "default/p", json!({"tier": "t", "selector": "a == 'b'"}))
+    };
+    let spec = json!({"orchestrator": "cni", "node": "n1", "endpoint": "eth0", "interfaceName": "cali1",
+                      "ipNetworks": ["10.64.0.1/32"], "profiles": ["prof"]});
+    let endpoint = |world: World| world.with(Kind::WorkloadEndpoint, "default/a", spec.clone());
+    let profile = |world: World| world.with(Kind::Profile, "prof", json!({"ingress": [{"action": "Allow"}]}));
+    let tier = |world: World| world.with(Kind::Tier, "t", json!({"order": 1.0}));
+    expand(&[
+        tier(profile(policy(endpoint(base())))),
+        profile(policy(endpoint(base()))),
+        policy(endpoint(base())),
+        policy(endpoint(base())).unreadable(Kind::Profile, "prof"),
+        policy(endpoint(base())).unreadable(Kind::NetworkPolicy, "default/p"),
+        policy(endpoint(base())).unreadable(Kind::Tier, "t"),
+        endpoint(World::nodes(1)),
+        endpoint(World::default()),
+        policy(base()),
+    ]);
+}
+
+#[test]
+fn peerings_come_and_go_with_nodes_and_configuration() {
+    let tor = json!({"peerIP": "10.0.0.2", "asNumber": 64512});
+    let reflector = json!({"bgp": {"ipv4Address": "10.0.0.1/24", "routeReflectorClusterID": "1.1.1.1"}});
+    let selected = json!({"nodeSelector": "has(rr)", "peerSelector": "!has(rr)"});
+    expand(&[
+        base(),
+        base().with(Kind::BgpConfiguration, "default", json!({"nodeToNodeMeshEnabled": false})),
+        base().with(Kind::BgpPeer, "p", tor.clone()),
+        World::nodes(1).with(Kind::BgpPeer, "p", tor),
+        base().with(Kind::Node, "n1", reflector).with(Kind::BgpPeer, "p", selected.clone()),
+        base().with(Kind::BgpPeer, "p", selected).unreadable(Kind::Node, "n2"),
+        base().with(Kind::Node, "n1", json!({})),
+        base().unreadable(Kind::BgpPeer, "p").unreadable(Kind::BgpConfiguration, "default"),
+        base().unreadable(Kind::IpPool, "p"),
+    ]);
+}
+
+#[test]
+fn equal_rules_stay_the_same_allocation() {
+    let mut walk = Walk::new(false);
+    walk.step(&pod(base(), "a", "cali1", "10.64.0.1/32"));
+    let before = walk.calc.flush().unwrap().desired;
+    walk.step(&pod(base(), "a", "cali1", "10.64.0.1/32").confirmed("n1", "10.64.0.0/26"));
+    let after = walk.calc.flush().unwrap().desired;
+    assert_ne!(before.routes, after.routes);
+    assert!(Arc::ptr_eq(&before.ruleset, &after.ruleset));
+}

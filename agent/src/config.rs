@@ -1,0 +1,262 @@
+//! The agent's one configuration: flags and the environment variables of calico/node, read once and checked as a whole.
+//! Nothing else reads either. Every problem is found before the first is reported.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Parser;
+use tortie_datastore::config::{ConfigError as StoreConfigError, StoreConfig};
+use tortie_model::local_api::DEFAULT_SOCKET;
+use tortie_model::scalar::AsNumber;
+use tortie_policy::snapshot::EndpointToHost;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::calc::{RouterId, parse_endpoint_to_host};
+use crate::logging::{Format, chain};
+
+mod addresses;
+mod environment;
+mod pools;
+#[cfg(test)]
+mod tests;
+
+pub use addresses::{AddressSetting, Method};
+pub use environment::Environment;
+use environment::Reader;
+pub use pools::{PoolSettings, PoolWish};
+
+/// The agent of a Tortie node: addresses, routes, policy and BGP for the workloads of this machine.
+///
+/// Further settings come from the environment variables of calico/node (NODENAME, IP, AS, ETCD_ENDPOINTS, ...);
+/// docs/operations.md lists them.
+#[derive(Debug, Parser)]
+#[command(name = "tortie-node", version)]
+struct Flags {
+    /// Read the datastore's address and credentials from this file (the format of calicoctl.cfg) instead of the
+    /// environment.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Keep the data in this directory and serve it to local clients, instead of using an etcd cluster.
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    embedded_datastore: Option<PathBuf>,
+    /// Listen for tortie-cni and tortiectl on this unix socket (or TORTIE_SOCKET).
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Log at this level: error, warn, info, debug, trace or none (or CALICO_STARTUP_LOGLEVEL).
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Log lines for people, or a JSON object a line.
+    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"], default_value = "text")]
+    log_format: String,
+}
+
+/// Why the agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The flags are wrong, or ask for help or the version.
+    #[error(transparent)]
+    Flags(#[from] clap::Error),
+    /// Settings that make no sense; all of them.
+    #[error("invalid configuration:\n  {}", .0.join("\n  "))]
+    Invalid(Vec<String>),
+}
+
+/// Where the data is.
+#[derive(Clone, Debug)]
+pub enum DatastoreConfig {
+    /// In a cluster.
+    Cluster(StoreConfig),
+    /// In this directory, served by this process.
+    Embedded(PathBuf),
+}
+
+/// Where the node's name comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameSources {
+    /// `NODENAME`.
+    pub explicit: Option<String>,
+    /// The file an earlier start left it in.
+    pub file: PathBuf,
+    /// `HOSTNAME`.
+    pub hostname: Option<String>,
+}
+
+/// What connects the node to others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// BGP; called after the daemon upstream uses for it.
+    #[default]
+    Bird,
+    /// VXLAN without BGP.
+    Vxlan,
+    /// Something else.
+    None,
+}
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Node name.
+    pub name: NameSources,
+    /// Datastore.
+    pub datastore: DatastoreConfig,
+    /// Wait for the datastore at start instead of giving up.
+    pub wait_for_datastore: bool,
+    /// Unix socket of the local API.
+    pub socket: PathBuf,
+    /// IPv4 node address.
+    pub ipv4: AddressSetting,
+    /// IPv6 node address.
+    pub ipv6: AddressSetting,
+    /// Start even when another node has the same address.
+    pub skip_address_check: bool,
+    /// Own AS number.
+    pub as_number: Option<AsNumber>,
+    /// BGP, or not.
+    pub backend: Backend,
+    /// BGP identifier.
+    pub router_id: RouterId,
+    /// Default pools.
+    pub pools: PoolSettings,
+    /// Name of this node in Kubernetes.
+    pub k8s_node_ref: Option<String>,
+    /// Comma list of what the cluster is made of.
+    pub cluster_type: String,
+    /// Whether IPv6 is programmed.
+    pub ipv6_support: bool,
+    /// Traffic from workloads to this node, over FelixConfiguration.
+    pub endpoint_to_host: Option<EndpointToHost>,
+    /// MTU of the IPIP device, over FelixConfiguration.
+    pub ipip_mtu: Option<u32>,
+    /// Level of the log.
+    pub log_level: LevelFilter,
+    /// Form of the log.
+    pub log_format: Format,
+}
+
+impl Config {
+    /// Reads flags (the program's name first) and environment.
+    ///
+    /// # Errors
+    /// [`ConfigError::Flags`] as soon as a flag is unknown; else all problems of flags and environment together.
+    pub fn read(
+        args: impl IntoIterator<Item = OsString>,
+        environment: &Environment,
+    ) -> Result<Config, ConfigError> {
+        let flags = Flags::try_parse_from(args)?;
+        let mut reader = Reader::new(environment);
+        let config = reader.config(&flags);
+        if reader.problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(reader.problems)) }
+    }
+}
+
+impl Reader<'_> {
+    fn config(&mut self, flags: &Flags) -> Config {
+        let text = |name: &str| self.environment.get(name).map(str::to_owned);
+        Config {
+            name: NameSources {
+                explicit: text("NODENAME"),
+                file: text("CALICO_NODENAME_FILE")
+                    .unwrap_or_else(|| "/var/lib/calico/nodename".into())
+                    .into(),
+                hostname: text("HOSTNAME"),
+            },
+            wait_for_datastore: self.environment.get("WAIT_FOR_DATASTORE") == Some("true"),
+            socket: flags
+                .socket
+                .clone()
+                .unwrap_or_else(|| text("TORTIE_SOCKET").unwrap_or_else(|| DEFAULT_SOCKET.to_owned()).into()),
+            k8s_node_ref: text("CALICO_K8S_NODE_REF"),
+            cluster_type: text("CLUSTER_TYPE").unwrap_or_default(),
+            datastore: self.datastore(flags),
+            ipv4: addresses::read(self, false),
+            ipv6: addresses::read(self, true),
+            skip_address_check: self.flag("DISABLE_NODE_IP_CHECK", false),
+            as_number: self.value("AS", None, |text| text.parse().map(Some)),
+            backend: self.backend(),
+            router_id: self.value("CALICO_ROUTER_ID", RouterId::default(), str::parse),
+            pools: pools::read(self),
+            ipv6_support: self.felix("IPV6SUPPORT", true, environment::parse_bool),
+            endpoint_to_host: self.felix("DEFAULTENDPOINTTOHOSTACTION", None, |text| {
+                parse_endpoint_to_host(text).map(Some).ok_or("must be Drop, Accept or Return")
+            }),
+            ipip_mtu: self.felix("IPINIPMTU", None, parse_mtu),
+            log_level: self.log_level(flags),
+            log_format: if flags.log_format == "json" { Format::Json } else { Format::Text },
+        }
+    }
+
+    /// With a problem the stand-in is never seen: the whole configuration is refused.
+    fn datastore(&mut self, flags: &Flags) -> DatastoreConfig {
+        if let Some(directory) = &flags.embedded_datastore {
+            return DatastoreConfig::Embedded(directory.clone());
+        }
+        let env = |name: &str| self.environment.get(name).map(str::to_owned);
+        let read = match &flags.config {
+            Some(file) => StoreConfig::load(Some(file), env),
+            None => StoreConfig::from_environment(env),
+        };
+        match read {
+            Ok(config) => DatastoreConfig::Cluster(config),
+            Err(StoreConfigError::Invalid(problems)) => {
+                self.problems.extend(problems);
+                DatastoreConfig::Embedded(PathBuf::new())
+            }
+            Err(error) => {
+                self.problems.push(chain(&error));
+                DatastoreConfig::Embedded(PathBuf::new())
+            }
+        }
+    }
+
+    fn backend(&mut self) -> Backend {
+        let default = match self.environment.get("CALICO_NETWORKING") {
+            Some("false") => Backend::None,
+            Some(_) | None => Backend::Bird,
+        };
+        self.value("CALICO_NETWORKING_BACKEND", default, |text| match text {
+            "bird" => Ok(Backend::Bird),
+            "vxlan" => Ok(Backend::Vxlan),
+            "none" => Ok(Backend::None),
+            _ => Err("must be bird, vxlan or none"),
+        })
+    }
+
+    fn log_level(&mut self, flags: &Flags) -> LevelFilter {
+        let rule = "must be error, warn, info, debug, trace or none";
+        match &flags.log_level {
+            Some(text) => match parse_level(text) {
+                Some(level) => level,
+                None => {
+                    self.problems.push(format!("--log-level: '{text}' {rule}"));
+                    LevelFilter::INFO
+                }
+            },
+            None => {
+                self.value("CALICO_STARTUP_LOGLEVEL", LevelFilter::INFO, |text| parse_level(text).ok_or(rule))
+            }
+        }
+    }
+}
+
+/// Levels by our names and by those of calico/node.
+fn parse_level(text: &str) -> Option<LevelFilter> {
+    Some(match text.to_ascii_lowercase().as_str() {
+        "trace" => LevelFilter::TRACE,
+        "debug" => LevelFilter::DEBUG,
+        "info" => LevelFilter::INFO,
+        "warn" | "warning" => LevelFilter::WARN,
+        "error" | "fatal" | "panic" | "critical" => LevelFilter::ERROR,
+        "none" | "off" => LevelFilter::OFF,
+        _ => return None,
+    })
+}
+
+/// An MTU; 0 means automatic.
+fn parse_mtu(text: &str) -> Result<Option<u32>, &'static str> {
+    match text.parse::<u32>() {
+        Ok(0) => Ok(None),
+        Ok(mtu) if (68..=65535).contains(&mtu) => Ok(Some(mtu)),
+        Ok(_) | Err(_) => Err("must be 0 or from 68 to 65535"),
+    }
+}

@@ -1,0 +1,396 @@
+//! The real tortie-node on a real kernel: start, registration, the local API, stop, adoption, refusals.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod netns;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+
+use netns::{Watch, eventually, inside, run};
+use tortie_datastore::config::{StoreConfig, connect};
+use tortie_datastore::store::{Compare, Operation, Transaction};
+use tortie_datastore::{Client, Store};
+use tortie_model::resource::{
+    BgpConfigurationSpec, ClusterInformationSpec, FelixConfigurationSpec, IpPoolSpec, NodeSpec, TierSpec,
+};
+
+/// A machine with one network card.
+const UPLINK: &str = "
+    ip link add eth0 type veth peer name peer0
+    ip addr add 10.0.0.1/24 dev eth0
+    ip link set eth0 up
+    ip link set peer0 up";
+
+/// Runs `body` as the machine, whose `/run` and names of route protocols are its own.
+fn on_a_machine(test: &str, body: impl FnOnce(&Machine)) {
+    inside(test, || {
+        run(
+            "mount -t tmpfs tmpfs /run\nif [ -d /etc/iproute2 ]; then mount -t tmpfs tmpfs /etc/iproute2; fi",
+        );
+        run(UPLINK);
+        body(&Machine { directory: tempfile::tempdir().unwrap() });
+    });
+}
+
+struct Machine {
+    directory: tempfile::TempDir,
+}
+
+/// A running agent; killed when the test fails.
+struct Agent {
+    child: Child,
+    socket: PathBuf,
+    log: PathBuf,
+}
+
+fn command(flags: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tortie-node"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    command.args(flags).env_clear().env("PATH", path).envs(variables.iter().copied()).stdin(Stdio::null());
+    command
+}
+
+impl Machine {
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn command(&self, variables: &[(&str, &str)]) -> Command {
+        let mut command = command(&[], variables);
+        command
+            .arg("--embedded-datastore")
+            .arg(self.path("data"))
+            .arg("--socket")
+            .arg(self.path("tortie.sock"));
+        command.env("CALICO_NODENAME_FILE", self.path("nodename"));
+        command
+    }
+
+    /// Starts the agent on its embedded datastore and waits until it is ready.
+    fn start(&self, variables: &[(&str, &str)]) -> Agent {
+        self.spawn(self.command(variables))
+    }
+
+    /// The same on the etcd of the machine.
+    fn start_on_etcd(&self) -> Agent {
+        let mut command = command(&[], &[("NODENAME", "n1"), ("ETCD_ENDPOINTS", "http://127.0.0.1:2379")]);
+        command
+            .env("CALICO_NODENAME_FILE", self.path("nodename"))
+            .env("TORTIE_SOCKET", self.path("tortie.sock"));
+        self.spawn(command)
+    }
+
+    fn spawn(&self, mut command: Command) -> Agent {
+        let log = self.path("log");
+        let file = std::fs::File::create(&log).unwrap();
+        let child = command.stderr(file).spawn().unwrap();
+        let mut agent = Agent { child, socket: self.path("tortie.sock"), log };
+        eventually("the agent is ready", || {
+            assert_eq!(agent.child.try_wait().unwrap(), None, "{}", agent.log());
+            agent.socket.exists() && agent.get("/ready").0 == 200
+        });
+        agent
+    }
+}
+
+impl Agent {
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    fn request(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let Ok(mut stream) = UnixStream::connect(&self.socket) else { return (0, String::new()) };
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        );
+        stream.write_all((head + body).as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        self.request("GET", path, "")
+    }
+
+    fn post(&self, path: &str, body: &serde_json::Value) -> (u16, serde_json::Value) {
+        let (status, text) = self.request("POST", path, &body.to_string());
+        (status, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}")))
+    }
+
+    /// Ends it with a signal and returns its exit code.
+    fn stop(mut self, signal: nix::sys::signal::Signal) -> Option<i32> {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let _ = std::io::stderr().write_all(self.log().as_bytes());
+        }
+    }
+}
+
+/// Works with the agent's datastore.
+fn with_store<T>(work: impl AsyncFnOnce(Client, Arc<dyn Store>) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = connect(StoreConfig::etcd(["http://127.0.0.1:2379".to_owned()])).await.unwrap();
+        work(Client::new(Arc::clone(&store)), store).await
+    })
+}
+
+fn put(key: &str, value: &str) {
+    with_store(async |_, store| {
+        let operations = vec![Operation::Put { key: key.into(), value: value.into(), lease: 0 }];
+        store
+            .transact(Transaction { compares: vec![Compare::Absent(key.into())], operations })
+            .await
+            .unwrap();
+    });
+}
+
+/// A block and an endpoint of node n1, with its interface.
+fn place_workload() {
+    run("ip link add cali1 type veth peer name pod1\nip link set cali1 up\nip link set pod1 up");
+    put("/calico/ipam/v2/host/n1/ipv4/block/192.168.7.0-26", r#"{"state":"confirmed","deleted":false}"#);
+    put(
+        "/calico/resources/v3/projectcalico.org/workloadendpoints/default/n1-cni-c0-eth0",
+        r#"{"kind":"WorkloadEndpoint","apiVersion":"projectcalico.org/v3","metadata":{"name":"n1-cni-c0-eth0","namespace":
+           "default"},"spec":{"orchestrator":"cni","node":"n1","containerID":"c0","endpoint":"eth0","ipNetworks":
+           ["192.168.7.5/32"],"interfaceName":"cali1","mac":"02:00:00:00:00:05"}}"#,
+    );
+}
+
+/// Routes of ours, one a line without flags that differ between kernels.
+fn own_routes() -> Vec<String> {
+    let lines = run("ip -4 route show proto 80");
+    lines.lines().map(|line| line.split_whitespace().take(3).collect::<Vec<_>>().join(" ")).collect()
+}
+
+fn has_workload_routes() -> bool {
+    own_routes() == ["192.168.7.5 dev cali1", "blackhole 192.168.7.0/26"]
+        || own_routes() == ["blackhole 192.168.7.0/26", "192.168.7.5 dev cali1"]
+}
+
+#[test]
+fn a_node_registers_itself_and_its_cluster() {
+    on_a_machine("a_node_registers_itself_and_its_cluster", |machine| {
+        let agent = machine.start(&[("NODENAME", "n1"), ("AS", "64777"), ("CLUSTER_TYPE", "lab")]);
+        assert!(agent.log().contains("Calico node started successfully"), "{}", agent.log());
+        assert!(!agent.log().contains("ERROR"), "{}", agent.log());
+        assert_eq!(std::fs::read_to_string(machine.path("nodename")).unwrap(), "n1");
+        with_store(async |client, _| {
+            let node = client.find::<NodeSpec>(None, "n1").await.unwrap().unwrap();
+            assert_eq!(node.spec.bgp_address(false).unwrap().to_string(), "10.0.0.1/24");
+            assert_eq!(node.spec.bgp.unwrap().as_number.unwrap().0, 64777);
+            let mut pools = client.find_all::<IpPoolSpec>().await.unwrap();
+            pools.sort_by_key(|pool| pool.spec.cidr.is_ipv6());
+            let [v4, v6] = &pools[..] else { panic!("{pools:?}") };
+            assert_eq!(
+                (v4.metadata.name.as_str(), v4.spec.cidr.to_string().as_str()),
+                ("default-ipv4-ippool", "192.168.0.0/16")
+            );
+            assert!(
+                v4.spec.nat_outgoing
+                    && v6.spec.cidr.to_string().starts_with("fd")
+                    && v6.spec.cidr.prefix() == 48
+            );
+            let cluster = client.find::<ClusterInformationSpec>(None, "default").await.unwrap().unwrap().spec;
+            assert_eq!((cluster.cluster_guid.len(), cluster.datastore_ready), (32, Some(true)));
+            assert!(cluster.cluster_type.contains("lab"), "{}", cluster.cluster_type);
+            assert!(client.find::<TierSpec>(None, "default").await.unwrap().is_some());
+            assert!(client.find::<FelixConfigurationSpec>(None, "node.n1").await.unwrap().is_some());
+            assert!(client.find::<BgpConfigurationSpec>(None, "default").await.unwrap().is_some());
+        });
+        let status: serde_json::Value = serde_json::from_str(&agent.get("/v1/node/status").1).unwrap();
+        assert_eq!((status["node"].as_str(), status["ready"].as_bool()), (Some("n1"), Some(true)));
+        assert_eq!((agent.get("/live").0, agent.get("/nonsense").0), (200, 404));
+        let (code, error) = agent.post("/v1/workload/attach", &serde_json::json!({"network": 7}));
+        assert!(code == 400 && error["error"].as_str().unwrap().contains("request"), "{error}");
+
+        // One agent a machine.
+        let second = machine.command(&[("NODENAME", "n2")]).output().unwrap();
+        let words = String::from_utf8_lossy(&second.stderr).into_owned();
+        assert!(second.status.code() == Some(1) && words.contains("another tortie-node answers"), "{words}");
+        assert_eq!(agent.stop(nix::sys::signal::SIGINT), Some(0));
+    });
+}
+
+#[test]
+fn kernel_state_outlives_the_agent_and_is_adopted() {
+    on_a_machine("kernel_state_outlives_the_agent_and_is_adopted", |machine| {
+        let agent = machine.start(&[("NODENAME", "n1")]);
+        place_workload();
+        eventually("the workload is wired", has_workload_routes);
+        let socket = agent.socket.clone();
+        assert_eq!(agent.stop(nix::sys::signal::SIGTERM), Some(0));
+        assert!(!socket.exists());
+        assert!(has_workload_routes(), "{:?}", own_routes());
+        assert!(run("nft list tables").contains("table inet tortie"));
+
+        // The name comes from the file now; nothing of what is there is touched.
+        let watch = Watch::start();
+        let agent = machine.start(&[]);
+        let lines = watch.lines_until("192.0.2.99");
+        let touched: Vec<_> = lines.iter().filter(|line| line.contains("192.168.7.")).collect();
+        assert!(touched.is_empty(), "{touched:?}");
+        assert!(agent.log().contains("Using node name n1"), "{}", agent.log());
+
+        // Killed, it leaves its socket; the next one takes it over.
+        assert_eq!(agent.stop(nix::sys::signal::SIGKILL), None);
+        assert!(socket.exists() && has_workload_routes());
+        machine.start(&[]).stop(nix::sys::signal::SIGTERM);
+    });
+}
+
+#[test]
+fn a_workload_is_attached_and_detached() {
+    on_a_machine("a_workload_is_attached_and_detached", |machine| {
+        let agent = machine.start(&[("NODENAME", "n1"), ("CALICO_IPV4POOL_CIDR", "10.64.0.0/16")]);
+        run("ip netns add pod");
+        let request = serde_json::json!({
+            "network": "net", "containerId": "c0", "netns": "/run/netns/pod", "interface": "eth0",
+        });
+        let (status, answer) = agent.post("/v1/workload/attach", &request);
+        assert_eq!(status, 200, "{answer}");
+        let address = answer["addresses"][0].as_str().unwrap().split('/').next().unwrap().to_owned();
+        assert!(address.starts_with("10.64."), "{answer}");
+        // The host may always talk to its own workloads.
+        run(&format!("ping -c 1 -W 5 {address}"));
+        assert_eq!(agent.post("/v1/workload/attach", &request), (200, answer), "the same again");
+        assert_eq!(agent.post("/v1/workload/check", &request).0, 200);
+        let (status, answer) = agent.post("/v1/workload/detach", &request);
+        assert_eq!(status, 200, "{answer}");
+        eventually("the route is gone", || run(&format!("ip route show {address}/32")).is_empty());
+        assert!(agent.post("/v1/workload/check", &request).0 >= 400);
+        agent.stop(nix::sys::signal::SIGTERM);
+    });
+}
+
+#[test]
+fn default_pools_can_be_declined() {
+    on_a_machine("default_pools_can_be_declined", |machine| {
+        let variables = [("NODENAME", "n1"), ("NO_DEFAULT_POOLS", "true"), ("IP", "10.0.0.1")];
+        let agent = machine.start(&variables);
+        with_store(async |client, _| {
+            assert!(client.find_all::<IpPoolSpec>().await.unwrap().is_empty());
+            let node = client.find::<NodeSpec>(None, "n1").await.unwrap().unwrap();
+            assert_eq!(node.spec.bgp_address(false).unwrap().to_string(), "10.0.0.1/24");
+            assert_eq!(node.spec.interfaces.len(), 2, "{:?}", node.spec.interfaces);
+        });
+        agent.stop(nix::sys::signal::SIGTERM);
+    });
+}
+
+/// A real etcd on the machine's loopback; killed at the end.
+struct Etcd(Child);
+
+impl Etcd {
+    fn start(directory: &Path) -> Etcd {
+        let log = std::fs::File::create(directory.join("etcd.log")).unwrap();
+        let child = Command::new("etcd")
+            .arg("--data-dir")
+            .arg(directory.join("etcd"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("etcd (Debian: etcd-server) can be started");
+        let etcd = Etcd(child);
+        eventually("etcd serves", || std::net::TcpStream::connect("127.0.0.1:2379").is_ok());
+        etcd
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_outage_of_the_datastore_changes_nothing() {
+    on_a_machine("an_outage_of_the_datastore_changes_nothing", |machine| {
+        let etcd = Etcd::start(machine.directory.path());
+        let agent = machine.start_on_etcd();
+        place_workload();
+        eventually("the workload is wired", has_workload_routes);
+        let watch = Watch::start();
+        drop(etcd);
+        eventually("the outage is noticed", || agent.log().contains("unreachable"));
+        let lines = watch.lines_until("192.0.2.99");
+        assert!(!lines.iter().any(|line| line.contains("192.168.7.")), "{lines:?}");
+        assert_eq!((agent.get("/ready").0, has_workload_routes()), (200, true));
+
+        let _etcd = Etcd::start(machine.directory.path());
+        put("/calico/ipam/v2/host/n1/ipv4/block/192.168.8.0-26", r#"{"state":"confirmed","deleted":false}"#);
+        eventually("changes are seen again", || run("ip route").contains("blackhole 192.168.8.0/26"));
+        assert_eq!(agent.stop(nix::sys::signal::SIGTERM), Some(0));
+    });
+}
+
+fn refused(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_bad_environment_is_refused_with_every_problem() {
+    let variables = [
+        ("IP", "300.0.0.1"),
+        ("AS", "x"),
+        ("CALICO_IPV4POOL_BLOCK_SIZE", "40"),
+        ("ETCD_ENDPOINTS", "ftp://x"),
+    ];
+    let words = refused(&command(&[], &variables).output().unwrap());
+    for part in ["IP: '300.0.0.1'", "AS: 'x'", "CALICO_IPV4POOL_BLOCK_SIZE: '40'", "ftp://x"] {
+        assert!(words.contains(part), "{part} in {words}");
+    }
+    let unknown = command(&["--embeded-datastore", "/x"], &[]).output().unwrap();
+    assert!(
+        !unknown.status.success()
+            && String::from_utf8_lossy(&unknown.stderr).contains("--embedded-datastore")
+    );
+}
+
+#[test]
+fn a_datastore_out_of_reach_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    // Nobody listens on the discard port of the loopback.
+    let variables = [
+        ("NODENAME", "n1"),
+        ("CALICO_NODENAME_FILE", &*file("nodename")),
+        ("ETCD_ENDPOINTS", "http://127.0.0.1:9"),
+        ("TORTIE_SOCKET", &*file("sock")),
+    ];
+    let words = refused(&command(&[], &variables).output().unwrap());
+    assert!(words.contains("http://127.0.0.1:9") && words.contains("WAIT_FOR_DATASTORE"), "{words}");
+    assert!(!Path::new(&file("nodename")).exists(), "nothing is left behind");
+}
+
+#[test]
+fn a_machine_without_address_is_told_what_to_do() {
+    on_a_machine("a_machine_without_address_is_told_what_to_do", |machine| {
+        run("ip addr flush dev eth0");
+        let words = refused(&machine.command(&[("NODENAME", "n1")]).output().unwrap());
+        assert!(
+            words.contains("unable to autodetect an IPv4 address") && words.contains("set IP to"),
+            "{words}"
+        );
+        let agent = machine.start(&[("NODENAME", "n1"), ("CALICO_NETWORKING_BACKEND", "none")]);
+        agent.stop(nix::sys::signal::SIGTERM);
+    });
+}

@@ -1,0 +1,132 @@
+//! What a route becomes on its way to a group of peers: who may have it, and with which attributes. Pure.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::config::NextHopMode;
+use crate::family::{Family, Prefix};
+use crate::filter::{Filter, PeerType, Source as FilterSource, Verdict};
+use crate::rib::attrs::DEFAULT_LOCAL_PREF;
+use crate::rib::decision::Source;
+use crate::rib::loc::Best;
+use crate::wire::PathAttributes;
+use crate::wire::as_path;
+
+/// MED of a route learned from an internal peer when it is announced to an external one. The node that owns the
+/// block announces it without MED, which counts as 0, so a router that hears both goes straight to the owner.
+const RELAYED_MED: u32 = 1;
+
+const NO_EXPORT: u32 = 0xffff_ff01;
+const NO_ADVERTISE: u32 = 0xffff_ff02;
+const NO_EXPORT_SUBCONFED: u32 = 0xffff_ff03;
+
+/// The rules peers of one group share.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ExportRules {
+    pub(crate) family: Family,
+    pub(crate) peer_type: PeerType,
+    pub(crate) local_as: u32,
+    /// Our end of the sessions.
+    pub(crate) own_address: IpAddr,
+    pub(crate) next_hop: NextHopMode,
+    /// The peers are clients of this reflector.
+    pub(crate) client: bool,
+    pub(crate) cluster_id: Option<Ipv4Addr>,
+    /// AS numbers have four octets.
+    pub(crate) four_octet: bool,
+    pub(crate) filter: Filter,
+}
+
+impl ExportRules {
+    /// The attributes the route leaves with; `None` when it stays.
+    pub(crate) fn export<'a>(&self, prefix: Prefix, best: Best<'a>) -> Option<PathAttributes<'a>> {
+        let (mut attributes, source) = match best {
+            Best::Originated(attrs) => (attrs.view(), None),
+            Best::Learned(attrs, _, source) => (attrs.view(), Some(source)),
+        };
+        if !self.may_pass(&attributes, source) {
+            return None;
+        }
+        self.prepare(&mut attributes, source);
+        let origin = if source.is_some() { FilterSource::Learned } else { FilterSource::Originated };
+        if self.filter.judge(prefix, origin, self.peer_type, &mut attributes) != Some(Verdict::Accept) {
+            return None;
+        }
+        self.finish(&mut attributes, source);
+        Some(attributes)
+    }
+
+    /// Well-known communities (RFC 1997), and the rule that internal routes do not go to internal peers, except by
+    /// reflection: from a client to everyone, from others to clients (RFC 4456 6).
+    ///
+    /// Communities the export filter adds are meant for the peer and do not count here.
+    fn may_pass(&self, attributes: &PathAttributes<'_>, source: Option<Source>) -> bool {
+        if attributes.has_community(NO_ADVERTISE) {
+            return false;
+        }
+        match self.peer_type {
+            PeerType::External => {
+                !attributes.has_community(NO_EXPORT) && !attributes.has_community(NO_EXPORT_SUBCONFED)
+            }
+            PeerType::Internal => source.is_none_or(|source| {
+                !source.internal || self.cluster_id.is_some() && (source.client || self.client)
+            }),
+        }
+    }
+
+    /// What the filter may still change: MED and LOCAL_PREF.
+    fn prepare(&self, attributes: &mut PathAttributes<'_>, source: Option<Source>) {
+        match self.peer_type {
+            PeerType::Internal => {
+                attributes.local_pref.get_or_insert(DEFAULT_LOCAL_PREF);
+            }
+            PeerType::External => {
+                attributes.med = source.filter(|source| source.internal).map(|_| RELAYED_MED);
+            }
+        }
+    }
+
+    fn finish(&self, attributes: &mut PathAttributes<'_>, source: Option<Source>) {
+        if self.uses_own_address(source) {
+            attributes.next_hop = self.own_address;
+        }
+        match self.peer_type {
+            PeerType::External => {
+                attributes.as_path = as_path::prepend(&attributes.as_path, self.local_as).into();
+                attributes.local_pref = None;
+                attributes.originator_id = None;
+                attributes.cluster_list = (&[]).into();
+                drop_non_transitive(attributes);
+            }
+            PeerType::Internal => self.reflect(attributes, source),
+        }
+    }
+
+    /// bgp-behaviour 6.1.
+    fn uses_own_address(&self, source: Option<Source>) -> bool {
+        match (self.next_hop, source) {
+            (_, None) | (NextHopMode::OwnAddress, _) => true,
+            (NextHopMode::Keep, Some(_)) => false,
+            (NextHopMode::Auto, Some(_)) => self.peer_type == PeerType::External,
+        }
+    }
+
+    /// ORIGINATOR_ID and CLUSTER_LIST of a reflected route (RFC 4456 8).
+    fn reflect(&self, attributes: &mut PathAttributes<'_>, source: Option<Source>) {
+        let (Some(source), Some(cluster_id)) = (source.filter(|source| source.internal), self.cluster_id)
+        else {
+            return;
+        };
+        attributes.originator_id.get_or_insert(source.router_id);
+        attributes.cluster_list = [&cluster_id.octets()[..], &attributes.cluster_list].concat().into();
+    }
+}
+
+/// Extended communities of a non-transitive type stay inside the AS (RFC 4360 6).
+fn drop_non_transitive(attributes: &mut PathAttributes<'_>) {
+    let all = &attributes.extended_communities;
+    if all.chunks_exact(8).any(|community| community[0] & 0x40 != 0) {
+        let kept: Vec<u8> =
+            all.chunks_exact(8).filter(|community| community[0] & 0x40 == 0).flatten().copied().collect();
+        attributes.extended_communities = kept.into();
+    }
+}

@@ -1,0 +1,16 @@
+//! The state machine of a peer (RFC 4271 8): `peer` dials, backs off and resolves collisions; `connection` is one TCP
+//! connection from its OPEN on; `negotiate` makes a session of two OPENs.
+//!
+//! Events and time in, actions out. No bytes are read here but whole frames, and no socket or clock is known.
+
+pub(crate) mod action;
+pub(crate) mod connection;
+pub(crate) mod negotiate;
+pub(crate) mod peer;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use action::{Action, Loss};
+pub(crate) use negotiate::{Session, Settings};
+pub(crate) use peer::Peer;

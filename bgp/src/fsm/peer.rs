@@ -1,0 +1,505 @@
+//! A configured peer: dialling, back-off, collisions (RFC 4271 6.8), and at most two connections at a time.
+//!
+//! Every public method is one event; it cannot fail. What is wrong ends in a NOTIFICATION and in `last_error`.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use super::action::{Action, Loss};
+use super::connection::{Connection, Expired, Stage};
+use super::negotiate::Settings;
+use crate::snapshot::SessionState;
+use crate::speaker::ConnId;
+use crate::wire::notification::{cease, code};
+use crate::wire::update::{RawUpdate, refresh};
+use crate::wire::validate::{Context, Update, judge};
+use crate::wire::{Frame, Kind, Notification, Open, WireError, frame};
+
+/// Back-off after an error: doubles up to the second, forgotten after the third (bgp-behaviour 2.3).
+const BACKOFF: (Duration, Duration, Duration) =
+    (Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(300));
+/// First pause between attempts to connect; doubles up to `connect_retry`. Refused connections are cheap, and a peer
+/// that restarts is back in a moment.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+/// A session that lasted this long may be dialled again at once, and a connection dialled by the peer after it is a
+/// restart of the peer rather than a collision.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// The dialling side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dial {
+    /// Not to be dialled, for now or ever.
+    Off,
+    At(Instant),
+    Dialling {
+        conn: ConnId,
+        give_up: Instant,
+    },
+}
+
+/// The state machine of a peer.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    settings: Settings,
+    /// High half of the ids of dialled connections.
+    incarnation: u32,
+    dials: u32,
+    dial: Dial,
+    connections: Vec<Connection>,
+    /// Attempts since the last lasting session.
+    attempts: u32,
+    backoff: Duration,
+    failed_at: Option<Instant>,
+    last_error: Option<String>,
+    state: (SessionState, Instant),
+    restarting: bool,
+}
+
+impl Peer {
+    pub(crate) fn new(settings: Settings, incarnation: u32, now: Instant) -> Peer {
+        let dial = if settings.passive { Dial::Off } else { Dial::At(now) };
+        Peer {
+            settings,
+            incarnation,
+            dials: 0,
+            dial,
+            connections: Vec::new(),
+            attempts: 0,
+            backoff: BACKOFF.0,
+            failed_at: None,
+            last_error: None,
+            state: (SessionState::Active, now),
+            restarting: false,
+        }
+    }
+
+    /// Whether OPENs say that this process restarted.
+    pub(crate) fn set_restarting(&mut self, restarting: bool) {
+        self.restarting = restarting;
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// New settings for the next connection; a running session goes on.
+    pub(crate) fn set_settings(&mut self, settings: Settings, now: Instant) {
+        let was_passive = std::mem::replace(&mut self.settings, settings).passive;
+        match (was_passive, self.settings.passive) {
+            (false, true) if matches!(self.dial, Dial::At(_)) => self.dial = Dial::Off,
+            (true, false) => self.redial(now, Duration::ZERO),
+            _ => {}
+        }
+    }
+
+    /// State, since when, and the last error.
+    pub(crate) fn status(&self) -> (SessionState, Instant, Option<&str>) {
+        (self.state.0, self.state.1, self.last_error.as_deref())
+    }
+
+    /// Something outside the state machine keeps the session from coming up.
+    pub(crate) fn set_error(&mut self, error: String) {
+        self.last_error = Some(error);
+    }
+
+    /// When [`Peer::tick`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let dial = match self.dial {
+            Dial::Off => None,
+            Dial::At(at) => Some(at),
+            Dial::Dialling { give_up, .. } => Some(give_up),
+        };
+        self.connections.iter().filter_map(Connection::deadline).chain(dial).min()
+    }
+
+    /// Time passed.
+    pub(crate) fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.tick_dial(now, out);
+        let expired: Vec<_> = self.connections.iter().filter_map(|c| Some((c.id, c.expired(now)?))).collect();
+        for (conn, expired) in expired {
+            match expired {
+                Expired::Hold => self.fail(conn, Notification::new(code::HOLD_TIMER, 0), now, out),
+                Expired::Keepalive => self.send(conn, frame::keepalive(), now, out),
+            }
+        }
+        self.note_state(now);
+    }
+
+    fn tick_dial(&mut self, now: Instant, out: &mut Vec<Action>) {
+        match self.dial {
+            Dial::At(at) if at <= now => {
+                if self.connections.is_empty() {
+                    let conn = ConnId::Dialled(u64::from(self.incarnation) << 32 | u64::from(self.dials));
+                    self.dials = self.dials.wrapping_add(1);
+                    let give_up = now + self.settings.connect_retry.max(Duration::from_secs(1));
+                    self.dial = Dial::Dialling { conn, give_up };
+                    out.push(Action::Dial(conn));
+                } else {
+                    // They dialled first; see what becomes of it.
+                    self.dial = Dial::At(now + FIRST_RETRY);
+                }
+            }
+            Dial::Dialling { conn, give_up } if give_up <= now => {
+                out.push(Action::Close(conn));
+                self.dial_failed(conn, "no answer", now);
+            }
+            Dial::Off | Dial::At(_) | Dial::Dialling { .. } => {}
+        }
+    }
+
+    /// The dial succeeded.
+    pub(crate) fn connected(&mut self, conn: ConnId, local: IpAddr, now: Instant, out: &mut Vec<Action>) {
+        if !matches!(self.dial, Dial::Dialling { conn: dialled, .. } if dialled == conn) {
+            out.push(Action::Close(conn));
+            return;
+        }
+        self.dial = Dial::Off;
+        self.begin(conn, local, now, out);
+    }
+
+    /// The dial failed.
+    pub(crate) fn dial_failed(&mut self, conn: ConnId, reason: &str, now: Instant) {
+        if matches!(self.dial, Dial::Dialling { conn: dialled, .. } if dialled == conn) {
+            self.last_error = Some(format!("connect: {reason}"));
+            self.dial = Dial::Off;
+            self.retry(now);
+            self.note_state(now);
+        }
+    }
+
+    /// The peer dialled. Of two such connections without a session the older one is dead: the peer forgot it.
+    pub(crate) fn accepted(&mut self, conn: ConnId, local: IpAddr, now: Instant, out: &mut Vec<Action>) {
+        let older = self
+            .connections
+            .iter()
+            .find(|c| c.stage < Stage::Established && c.id.is_accepted())
+            .map(|c| c.id);
+        if let Some(older) = older {
+            self.remove(older);
+            out.push(Action::Close(older));
+        }
+        self.begin(conn, local, now, out);
+    }
+
+    fn begin(&mut self, conn: ConnId, local: IpAddr, now: Instant, out: &mut Vec<Action>) {
+        self.connections.push(Connection::new(conn, local, now));
+        out.push(Action::Send(conn, self.settings.open(self.restarting).encode()));
+        self.note_state(now);
+    }
+
+    /// The connection broke or the peer closed it.
+    pub(crate) fn closed(&mut self, conn: ConnId, reason: &str, now: Instant, out: &mut Vec<Action>) {
+        let Some(connection) = self.remove(conn) else { return };
+        self.last_error = Some(reason.to_owned());
+        self.lost(&connection, now, out);
+        self.note_state(now);
+    }
+
+    /// A connection ended without a NOTIFICATION.
+    fn lost(&mut self, connection: &Connection, now: Instant, out: &mut Vec<Action>) {
+        if connection.stage == Stage::Established {
+            out.push(Action::Down(Loss::Silent));
+            if now.duration_since(connection.since) >= SETTLED {
+                self.attempts = 0;
+                return self.redial(now, Duration::ZERO);
+            }
+        }
+        self.retry(now);
+    }
+
+    /// Ends the session without forgetting routes, and begins a new one.
+    pub(crate) fn reconnect(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let Some(established) = self.connections.iter().find(|c| c.stage == Stage::Established) else {
+            return;
+        };
+        let can_restart = established.session.as_ref().is_some_and(|s| s.restart.is_some_and(|r| r.listed));
+        let conn = established.id;
+        if can_restart {
+            self.remove(conn);
+            out.extend([Action::Close(conn), Action::Down(Loss::Silent)]);
+            self.redial(now, Duration::ZERO);
+        } else {
+            self.stop(cease::CONFIGURATION, now, out);
+            self.redial(now, Duration::ZERO);
+        }
+        self.note_state(now);
+    }
+
+    /// Ends everything with a Cease of this subcode.
+    pub(crate) fn stop(&mut self, subcode: u8, now: Instant, out: &mut Vec<Action>) {
+        let cease = Notification::new(code::CEASE, subcode);
+        for connection in std::mem::take(&mut self.connections) {
+            out.extend([Action::Send(connection.id, cease.encode()), Action::Close(connection.id)]);
+            if connection.stage == Stage::Established {
+                out.push(Action::Down(Loss::Final));
+            }
+        }
+        if let Dial::Dialling { conn, .. } = self.dial {
+            out.push(Action::Close(conn));
+        }
+        self.dial = Dial::Off;
+        self.note_state(now);
+    }
+
+    /// The peer's queue did not drain in time (RFC 9687).
+    pub(crate) fn send_hold_expired(&mut self, conn: ConnId, now: Instant, out: &mut Vec<Action>) {
+        self.fail(conn, Notification::new(code::SEND_HOLD_TIMER, 0), now, out);
+        self.note_state(now);
+    }
+
+    /// The stream of a connection cannot be read on.
+    pub(crate) fn broken(&mut self, conn: ConnId, error: &WireError, now: Instant, out: &mut Vec<Action>) {
+        self.fail_with(conn, error, now, out);
+        self.note_state(now);
+    }
+
+    /// An UPDATE was sent outside of the state machine.
+    pub(crate) fn spoke(&mut self, conn: ConnId, now: Instant) {
+        if let Some(connection) = self.find(conn) {
+            connection.spoke(now);
+        }
+    }
+
+    /// A whole message came; an UPDATE of an established session is handed back, judged.
+    pub(crate) fn frame<'a>(
+        &mut self,
+        conn: ConnId,
+        frame: Frame<'a>,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) -> Option<Update<'a>> {
+        let connection = self.find(conn)?;
+        let mut update = None;
+        match (connection.stage, frame.kind) {
+            (_, Kind::Notification) => self.notified(conn, frame.body, now, out),
+            (Stage::OpenSent, Kind::Open) => self.opened(conn, frame.body, now, out),
+            (Stage::OpenConfirm, Kind::Keepalive) => self.establish(conn, now, out),
+            (Stage::Established, Kind::Keepalive) => connection.heard(now),
+            (Stage::Established, Kind::Update) => {
+                connection.heard(now);
+                update = self.update(conn, frame.body, now, out);
+            }
+            (Stage::Established, Kind::Refresh) => self.refresh(frame.body, out),
+            (stage, _) => {
+                let subcode = match stage {
+                    Stage::OpenSent => 1,
+                    Stage::OpenConfirm => 2,
+                    Stage::Established => 3,
+                };
+                self.fail(conn, Notification::new(code::FSM, subcode), now, out);
+            }
+        }
+        self.note_state(now);
+        update
+    }
+
+    fn opened(&mut self, conn: ConnId, body: &[u8], now: Instant, out: &mut Vec<Action>) {
+        let Some(local) = self.find(conn).map(|connection| connection.local) else { return };
+        let session = Open::decode(body).and_then(|open| self.settings.negotiate(conn, local, &open));
+        let session = match session {
+            Ok(session) => session,
+            Err(error) => return self.fail_with(conn, &error, now, out),
+        };
+        if !self.survives_collision(conn, session.remote_id, now, out) {
+            return;
+        }
+        if let Some(connection) = self.find(conn) {
+            connection.confirm(session, now);
+            out.push(Action::Send(conn, frame::keepalive()));
+        }
+    }
+
+    /// RFC 4271 6.8: one connection of two must go. The one dialled by the higher identifier stays.
+    fn survives_collision(
+        &mut self,
+        conn: ConnId,
+        remote_id: Ipv4Addr,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let Some(other) = self.connections.iter().find(|c| c.id != conn) else { return true };
+        let (other_id, stage) = (other.id, other.stage);
+        if stage == Stage::Established {
+            return self.survives_session(conn, other_id, now, out);
+        }
+        if conn.is_accepted() == self.dialled_stays(remote_id) {
+            // The other one stays, provided that it is known to live.
+            if stage == Stage::OpenSent {
+                return true;
+            }
+            self.cease(conn, out);
+            return false;
+        }
+        self.cease(other_id, out);
+        true
+    }
+
+    /// In a collision the connection we dialled stays (RFC 4271 6.8; RFC 6286 2.3 for equal identifiers).
+    fn dialled_stays(&self, remote_id: Ipv4Addr) -> bool {
+        (self.settings.router_id, self.settings.local_as) > (remote_id, self.settings.remote_as)
+    }
+
+    /// A second connection while the session is up. The peer dials only when it has no session: if it was the one that
+    /// dialled before, or long after the session began, it restarted and the old connection is dead (RFC 4724 5).
+    /// Else it is a late collision, and the session stays; a KEEPALIVE shows soon whether its connection still lives.
+    fn survives_session(
+        &mut self,
+        conn: ConnId,
+        established: ConnId,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let settled = self.find(established).is_some_and(|c| now.duration_since(c.since) >= SETTLED);
+        if established.is_accepted() || settled {
+            self.remove(established);
+            self.last_error = Some("peer restarted and connected anew".to_owned());
+            out.extend([Action::Close(established), Action::Down(Loss::Silent)]);
+            return true;
+        }
+        self.cease(conn, out);
+        self.send(established, frame::keepalive(), now, out);
+        false
+    }
+
+    fn establish(&mut self, conn: ConnId, now: Instant, out: &mut Vec<Action>) {
+        let others: Vec<ConnId> = self.connections.iter().map(|c| c.id).filter(|id| *id != conn).collect();
+        others.into_iter().for_each(|other| self.cease(other, out));
+        if let Dial::Dialling { conn, .. } = self.dial {
+            out.push(Action::Close(conn));
+        }
+        self.dial = Dial::Off;
+        let Some(connection) = self.find(conn) else { return };
+        connection.establish(now);
+        if let Some(session) = connection.session.clone() {
+            out.push(Action::Up(Box::new(session)));
+        }
+    }
+
+    fn update<'a>(
+        &mut self,
+        conn: ConnId,
+        body: &'a [u8],
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) -> Option<Update<'a>> {
+        let four_octet = self.find(conn)?.session.as_ref()?.four_octet;
+        let internal = self.settings.local_as == self.settings.remote_as;
+        let context = Context { internal, four_octet, family: self.settings.family };
+        match RawUpdate::decode(body).and_then(|raw| judge(raw, context)) {
+            Ok(update) => Some(update),
+            Err(error) => {
+                self.fail_with(conn, &error, now, out);
+                None
+            }
+        }
+    }
+
+    /// Subtypes other than the plain request belong to RFC 7313, which is not announced.
+    fn refresh(&mut self, body: &[u8], out: &mut Vec<Action>) {
+        if refresh(body) == Some((self.settings.family, 0)) {
+            out.push(Action::Refresh);
+        }
+    }
+
+    fn notified(&mut self, conn: ConnId, body: &[u8], now: Instant, out: &mut Vec<Action>) {
+        let Some(connection) = self.remove(conn) else { return };
+        out.push(Action::Close(conn));
+        let notification = Notification::decode(body).unwrap_or_else(|| Notification::new(0, 0));
+        if (notification.code, notification.subcode) == (code::CEASE, cease::COLLISION) {
+            return self.collided(&connection, now, out);
+        }
+        self.last_error = Some(format!("received NOTIFICATION {notification}"));
+        self.ended(&connection, now, out);
+    }
+
+    /// The peer closed a connection for the sake of another one. Should both be gone, since each end had chosen a
+    /// different one, then only the end that may dial in a collision dials at once.
+    fn collided(&mut self, connection: &Connection, now: Instant, out: &mut Vec<Action>) {
+        if connection.stage == Stage::Established {
+            out.push(Action::Down(Loss::Silent));
+        }
+        let remote = connection.session.as_ref().map(|session| session.remote_id);
+        if remote.is_some_and(|remote| self.dialled_stays(remote)) {
+            self.redial(now, FIRST_RETRY);
+        } else {
+            self.redial(now, self.settings.connect_retry);
+        }
+    }
+
+    fn fail_with(&mut self, conn: ConnId, error: &WireError, now: Instant, out: &mut Vec<Action>) {
+        self.fail(conn, error.notification(), now, out);
+        self.last_error = Some(format!("sent NOTIFICATION {}: {error}", error.notification()));
+    }
+
+    fn fail(&mut self, conn: ConnId, notification: Notification, now: Instant, out: &mut Vec<Action>) {
+        let Some(connection) = self.remove(conn) else { return };
+        out.extend([Action::Send(conn, notification.encode()), Action::Close(conn)]);
+        self.last_error = Some(format!("sent NOTIFICATION {notification}"));
+        self.ended(&connection, now, out);
+    }
+
+    /// A connection ended with a NOTIFICATION.
+    fn ended(&mut self, connection: &Connection, now: Instant, out: &mut Vec<Action>) {
+        if connection.stage == Stage::Established {
+            out.push(Action::Down(Loss::Final));
+        }
+        let forgotten = self.failed_at.is_none_or(|at| now.duration_since(at) >= BACKOFF.2);
+        self.backoff = if forgotten { BACKOFF.0 } else { (self.backoff * 2).min(BACKOFF.1) };
+        self.failed_at = Some(now);
+        self.redial(now, self.backoff);
+    }
+
+    /// Closes a connection that lost a collision.
+    fn cease(&mut self, conn: ConnId, out: &mut Vec<Action>) {
+        self.remove(conn);
+        let cease = Notification::new(code::CEASE, cease::COLLISION).encode();
+        out.extend([Action::Send(conn, cease), Action::Close(conn)]);
+    }
+
+    fn send(&mut self, conn: ConnId, message: Vec<u8>, now: Instant, out: &mut Vec<Action>) {
+        if let Some(connection) = self.find(conn) {
+            connection.spoke(now);
+            out.push(Action::Send(conn, message));
+        }
+    }
+
+    /// Dials again, later with each attempt in vain.
+    fn retry(&mut self, now: Instant) {
+        let factor = 1_u32.checked_shl(self.attempts).unwrap_or(u32::MAX);
+        let pause = FIRST_RETRY.saturating_mul(factor).min(self.settings.connect_retry);
+        self.attempts = self.attempts.saturating_add(1);
+        self.redial(now, pause);
+    }
+
+    fn redial(&mut self, now: Instant, pause: Duration) {
+        let busy = matches!(self.dial, Dial::Dialling { .. }) || !self.connections.is_empty();
+        if !self.settings.passive && !busy {
+            self.dial = Dial::At(now + pause);
+        }
+    }
+
+    fn find(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        self.connections.iter_mut().find(|connection| connection.id == conn)
+    }
+
+    fn remove(&mut self, conn: ConnId) -> Option<Connection> {
+        let at = self.connections.iter().position(|connection| connection.id == conn)?;
+        Some(self.connections.remove(at))
+    }
+
+    fn note_state(&mut self, now: Instant) {
+        let furthest = self.connections.iter().map(|connection| connection.stage).max();
+        let backing_off = self.failed_at.is_some_and(|at| now < at + self.backoff);
+        let state = match (furthest, self.dial) {
+            (Some(Stage::Established), _) => SessionState::Established,
+            (Some(Stage::OpenConfirm), _) => SessionState::OpenConfirm,
+            (Some(Stage::OpenSent), _) => SessionState::OpenSent,
+            (None, Dial::Dialling { .. }) => SessionState::Connect,
+            (None, Dial::At(_)) if backing_off => SessionState::Idle,
+            (None, Dial::At(_) | Dial::Off) => SessionState::Active,
+        };
+        if state != self.state.0 {
+            self.state = (state, now);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! What happens to a received route before it counts: loop checks and the peer's import filter. Pure; the received
+//! attributes stay, so a changed rule is applied by running this again.
+
+use std::net::Ipv4Addr;
+
+use crate::family::Prefix;
+use crate::filter::{Filter, PeerType, Source, Verdict};
+use crate::wire::PathAttributes;
+use crate::wire::as_path;
+
+/// The rules of a session for what it receives.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ImportRules {
+    pub(crate) local_as: u32,
+    pub(crate) allow_own_as: u32,
+    pub(crate) router_id: Ipv4Addr,
+    pub(crate) cluster_id: Option<Ipv4Addr>,
+    pub(crate) peer_type: PeerType,
+    pub(crate) filter: Filter,
+}
+
+impl ImportRules {
+    /// Whether the route is accepted; the filter's changes are made to `attributes`.
+    pub(crate) fn accept(&self, prefix: Prefix, attributes: &mut PathAttributes<'_>) -> bool {
+        if self.is_loop(attributes) {
+            return false;
+        }
+        self.filter.judge(prefix, Source::Learned, self.peer_type, attributes) != Some(Verdict::Reject)
+    }
+
+    /// RFC 4271 9.1.2, RFC 4456 8.
+    fn is_loop(&self, attributes: &PathAttributes<'_>) -> bool {
+        let allowed = usize::try_from(self.allow_own_as).unwrap_or(usize::MAX);
+        let own_cluster = |id: &[u8]| self.cluster_id.is_some_and(|own| own.octets() == id);
+        as_path::count(&attributes.as_path, self.local_as) > allowed
+            || attributes.originator_id == Some(self.router_id)
+            || attributes.cluster_list.chunks_exact(4).any(own_cluster)
+    }
+}

@@ -1,0 +1,274 @@
+//! The owner: one loop that feeds the speaker and carries out what it says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{sleep_until, timeout};
+
+use super::connection::Link;
+use super::handle::{Commands, Request};
+use super::listener::Listeners;
+use super::socket::{Security, set_hop_limit};
+use super::table_queue::TableQueue;
+use super::{AbortOnDrop, Event, TableEvent, dialer, words};
+use crate::config::{PeerId, SpeakerConfig};
+use crate::speaker::{ConnId, Input, Note, Output, Speaker};
+
+/// Events of tasks that may wait for the owner.
+const EVENTS: usize = 1024;
+/// Events the owner takes before it decides: many small messages share one decision.
+const BATCH: usize = 128;
+
+/// The owner of a speaker and its tasks.
+#[derive(Debug)]
+pub(super) struct Owner {
+    speaker: Speaker,
+    security: BTreeMap<PeerId, Security>,
+    links: BTreeMap<ConnId, Link>,
+    dials: BTreeMap<ConnId, AbortOnDrop>,
+    listeners: Listeners,
+    table: TableQueue,
+    events: mpsc::Sender<Event>,
+    queue: mpsc::Receiver<Event>,
+    tasks: JoinSet<()>,
+    accepted: u64,
+}
+
+/// Why the loop was woken.
+enum Wake {
+    Event(Event),
+    Config(Option<SpeakerConfig>),
+    Originated,
+    Request(Request),
+    Time,
+    TableSent,
+    Abandoned,
+}
+
+impl Owner {
+    pub(super) fn new(restarted: bool, table: mpsc::Sender<TableEvent>) -> Owner {
+        let (events, queue) = mpsc::channel(EVENTS);
+        Owner {
+            speaker: Speaker::new(restarted, Instant::now()),
+            security: BTreeMap::new(),
+            links: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            listeners: Listeners::new(events.clone()),
+            table: TableQueue::new(table),
+            events,
+            queue,
+            tasks: JoinSet::new(),
+            accepted: 0,
+        }
+    }
+
+    /// Runs until shut down or abandoned.
+    pub(super) async fn run(mut self, mut commands: Commands) {
+        let answer: Option<oneshot::Sender<()>> = loop {
+            match self.wake(&mut commands).await {
+                Wake::Event(event) => self.take_events(event),
+                Wake::Config(config) => self.configure(config),
+                Wake::Originated => {
+                    let routes = commands.originated.borrow_and_update().clone();
+                    routes.into_iter().for_each(|routes| self.input(Input::Originate(routes)));
+                }
+                Wake::Request(Request::Snapshot(answer)) => {
+                    let mut snapshot = self.speaker.snapshot(Instant::now());
+                    snapshot.listen_errors.clone_from(self.listeners.failed());
+                    // Who asked may have gone meanwhile.
+                    answer.send(snapshot).ok();
+                }
+                Wake::Request(Request::Shutdown(answer)) => break Some(answer),
+                Wake::Time => self.tick(),
+                Wake::TableSent => {}
+                Wake::Abandoned => break None,
+            }
+            self.carry_out();
+            while self.tasks.try_join_next().is_some() {}
+        };
+        self.stop().await;
+        answer.into_iter().for_each(|answer| answer.send(()).unwrap_or(()));
+    }
+
+    async fn wake(&mut self, commands: &mut Commands) -> Wake {
+        let deadline = self.speaker.next_deadline().into_iter().chain(self.listeners.deadline()).min();
+        let sleep = async {
+            match deadline {
+                Some(at) => sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(event) = self.queue.recv() => Wake::Event(event),
+            changed = commands.config.changed() => match changed {
+                Ok(()) => Wake::Config(commands.config.borrow_and_update().clone()),
+                Err(_) => Wake::Abandoned,
+            },
+            changed = commands.originated.changed() => match changed {
+                Ok(()) => Wake::Originated,
+                Err(_) => Wake::Abandoned,
+            },
+            request = commands.requests.recv() => request.map_or(Wake::Abandoned, Wake::Request),
+            () = self.table.send() => Wake::TableSent,
+            () = sleep => Wake::Time,
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        self.speaker.handle(input, Instant::now());
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if self.listeners.deadline().is_some_and(|at| at <= now) {
+            self.listeners.retry(now);
+        }
+        self.input(Input::Tick);
+    }
+
+    fn configure(&mut self, config: Option<SpeakerConfig>) {
+        let Some(config) = config else { return };
+        let security = |(id, peer): (&PeerId, &crate::PeerConfig)| {
+            (*id, Security { password: peer.password.clone(), ttl_security: peer.ttl_security })
+        };
+        self.security = config.peers.iter().map(security).collect();
+        let listen: BTreeSet<_> = config.listen.iter().copied().collect();
+        let keys =
+            self.security.iter().filter_map(|(id, security)| Some((id.ip(), security.password.clone()?)));
+        self.listeners.configure(listen, keys.collect(), Instant::now());
+        self.input(Input::Configure(config));
+    }
+
+    fn take_events(&mut self, first: Event) {
+        self.take_event(first);
+        for _ in 0..BATCH {
+            match self.queue.try_recv() {
+                Ok(event) => self.take_event(event),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn take_event(&mut self, event: Event) {
+        match event {
+            Event::Bytes { conn, data } => self.input(Input::Bytes { conn, data }),
+            Event::Sent { conn, octets } => self.input(Input::Sent { conn, octets }),
+            Event::Closed { conn, reason } => {
+                if self.links.remove(&conn).is_some() {
+                    self.input(Input::Closed { conn, reason });
+                }
+            }
+            Event::Dialled { conn, result } => {
+                if self.dials.remove(&conn).is_some() {
+                    self.dialled(conn, result);
+                }
+            }
+            Event::Accepted { stream, remote } => {
+                let remote = std::net::SocketAddr::new(remote.ip().to_canonical(), remote.port());
+                self.take_accepted(stream, remote);
+            }
+        }
+    }
+
+    fn dialled(&mut self, conn: ConnId, result: std::io::Result<TcpStream>) {
+        match result.and_then(|stream| Ok((stream.local_addr()?.ip(), stream))) {
+            Ok((local, stream)) => {
+                self.links.insert(conn, Link::open(conn, stream, &self.events, &mut self.tasks));
+                self.input(Input::Connected { conn, local });
+            }
+            Err(error) => self.input(Input::DialFailed { conn, reason: words(&error) }),
+        }
+    }
+
+    /// Takes a connection, unless the protection its peer asks for cannot be had.
+    fn take_accepted(&mut self, stream: TcpStream, remote: std::net::SocketAddr) {
+        let prepared = self.protect(&stream, remote.ip()).and_then(|()| {
+            stream.set_nodelay(true).and_then(|()| stream.local_addr()).map_err(|error| words(&error))
+        });
+        match prepared {
+            Ok(local) => {
+                let conn = ConnId::Accepted(self.accepted);
+                self.accepted += 1;
+                self.links.insert(conn, Link::open(conn, stream, &self.events, &mut self.tasks));
+                self.input(Input::Accepted { conn, local: local.ip().to_canonical(), remote });
+            }
+            Err(reason) => {
+                let peers: Vec<PeerId> =
+                    self.security.keys().filter(|id| id.ip() == remote.ip()).copied().collect();
+                for peer in peers {
+                    self.input(Input::PeerFault { peer, reason: format!("connection refused: {reason}") });
+                }
+            }
+        }
+    }
+
+    fn protect(&self, stream: &TcpStream, peer: IpAddr) -> Result<(), String> {
+        if let Some(reason) = self.listeners.refusal(peer) {
+            return Err(reason.to_owned());
+        }
+        let of_peer = self.security.iter().filter(|(id, _)| id.ip() == peer);
+        for (_, security) in of_peer {
+            set_hop_limit(stream, peer, security).map_err(|error| words(&error))?;
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.speaker.poll_output() {
+            match output {
+                Output::Send { conn, data } => {
+                    if let Some(link) = self.links.get(&conn) {
+                        link.send(data);
+                    }
+                }
+                Output::Dial { conn, peer, from } => self.dial(conn, peer, from),
+                Output::Close { conn } => {
+                    self.links.remove(&conn);
+                    self.dials.remove(&conn);
+                }
+                Output::Changes(changes) => self.table.push(changes),
+                Output::Converged => {
+                    tracing::info!("BGP table complete");
+                    self.table.converged();
+                }
+                Output::Note(note) => log(&note),
+            }
+        }
+    }
+
+    fn dial(&mut self, conn: ConnId, peer: PeerId, from: Option<IpAddr>) {
+        let security = self.security.get(&peer).cloned().unwrap_or_default();
+        let events = self.events.clone();
+        let task = self.tasks.spawn(async move {
+            let result = dialer::dial(peer, from, security).await;
+            events.send(Event::Dialled { conn, result }).await.ok();
+        });
+        self.dials.insert(conn, AbortOnDrop(task));
+    }
+
+    /// Closes every connection without a NOTIFICATION; see [`super::Handle::shutdown`].
+    async fn stop(mut self) {
+        const PATIENCE: Duration = Duration::from_millis(200);
+        self.links.clear();
+        self.dials.clear();
+        // Readers that wait for room in the queue must not keep their sockets open.
+        self.queue.close();
+        timeout(PATIENCE, async { while self.tasks.join_next().await.is_some() {} }).await.ok();
+        self.tasks.shutdown().await;
+    }
+}
+
+fn log(note: &Note) {
+    match note {
+        Note::Up { name, peer } => tracing::info!(%peer, name, "BGP session established"),
+        Note::Down { name, peer, reason } => tracing::warn!(%peer, name, reason, "BGP session ended"),
+        Note::Fault { name, peer, fault } => tracing::warn!(%peer, name, fault, "faulty BGP update"),
+        Note::Stranger { remote } => {
+            tracing::debug!(%remote, "BGP connection from an unknown address refused")
+        }
+    }
+}

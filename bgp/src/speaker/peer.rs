@@ -1,0 +1,145 @@
+//! Everything the speaker knows of one peer and of one connection.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use crate::config::{PeerConfig, PeerId, SpeakerConfig};
+use crate::export::ExportRules;
+use crate::family::{Family, Prefix};
+use crate::fsm::{Peer, Session, Settings};
+use crate::import::ImportRules;
+use crate::rib::PeerKey;
+use crate::rib::adj_out::Member;
+use crate::rib::decision::Source;
+use crate::speaker::ConnId;
+
+/// A configured peer.
+#[derive(Debug)]
+pub(super) struct PeerEntry {
+    pub(super) id: PeerId,
+    pub(super) config: PeerConfig,
+    pub(super) fsm: Peer,
+    pub(super) import: ImportRules,
+    /// While established.
+    pub(super) session: Option<Established>,
+    /// Its routes are kept without it, or not yet confirmed by it, until then.
+    pub(super) stale_until: Option<Instant>,
+    /// It has told all its routes at least once.
+    pub(super) told_all: bool,
+    /// Its place among the speaker's timers.
+    pub(super) timer: Option<Instant>,
+}
+
+/// An established session.
+#[derive(Debug)]
+pub(super) struct Established {
+    pub(super) session: Session,
+    /// The group it is told routes with; none before its first routes.
+    pub(super) group: Option<u32>,
+    /// Prefixes it missed because it does not drain its queue.
+    pub(super) behind: Option<BTreeSet<Prefix>>,
+    pub(super) end_of_rib_due: bool,
+}
+
+/// A TCP connection.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) peer: PeerKey,
+    /// An incomplete message.
+    pub(super) partial: Vec<u8>,
+    /// Octets handed out to be sent and not yet taken by the kernel.
+    pub(super) in_flight: usize,
+    /// When that began, or moved last.
+    pub(super) progress: Instant,
+}
+
+impl PeerEntry {
+    /// No more routes are expected from it for the start to be complete: it told all, or it will not say so, or it
+    /// restarted itself and may wait for us (RFC 4724 4.1).
+    pub(super) fn is_settled(&self) -> bool {
+        self.told_all
+            || self.session.as_ref().is_some_and(|established| {
+                established.session.restart.is_none_or(|restart| restart.restarting)
+            })
+    }
+
+    pub(super) fn source(&self, session: &Session) -> Source {
+        Source {
+            internal: self.fsm.settings().local_as == self.fsm.settings().remote_as,
+            client: self.config.reflector_client,
+            router_id: session.remote_id,
+            address: self.id.ip(),
+        }
+    }
+
+    pub(super) fn member(&self, key: PeerKey) -> Member {
+        Member { peer: key, address: self.id.ip() }
+    }
+
+    pub(super) fn export_rules(&self, speaker: &SpeakerConfig, session: &Session) -> ExportRules {
+        let settings = self.fsm.settings();
+        ExportRules {
+            family: settings.family,
+            peer_type: settings.peer_type(),
+            local_as: settings.local_as,
+            own_address: session.local,
+            next_hop: self.config.next_hop,
+            client: self.config.reflector_client,
+            cluster_id: speaker.cluster_id,
+            four_octet: session.four_octet,
+            filter: self.config.export.clone(),
+        }
+    }
+}
+
+/// What the state machine of a peer needs of its configuration.
+pub(super) fn settings(id: PeerId, peer: &PeerConfig, speaker: &SpeakerConfig) -> Settings {
+    Settings {
+        router_id: speaker.router_id,
+        local_as: peer.local_as.unwrap_or(speaker.local_as),
+        remote_as: peer.remote_as,
+        family: Family::of(id.ip()),
+        passive: peer.passive,
+        hold_time: peer.hold_time,
+        keepalive_time: peer.keepalive_time,
+        connect_retry: peer.connect_retry,
+        restart_time: peer.restart_time,
+    }
+}
+
+/// What is done with the routes of a peer.
+pub(super) fn import_rules(peer: &PeerConfig, settings: &Settings, speaker: &SpeakerConfig) -> ImportRules {
+    ImportRules {
+        local_as: settings.local_as,
+        allow_own_as: peer.allow_own_as,
+        router_id: speaker.router_id,
+        cluster_id: speaker.cluster_id,
+        peer_type: settings.peer_type(),
+        filter: peer.import.clone(),
+    }
+}
+
+impl Conn {
+    pub(super) fn new(peer: PeerKey, now: Instant) -> Conn {
+        Conn { peer, partial: Vec::new(), in_flight: 0, progress: now }
+    }
+
+    /// When a queue that does not move ends the session (RFC 9687: eight minutes or twice the hold time).
+    pub(super) fn send_hold(&self, hold_time: Duration) -> Option<Instant> {
+        const SHORTEST: Duration = Duration::from_secs(480);
+        (self.in_flight > 0 && !hold_time.is_zero()).then(|| self.progress + SHORTEST.max(hold_time * 2))
+    }
+}
+
+impl PeerEntry {
+    /// When something is to be done for this peer; `conn` is that of its session.
+    pub(super) fn deadline(&self, conn: Option<&Conn>) -> Option<Instant> {
+        let hold = self.session.as_ref().map(|established| established.session.hold_time);
+        let send_hold = conn.zip(hold).and_then(|(conn, hold)| conn.send_hold(hold));
+        self.fsm.deadline().into_iter().chain(self.stale_until).chain(send_hold).min()
+    }
+
+    pub(super) fn conn(&self) -> Option<ConnId> {
+        self.session.as_ref().map(|established| established.session.conn)
+    }
+}

@@ -1,0 +1,346 @@
+//! Judges an UPDATE: what it says, which faults it has, and their outcome by RFC 7606.
+//!
+//! Outcomes, from mild to severe: an attribute is discarded; the announced prefixes are treated as withdrawn; the
+//! session is reset ([`WireError`]), only where the prefixes concerned cannot be told.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::attribute::{PathAttributes, RawAttribute, aggregator, code, flag, split};
+use super::update::RawUpdate;
+use super::{WireError, as_path, nlri, take, take_slice};
+use crate::family::{Family, Prefix};
+
+/// What the session says about how to read its UPDATEs.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// Internal session.
+    pub internal: bool,
+    /// AS numbers have four octets (RFC 6793).
+    pub four_octet: bool,
+    /// The family negotiated; prefixes of others are ignored (RFC 4760 6).
+    pub family: Family,
+}
+
+/// A judged UPDATE.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Update<'a> {
+    /// Prefixes to forget, with those treated as withdrawn.
+    pub withdrawn: Vec<Prefix>,
+    /// Prefixes announced; empty without `attributes`.
+    pub announced: Vec<Prefix>,
+    /// Their attributes.
+    pub attributes: Option<PathAttributes<'a>>,
+    /// The End-of-RIB marker of the session's family.
+    pub end_of_rib: bool,
+    /// What was wrong, for the log.
+    pub faults: Vec<Fault>,
+}
+
+/// A fault the session survives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Type code of the attribute.
+    pub code: u8,
+    /// What is wrong with it.
+    pub problem: &'static str,
+    /// What follows from it.
+    pub outcome: Outcome,
+}
+
+/// Outcome of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The attribute was left out.
+    Discard,
+    /// The prefixes count as withdrawn.
+    Withdraw,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outcome = match self.outcome {
+            Outcome::Discard => "attribute discarded",
+            Outcome::Withdraw => "routes treated as withdrawn",
+        };
+        write!(f, "attribute {}: {}; {outcome}", self.code, self.problem)
+    }
+}
+
+/// Judges an UPDATE.
+///
+/// # Errors
+/// A fault after which the session has to be reset.
+pub fn judge<'a>(raw: RawUpdate<'a>, context: Context) -> Result<Update<'a>, WireError> {
+    if raw.withdrawn.is_empty() && raw.attributes.is_empty() && raw.announced.is_empty() {
+        return Ok(Update { end_of_rib: context.family == Family::Ipv4, ..Update::default() });
+    }
+    let mut reader = Reader::new(context);
+    reader.sections(raw)?;
+    reader.attributes(raw.attributes, !raw.announced.is_empty())?;
+    Ok(reader.finish())
+}
+
+/// Collects while an attribute section is read.
+struct Reader<'a> {
+    context: Context,
+    update: Update<'a>,
+    attributes: PathAttributes<'a>,
+    seen: [bool; 256],
+    /// NEXT_HOP, kept apart since MP_REACH has its own.
+    classic_next_hop: Option<Ipv4Addr>,
+    classic: bool,
+    as4_path: Option<&'a [u8]>,
+    as4_aggregator: Option<(u32, Ipv4Addr)>,
+    mp_unreach_empty: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn new(context: Context) -> Reader<'a> {
+        let unset = match context.family {
+            Family::Ipv4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Family::Ipv6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        Reader {
+            context,
+            update: Update::default(),
+            attributes: PathAttributes::originated(unset),
+            seen: [false; 256],
+            classic_next_hop: None,
+            classic: false,
+            as4_path: None,
+            as4_aggregator: None,
+            mp_unreach_empty: false,
+        }
+    }
+
+    /// The classic fields; read even where they are not wanted, since a fault in them is a fault.
+    fn sections(&mut self, raw: RawUpdate<'a>) -> Result<(), WireError> {
+        nlri::decode(raw.withdrawn, Family::Ipv4, &mut self.update.withdrawn)?;
+        nlri::decode(raw.announced, Family::Ipv4, &mut self.update.announced)?;
+        if self.context.family != Family::Ipv4 {
+            self.update.withdrawn.clear();
+            self.update.announced.clear();
+        }
+        self.classic = !self.update.announced.is_empty();
+        Ok(())
+    }
+
+    fn attributes(&mut self, mut section: &'a [u8], classic: bool) -> Result<(), WireError> {
+        while !section.is_empty() {
+            let Some((raw, rest)) = split(section) else {
+                let known = classic
+                    || self.seen[usize::from(code::MP_REACH)]
+                    || self.seen[usize::from(code::MP_UNREACH)];
+                if !known {
+                    return Err(WireError::Update("attribute lengths exceed their section"));
+                }
+                self.fault(0, "attribute lengths exceed their section", Outcome::Withdraw);
+                return Ok(());
+            };
+            section = rest;
+            if std::mem::replace(&mut self.seen[usize::from(raw.code)], true) {
+                if matches!(raw.code, code::MP_REACH | code::MP_UNREACH) {
+                    return Err(WireError::Update("a multiprotocol attribute stands twice"));
+                }
+                self.fault(raw.code, "stands twice", Outcome::Discard);
+                continue;
+            }
+            self.attribute(raw)?;
+        }
+        Ok(())
+    }
+
+    fn fault(&mut self, code: u8, problem: &'static str, outcome: Outcome) {
+        self.update.faults.push(Fault { code, problem, outcome });
+    }
+
+    fn attribute(&mut self, raw: RawAttribute<'a>) -> Result<(), WireError> {
+        match raw.code {
+            code::MP_REACH => return self.mp_reach(raw.value),
+            code::MP_UNREACH => return self.mp_unreach(raw.value),
+            _ => {}
+        }
+        let judged = if flags_fit(raw) { self.known(raw) } else { Err(("wrong flags", Outcome::Withdraw)) };
+        if let Err((problem, outcome)) = judged {
+            self.fault(raw.code, problem, outcome);
+        }
+        Ok(())
+    }
+
+    fn known(&mut self, raw: RawAttribute<'a>) -> Result<(), (&'static str, Outcome)> {
+        const LENGTH: (&str, Outcome) = ("wrong length", Outcome::Withdraw);
+        const EXTERNAL: (&str, Outcome) = ("not for external sessions", Outcome::Discard);
+        const LENGTH_DISCARD: (&str, Outcome) = ("wrong length", Outcome::Discard);
+        let value = raw.value;
+        let word = || <[u8; 4]>::try_from(value).map(u32::from_be_bytes).map_err(|_| LENGTH);
+        let list = |unit: usize| match value.len() {
+            0 => Err(LENGTH),
+            length if length % unit != 0 => Err(LENGTH),
+            _ => Ok(Cow::Borrowed(value)),
+        };
+        let internal = if self.context.internal { Ok(()) } else { Err(EXTERNAL) };
+        match raw.code {
+            code::ORIGIN => match value {
+                [origin @ 0..=2] => self.attributes.origin = *origin,
+                [_] => return Err(("unknown origin", Outcome::Withdraw)),
+                _ => return Err(LENGTH),
+            },
+            code::AS_PATH => {
+                self.attributes.as_path = self.path(value).ok_or(("malformed path", Outcome::Withdraw))?
+            }
+            code::NEXT_HOP => self.classic_next_hop = Some(Ipv4Addr::from(word()?)),
+            code::MULTI_EXIT_DISC => self.attributes.med = Some(word()?),
+            code::LOCAL_PREF => self.attributes.local_pref = Some(internal.and_then(|()| word())?),
+            code::ATOMIC_AGGREGATE if value.is_empty() => self.attributes.atomic_aggregate = true,
+            code::ATOMIC_AGGREGATE => return Err(LENGTH_DISCARD),
+            code::AGGREGATOR => {
+                self.attributes.aggregator = Some(self.aggregator(value).ok_or(LENGTH_DISCARD)?)
+            }
+            code::COMMUNITIES => self.attributes.communities = list(4)?,
+            code::ORIGINATOR_ID => {
+                self.attributes.originator_id = Some(Ipv4Addr::from(internal.and_then(|()| word())?));
+            }
+            code::CLUSTER_LIST => self.attributes.cluster_list = internal.and_then(|()| list(4))?,
+            code::EXTENDED_COMMUNITIES => self.attributes.extended_communities = list(8)?,
+            code::LARGE_COMMUNITIES => self.attributes.large_communities = list(12)?,
+            code::AS4_PATH | code::AS4_AGGREGATOR if self.context.four_octet => {
+                return Err(("sent by a four-octet speaker", Outcome::Discard));
+            }
+            code::AS4_PATH if as_path::is_valid(value, 4) => self.as4_path = Some(value),
+            code::AS4_PATH => return Err(("malformed path", Outcome::Discard)),
+            code::AS4_AGGREGATOR if value.len() == 8 => self.as4_aggregator = aggregator(value),
+            code::AS4_AGGREGATOR => return Err(LENGTH_DISCARD),
+            _ => return self.unknown(raw),
+        }
+        Ok(())
+    }
+
+    fn unknown(&mut self, raw: RawAttribute<'a>) -> Result<(), (&'static str, Outcome)> {
+        if raw.flags & flag::OPTIONAL == 0 {
+            return Err(("unknown but said to be well-known", Outcome::Withdraw));
+        }
+        if raw.flags & flag::TRANSITIVE != 0 {
+            let flags = raw.flags | flag::PARTIAL;
+            super::attribute::push(self.attributes.unknown.to_mut(), flags, raw.code, raw.value);
+        }
+        Ok(())
+    }
+
+    fn path(&self, value: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        let width = if self.context.four_octet { 4 } else { 2 };
+        as_path::is_valid(value, width).then(|| {
+            if self.context.four_octet { Cow::Borrowed(value) } else { Cow::Owned(as_path::widen(value)) }
+        })
+    }
+
+    fn aggregator(&self, value: &[u8]) -> Option<(u32, Ipv4Addr)> {
+        match (self.context.four_octet, value) {
+            (true, value) if value.len() == 8 => aggregator(value),
+            (false, [high, low, a, b, c, d]) => {
+                Some((u16::from_be_bytes([*high, *low]).into(), Ipv4Addr::new(*a, *b, *c, *d)))
+            }
+            _ => None,
+        }
+    }
+
+    fn mp_reach(&mut self, value: &'a [u8]) -> Result<(), WireError> {
+        const CUT: WireError = WireError::Multiprotocol("MP_REACH_NLRI cut short");
+        let ([high, low, safi, length], rest) = take::<4>(value).ok_or(CUT)?;
+        let (next_hop, rest) = take_slice(rest, length.into()).ok_or(CUT)?;
+        let ([_reserved], prefixes) = take::<1>(rest).ok_or(CUT)?;
+        if Family::from_code(u16::from_be_bytes([high, low]), safi) != Some(self.context.family) {
+            return Ok(());
+        }
+        let next_hop = match (self.context.family, next_hop) {
+            (Family::Ipv4, [a, b, c, d]) => IpAddr::from([*a, *b, *c, *d]),
+            // A second, link-local address may follow the global one (RFC 2545 3).
+            (Family::Ipv6, address) if address.len() == 16 || address.len() == 32 => {
+                let (global, _) = take::<16>(address).ok_or(CUT)?;
+                IpAddr::from(global)
+            }
+            _ => return Err(WireError::Multiprotocol("next hop of a wrong length")),
+        };
+        self.attributes.next_hop = next_hop;
+        nlri::decode(prefixes, self.context.family, &mut self.update.announced)
+    }
+
+    fn mp_unreach(&mut self, value: &'a [u8]) -> Result<(), WireError> {
+        const CUT: WireError = WireError::Multiprotocol("MP_UNREACH_NLRI cut short");
+        let ([high, low, safi], prefixes) = take::<3>(value).ok_or(CUT)?;
+        if Family::from_code(u16::from_be_bytes([high, low]), safi) != Some(self.context.family) {
+            return Ok(());
+        }
+        self.mp_unreach_empty = prefixes.is_empty();
+        nlri::decode(prefixes, self.context.family, &mut self.update.withdrawn)
+    }
+
+    /// What concerns the message as a whole.
+    fn finish(mut self) -> Update<'a> {
+        let alone = self.seen.iter().filter(|seen| **seen).count() == 1;
+        self.update.end_of_rib = self.mp_unreach_empty && alone && self.update.withdrawn.is_empty();
+        self.update.announced.retain(|prefix| !prefix.address().is_multicast());
+        if self.update.announced.is_empty() {
+            return self.update;
+        }
+        self.merge_as4();
+        if self.classic && !self.seen[usize::from(code::MP_REACH)] {
+            match self.classic_next_hop {
+                Some(next_hop) => self.attributes.next_hop = IpAddr::V4(next_hop),
+                None => self.fault(code::NEXT_HOP, "missing", Outcome::Withdraw),
+            }
+        }
+        for mandatory in [code::ORIGIN, code::AS_PATH] {
+            if !self.seen[usize::from(mandatory)] {
+                self.fault(mandatory, "missing", Outcome::Withdraw);
+            }
+        }
+        if !is_host(self.attributes.next_hop) {
+            self.fault(code::NEXT_HOP, "not the address of a host", Outcome::Withdraw);
+        }
+        if self.update.faults.iter().any(|fault| fault.outcome == Outcome::Withdraw) {
+            let announced = std::mem::take(&mut self.update.announced);
+            self.update.withdrawn.extend(announced);
+        } else {
+            self.update.attributes = Some(self.attributes);
+        }
+        self.update
+    }
+
+    /// RFC 6793 4.2.3.
+    fn merge_as4(&mut self) {
+        let through_old =
+            matches!(self.attributes.aggregator, Some((asn, _)) if asn != u32::from(super::open::AS_TRANS));
+        if self.context.four_octet || (through_old && self.as4_aggregator.is_some()) {
+            return;
+        }
+        if let Some(as4_path) = self.as4_path {
+            self.attributes.as_path = Cow::Owned(as_path::merge(&self.attributes.as_path, as4_path));
+        }
+        self.attributes.aggregator = self.as4_aggregator.or(self.attributes.aggregator);
+    }
+}
+
+/// Optional and transitive as its standard says (RFC 7606 3 c); unknown ones may have any.
+fn flags_fit(raw: RawAttribute<'_>) -> bool {
+    let kind = raw.flags & (flag::OPTIONAL | flag::TRANSITIVE);
+    match raw.code {
+        code::ORIGIN | code::AS_PATH | code::NEXT_HOP | code::LOCAL_PREF | code::ATOMIC_AGGREGATE => {
+            kind == flag::TRANSITIVE
+        }
+        code::MULTI_EXIT_DISC | code::ORIGINATOR_ID | code::CLUSTER_LIST => kind == flag::OPTIONAL,
+        code::AGGREGATOR
+        | code::COMMUNITIES
+        | code::EXTENDED_COMMUNITIES
+        | code::LARGE_COMMUNITIES
+        | code::AS4_PATH
+        | code::AS4_AGGREGATOR => kind == flag::OPTIONAL | flag::TRANSITIVE,
+        _ => true,
+    }
+}
+
+fn is_host(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(a) if a.octets()[0] >= 224 || a.octets()[0] == 0);
+    !(address.is_unspecified() || address.is_multicast() || broadcast)
+}

@@ -1,0 +1,142 @@
+//! Speakers with real sockets on 127.0.0.0/8.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use ipnetwork::IpNetwork;
+use tokio::sync::mpsc::Receiver;
+use tortie_bgp::filter::{Filter, Rule, Verdict};
+use tortie_bgp::net::{Handle, TableEvent, start};
+use tortie_bgp::snapshot::{SessionState, Snapshot};
+use tortie_bgp::table::OriginatedRoute;
+use tortie_bgp::{PeerConfig, SpeakerConfig};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A port free on every address of 127.0.0.0/8 for now.
+fn free_port() -> u16 {
+    TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
+}
+
+fn accept_all() -> Filter {
+    let rule = Rule {
+        reason: "all".into(),
+        prefix: None,
+        source: None,
+        peer_type: None,
+        verdict: Verdict::Accept,
+        set: vec![],
+    };
+    Filter { rules: vec![rule] }
+}
+
+fn address(last: u8) -> IpAddr {
+    IpAddr::from([127, 0, 0, last])
+}
+
+/// Node `last` on 127.0.0.last with these peers: last octet and whether we are passive.
+fn config(last: u8, port: u16, peers: &[(u8, bool)]) -> SpeakerConfig {
+    let peers = peers.iter().map(|(other, passive)| {
+        let mut peer = PeerConfig::new(format!("Mesh_127_0_0_{other}"), 64512);
+        peer.local_address = Some(address(last));
+        peer.passive = *passive;
+        peer.export = accept_all();
+        (SocketAddr::new(address(*other), port), peer)
+    });
+    SpeakerConfig {
+        router_id: Ipv4Addr::new(10, 0, 0, last),
+        local_as: 64512,
+        listen: vec![SocketAddr::new(address(last), port)],
+        cluster_id: None,
+        peers: peers.collect(),
+    }
+}
+
+fn routes(prefixes: &[&str]) -> BTreeMap<IpNetwork, OriginatedRoute> {
+    prefixes
+        .iter()
+        .map(|prefix| (prefix.parse().unwrap(), OriginatedRoute { local_pref: 2147482623 }))
+        .collect()
+}
+
+async fn until(handle: &Handle, what: &str, mut condition: impl FnMut(&Snapshot) -> bool) -> Snapshot {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let snapshot = handle.snapshot().await;
+        if condition(&snapshot) {
+            return snapshot;
+        }
+        assert!(Instant::now() < end, "never: {what}; last seen {snapshot:#?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn established(snapshot: &Snapshot) -> usize {
+    snapshot.peers.values().filter(|peer| peer.state == SessionState::Established).count()
+}
+
+fn has(snapshot: &Snapshot, prefix: &str) -> bool {
+    snapshot.routes.contains_key(&prefix.parse::<IpNetwork>().unwrap())
+}
+
+fn table(receiver: &mut Receiver<TableEvent>) -> Vec<TableEvent> {
+    std::iter::from_fn(|| receiver.try_recv().ok()).collect()
+}
+
+#[tokio::test]
+async fn two_nodes_exchange_routes_and_converge() {
+    let port = free_port();
+    let (a, mut table_a) = start(Some(config(1, port, &[(2, true)])), false);
+    let (b, _table_b) = start(None, false);
+    b.configure(config(2, port, &[(1, false)]));
+    a.originate(routes(&["10.1.0.0/26"]));
+    b.originate(routes(&["10.2.0.0/26", "10.2.0.64/26"]));
+    let seen = until(&a, "two routes at a", |s| s.routes.len() == 2 && s.converged).await;
+    assert_eq!(seen.routes[&"10.2.0.0/26".parse().unwrap()].next_hops, [address(2)]);
+    assert_eq!(seen.routes[&"10.2.0.0/26".parse().unwrap()].local_pref, 2147482623);
+    until(&b, "a route at b", |s| has(s, "10.1.0.0/26") && established(s) == 1).await;
+
+    b.originate(routes(&["10.2.0.0/26"]));
+    until(&a, "the withdrawal", |s| s.routes.len() == 1).await;
+    let events = table(&mut table_a);
+    assert!(matches!(events.last(), Some(TableEvent::Changes(_))), "{events:?}");
+    assert!(events.contains(&TableEvent::Converged), "{events:?}");
+}
+
+#[tokio::test]
+async fn both_dial_at_once_and_one_session_stays() {
+    for round in 0..5 {
+        let port = free_port();
+        let (a, _ra) = start(Some(config(11, port, &[(12, false)])), false);
+        let (b, _rb) = start(Some(config(12, port, &[(11, false)])), false);
+        a.originate(routes(&["10.1.0.0/26"]));
+        b.originate(routes(&["10.2.0.0/26"]));
+        until(&a, &format!("b's route, round {round}"), |s| has(s, "10.2.0.0/26")).await;
+        until(&b, &format!("a's route, round {round}"), |s| has(s, "10.1.0.0/26")).await;
+        a.shutdown().await;
+        b.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_taken_port_is_reported_and_retried() {
+    let port = free_port();
+    let squatter = TcpListener::bind(SocketAddr::new(address(21), port)).unwrap();
+    let (a, _ra) = start(Some(config(21, port, &[])), false);
+    let seen = until(&a, "the listen error", |s| !s.listen_errors.is_empty()).await;
+    assert_eq!(seen.listen_errors.values().next().unwrap(), "Address already in use");
+    drop(squatter);
+    until(&a, "the port taken over", |s| s.listen_errors.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_refused_dial_says_so() {
+    let port = free_port();
+    let (a, _ra) = start(Some(config(31, port, &[(32, false)])), false);
+    let seen = until(&a, "an error", |s| s.peers.values().any(|p| p.last_error.is_some())).await;
+    let peer = seen.peers.values().next().unwrap();
+    assert_eq!(peer.last_error.as_deref(), Some("connect: Connection refused"));
+}

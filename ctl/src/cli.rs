@@ -1,0 +1,313 @@
+//! The command line as typed: clap's tree, nothing decided. Options and their letters are calicoctl's
+//! (calico-datamodel 6.1).
+
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// View and change the resources of a Calico-compatible network.
+#[derive(Debug, Parser)]
+#[command(name = "tortiectl", disable_version_flag = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Configuration file: where the datastore is. Without one the environment says it (ETCD_ENDPOINTS …)
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// What to log to standard error
+    #[arg(short, long, global = true, value_enum, default_value = "panic", hide_possible_values = true)]
+    pub(crate) log_level: LogLevel,
+    /// Work with a cluster of another major version
+    #[arg(long, global = true)]
+    pub(crate) allow_version_mismatch: bool,
+    /// Context of a kubeconfig; accepted for compatibility and not used
+    #[arg(long, global = true, value_name = "NAME", hide = true)]
+    pub(crate) context: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogLevel {
+    Panic,
+    Fatal,
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create resources; one that exists already is an error
+    #[command(after_help = "Example:\n  tortiectl create -f pool.yaml\n  cat *.yaml | tortiectl create -f -")]
+    Create(CreateArgs),
+    /// Create resources, or replace those that exist
+    #[command(after_help = "Example:\n  tortiectl apply -f policies/ -R")]
+    Apply(FileArgs),
+    /// Replace resources; one that does not exist is an error
+    #[command(after_help = "Example:\n  tortiectl replace -f policy.yaml -n production")]
+    Replace(FileArgs),
+    /// Delete resources by name or by file
+    #[command(
+        after_help = "Example:\n  tortiectl delete ipPool 192.168.0.0/16\n  tortiectl delete networkpolicy a b -n web\n  \
+                      tortiectl delete -f pool.yaml --skip-not-exists\n\nA pool may be named by its CIDR."
+    )]
+    Delete(DeleteArgs),
+    /// Show resources
+    #[command(after_help = "Example:\n  tortiectl get ipPool -o wide\n  tortiectl get node n1 -o yaml\n  \
+                      tortiectl get networkpolicies -A -o custom-columns=NAME,ORDER")]
+    Get(GetArgs),
+    /// Change fields of one resource
+    #[command(
+        after_help = "Example:\n  tortiectl patch ippool pool-a -p '{\"spec\":{\"natOutgoing\":true}}'"
+    )]
+    Patch(PatchArgs),
+    /// Set or remove a label of one resource
+    #[command(
+        after_help = "Example:\n  tortiectl label node n1 rack=a --overwrite\n  tortiectl label node n1 rack --remove"
+    )]
+    Label(LabelArgs),
+    /// Check files without a datastore
+    #[command(after_help = "Example:\n  tortiectl validate -f manifests/ -R")]
+    Validate(FileArgs),
+    /// Print documents of the old v1 form in v3 form
+    #[command(after_help = "Example:\n  tortiectl convert -f v1-pool.yaml -o yaml")]
+    Convert(ConvertArgs),
+    /// Look at address management
+    #[command(subcommand)]
+    Ipam(IpamCommand),
+    /// Look at the node this runs on
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Run or look after a datastore
+    #[command(subcommand)]
+    Datastore(DatastoreCommand),
+    /// Print versions of this client and of the cluster
+    #[command(after_help = "Example:\n  tortiectl version --client")]
+    Version(VersionArgs),
+}
+
+/// Files to read resources from.
+#[derive(Debug, Args)]
+pub(crate) struct FileArgs {
+    /// File, directory (*.yaml, *.yml, *.json) or - for standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) filename: String,
+    /// Go into subdirectories
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+    /// Files without resources are no error
+    #[arg(long)]
+    pub(crate) skip_empty: bool,
+    /// Namespace of namespaced resources that do not say theirs [default: default]
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
+    /// Leave resources that exist already as they are
+    #[arg(long)]
+    pub(crate) skip_exists: bool,
+}
+
+/// Resources by kind and name, or by file.
+#[derive(Debug, Args)]
+pub(crate) struct Selection {
+    /// Kind, in any case, singular or plural, such as ipPool
+    #[arg(required_unless_present = "filename", conflicts_with = "filename")]
+    pub(crate) kind: Option<String>,
+    /// Names
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// File, directory (*.yaml, *.yml, *.json) or - for standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) filename: Option<String>,
+    /// Go into subdirectories
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+    /// Files without resources are no error
+    #[arg(long)]
+    pub(crate) skip_empty: bool,
+    /// Namespace [default: default]
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Resources that do not exist are no error
+    #[arg(short, long)]
+    pub(crate) skip_not_exists: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// ps, wide, yaml, json, name, custom-columns=NAME,…
+    #[arg(short, long, default_value = "ps")]
+    pub(crate) output: String,
+    /// All namespaces
+    #[arg(short = 'A', short_alias = 'a', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// Without the fields that belong to this cluster only
+    #[arg(long)]
+    pub(crate) export: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PatchArgs {
+    /// Kind
+    pub(crate) kind: String,
+    /// Name
+    pub(crate) name: String,
+    /// The patch: a JSON or YAML object of the fields to change; null removes a field
+    #[arg(short, long)]
+    pub(crate) patch: String,
+    /// Form of the patch. For our kinds strategic and merge mean the same: lists are replaced as a whole
+    #[arg(short = 't', long = "type", value_enum, default_value = "strategic")]
+    pub(crate) patch_type: PatchType,
+    /// Namespace [default: default]
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PatchType {
+    Strategic,
+    Merge,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LabelArgs {
+    /// Kind
+    pub(crate) kind: String,
+    /// Name
+    pub(crate) name: String,
+    /// key=value, or key with --remove
+    pub(crate) label: String,
+    /// Change a label that is there already
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Remove the label
+    #[arg(long, conflicts_with = "overwrite")]
+    pub(crate) remove: bool,
+    /// Namespace [default: default]
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArgs {
+    /// File, directory or - for standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) filename: String,
+    /// yaml or json
+    #[arg(short, long, default_value = "yaml")]
+    pub(crate) output: String,
+    /// Go into subdirectories
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VersionArgs {
+    /// Only the client's version; no datastore needed
+    #[arg(long)]
+    pub(crate) client: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IpamCommand {
+    /// Show how full the pools are, or who has an address
+    #[command(
+        after_help = "Example:\n  tortiectl ipam show --show-blocks\n  tortiectl ipam show --ip=10.65.0.3"
+    )]
+    Show(IpamShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IpamShowArgs {
+    /// Who has this address
+    #[arg(long)]
+    pub(crate) ip: Option<String>,
+    /// Blocks too
+    #[arg(long)]
+    pub(crate) show_blocks: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Show the agent's BGP sessions
+    #[command(after_help = "Example:\n  sudo tortiectl node status")]
+    Status(NodeStatusArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeStatusArgs {
+    /// Socket of the agent
+    #[arg(long, env = "TORTIE_SOCKET", default_value = tortie_model::local_api::DEFAULT_SOCKET)]
+    pub(crate) socket: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DatastoreCommand {
+    /// Serve etcd's API from a directory, for one machine or a lab
+    #[command(after_help = "Example:\n  tortiectl datastore serve --data-dir /var/lib/tortie/datastore\n  \
+                      ETCD_ENDPOINTS=http://127.0.0.1:2379 tortiectl get nodes")]
+    Serve(ServeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where the data is kept; made when missing
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Address and port
+    #[arg(long, default_value = "127.0.0.1:2379", value_name = "ADDR:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// Allow an address other machines reach: there is no authentication
+    #[arg(long)]
+    pub(crate) insecure: bool,
+}
+
+/// The tree under the name it was invoked by.
+pub(crate) fn command(invoked_as: Option<&OsStr>) -> clap::Command {
+    let name = invoked_as.map(Path::new).and_then(Path::file_name).and_then(OsStr::to_str);
+    match name {
+        Some("calicoctl") => Cli::command().name("calicoctl").bin_name("calicoctl"),
+        _ => Cli::command(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_is_consistent_and_every_command_has_an_example() {
+        Cli::command().debug_assert();
+        fn check(command: &clap::Command) {
+            if command.get_subcommands().next().is_none() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example:\n  "), "{}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

@@ -1,0 +1,83 @@
+//! The verbs, one a file: arguments in, [`Outcome`] out.
+
+use tortie_model::Kind;
+use tortie_model::strict::nearest;
+
+use crate::cli::{Cli, Command, DatastoreCommand, IpamCommand, NodeCommand};
+use crate::context;
+use crate::operations::{OperationError, Verb};
+use crate::outcome::Outcome;
+
+mod convert;
+mod datastore_serve;
+mod delete;
+mod get;
+mod ipam_show;
+mod label;
+mod node_status;
+mod patch;
+mod results;
+mod validate;
+mod version;
+mod write;
+
+/// Our own version, as calicoctl writes its.
+pub(crate) const CLIENT_VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
+
+/// Namespace of namespaced resources when nobody says another.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// Runs the command.
+pub(crate) async fn run(cli: Cli) -> Outcome {
+    let global = &cli.global;
+    let result = match cli.command {
+        Command::Create(args) => write::create(global, &args).await,
+        Command::Apply(args) => write::run(global, &args, Verb::Apply, false).await,
+        Command::Replace(args) => write::run(global, &args, Verb::Replace, false).await,
+        Command::Delete(args) => delete::run(global, &args).await,
+        Command::Get(args) => get::run(global, &args).await,
+        Command::Patch(args) => patch::run(global, &args).await,
+        Command::Label(args) => label::run(global, &args).await,
+        Command::Validate(args) => Ok(validate::run(&args)),
+        Command::Convert(args) => Ok(convert::run(&args)),
+        Command::Ipam(IpamCommand::Show(args)) => ipam_show::run(global, &args).await,
+        Command::Node(NodeCommand::Status(args)) => Ok(node_status::run(&args).await),
+        Command::Datastore(DatastoreCommand::Serve(args)) => datastore_serve::run(&args).await,
+        Command::Version(args) => version::run(global, &args).await,
+    };
+    result.unwrap_or_else(|error| Outcome::failed(format!("{error:#}")))
+}
+
+/// The kind an argument means.
+///
+/// # Errors
+/// calicoctl's words for none, with the nearest alias.
+fn kind_of(argument: &str) -> anyhow::Result<Kind> {
+    Kind::from_alias(argument).ok_or_else(|| {
+        let aliases = Kind::all().flat_map(Kind::aliases).copied();
+        let hint = match nearest(argument, aliases) {
+            Some(alias) => format!("; did you mean '{alias}'?"),
+            None => format!("; types are {}", Kind::all().map(Kind::name).collect::<Vec<_>>().join(", ")),
+        };
+        anyhow::anyhow!("failed to execute command: resource type '{argument}' is not supported{hint}")
+    })
+}
+
+/// An error with its causes, outermost first.
+pub(crate) fn chain(error: &impl std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// The words for a failed operation; an unreachable store comes with advice.
+fn words(error: OperationError) -> String {
+    match error.store_failure() {
+        Some(failure) => format!("{:#}", context::with_advice(failure.clone())),
+        None => chain(&error),
+    }
+}

@@ -1,0 +1,119 @@
+//! Why IPAM could not do as asked, with what to do about it.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use tortie_model::codec::DecodeError;
+use tortie_model::ipam::BlockFault;
+
+use super::pools::Family;
+use super::{DEFAULT_BLOCK_LIMIT, RETRIES};
+use crate::{ClientError, StoreError};
+
+/// Why an allocation or a release failed. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum IpamError {
+    /// No resource of that name.
+    #[error("node {node} does not exist in the datastore; its agent creates it at start: is it running?")]
+    NoNode {
+        /// The node.
+        node: String,
+    },
+    /// No pool is left after all conditions.
+    #[error("no configured pool selects node {node} for {family} addresses ({reasons})")]
+    NoPool {
+        /// The node.
+        node: String,
+        /// Family wanted.
+        family: Family,
+        /// Each pool of the family and why not; or what to do when there is none.
+        reasons: String,
+    },
+    /// A pool asked for by name or CIDR does not exist.
+    #[error("the requested pool {pool} does not exist; configured are: {configured}")]
+    UnknownPool {
+        /// As asked for.
+        pool: String,
+        /// Names and CIDRs of the others.
+        configured: String,
+    },
+    /// A pool asked for gives out nothing.
+    #[error("the requested pool {pool} is disabled; enable it (spec.disabled: false) or ask for another")]
+    DisabledPool {
+        /// As asked for.
+        pool: String,
+    },
+    /// No free address left.
+    #[error(
+        "{pools} exhausted: no free {family} address for node {node}; create another IPPool, or delete workloads"
+    )]
+    Exhausted {
+        /// `pool 10.0.0.0/24 is`, or several.
+        pools: String,
+        /// Family wanted.
+        family: Family,
+        /// The node.
+        node: String,
+    },
+    /// The node may not claim another block.
+    #[error(
+        "node {node} holds {held} blocks and all are full; the limit is {limit} \
+         (maxBlocksPerHost of the IPAM configuration, {DEFAULT_BLOCK_LIMIT} when unset)"
+    )]
+    BlockLimit {
+        /// The node.
+        node: String,
+        /// Blocks it holds.
+        held: usize,
+        /// Blocks it may hold.
+        limit: usize,
+    },
+    /// No pool contains the address asked for.
+    #[error("address {address} is in no enabled pool that allows {usage}; configured are: {configured}")]
+    OutsidePools {
+        /// The address.
+        address: IpAddr,
+        /// What for.
+        usage: String,
+        /// Names and CIDRs of the pools.
+        configured: String,
+    },
+    /// Another handle has the address asked for.
+    #[error("address {address} is already assigned to handle '{handle}'")]
+    AddressInUse {
+        /// The address.
+        address: IpAddr,
+        /// The handle that has it.
+        handle: String,
+    },
+    /// Strict affinity forbids to take an address from this block.
+    #[error(
+        "address {address} lies in block {block} of {owner}, and strictAffinity is on: ask for another address"
+    )]
+    ForeignBlock {
+        /// The address.
+        address: IpAddr,
+        /// Its block.
+        block: IpNetwork,
+        /// `node n2`, or nobody.
+        owner: String,
+    },
+    /// A stored block contradicts itself.
+    #[error("stored block is damaged")]
+    Damaged(#[from] BlockFault),
+    /// A condition of the caller's own part of the transaction does not hold.
+    #[error("the resource written together with the allocation was changed by someone else")]
+    Superseded,
+    /// Others wrote the same blocks all the time.
+    #[error("gave up after {RETRIES} conflicting writes by others; try again")]
+    Contended,
+    /// A stored value cannot be read.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// A resource cannot be read.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,11 @@
+//! IPAM against a store: what is written, in how many transactions, and that nothing leaks whatever fails or races.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod allocation;
+mod audit;
+mod concurrency;
+mod crash;
+mod fixture;
+mod servers;
+mod tunnel;

@@ -1,0 +1,166 @@
+//! A node: its namespace, its agent, and tortiectl as typed on it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::sys::signal::Signal;
+
+use crate::eventually::{eventually, seconds};
+use crate::netns::Netns;
+use crate::process::{Daemon, Run, bin_dir};
+use crate::topology::Place;
+
+/// Where all files of the lab are: on the sandbox's own tmpfs.
+pub const LAB_DIR: &str = "/run/lab";
+
+/// A node.
+#[derive(Debug)]
+pub struct Node {
+    /// Where it stands.
+    pub place: Place,
+    /// Its namespace.
+    pub netns: Netns,
+    dir: PathBuf,
+    env: Vec<(String, String)>,
+    agent: Option<Daemon>,
+}
+
+impl Node {
+    /// A node whose agent does not run yet. `endpoints` is where the datastore listens.
+    ///
+    /// # Errors
+    /// When its directory cannot be made.
+    pub fn new(place: Place, netns: Netns, endpoints: &str) -> Result<Node> {
+        let dir = Path::new(LAB_DIR).join(place.node);
+        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let file = |name: &str| dir.join(name).display().to_string();
+        let mut env: Vec<(String, String)> = [
+            ("NODENAME", place.node.to_owned()),
+            ("CALICO_NODENAME_FILE", file("nodename")),
+            ("TORTIE_SOCKET", file("tortie.sock")),
+            ("DATASTORE_TYPE", "etcdv3".to_owned()),
+            ("ETCD_ENDPOINTS", endpoints.to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        if let Ok(filter) = std::env::var("RUST_LOG") {
+            env.push(("RUST_LOG".to_owned(), filter));
+        }
+        write_env(place.node, &env)?;
+        Ok(Node { place, netns, dir, env, agent: None })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.place.node
+    }
+
+    /// The agent's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("tortie.sock")
+    }
+
+    /// A command on the node, with the environment its agent has.
+    pub fn run(&self, line: &str) -> Run {
+        self.netns.run(line).envs(&self.env)
+    }
+
+    /// `tortiectl` on the node.
+    ///
+    /// # Errors
+    /// When the binary is not found.
+    pub fn tortiectl(&self, line: &str) -> Result<Run> {
+        Ok(self.run(&format!("{} {line}", bin_dir()?.join("tortiectl").display())))
+    }
+
+    /// Starts the agent.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&mut self) -> Result<()> {
+        let run = self.run(&bin_dir()?.join("tortie-node").display().to_string());
+        self.agent = Some(Daemon::start(&run, &self.dir.join("agent.log"))?);
+        Ok(())
+    }
+
+    /// Waits until the agent says it is ready.
+    ///
+    /// # Errors
+    /// Past the deadline or when it ends.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let socket = self.socket();
+        let agent =
+            self.agent.as_mut().ok_or_else(|| anyhow!("the agent of {} was not started", self.place.node))?;
+        eventually(&format!("the agent of {} ready", self.place.node), seconds(20), || {
+            agent.still_runs()?;
+            let answer = get(&socket, "/ready")?;
+            ensure!(answer.lines().next().is_some_and(|line| line.contains(" 200")), "{}", answer.trim());
+            Ok(())
+        })
+    }
+
+    /// Process id of the agent.
+    pub fn agent_pid(&self) -> Option<u32> {
+        self.agent.as_ref().map(Daemon::pid)
+    }
+
+    /// Kills the agent as `kill -9` does.
+    ///
+    /// # Errors
+    /// When none runs.
+    pub fn kill(&mut self) -> Result<()> {
+        self.agent
+            .take()
+            .ok_or_else(|| anyhow!("no agent runs on {}", self.name()))?
+            .stop(Signal::SIGKILL)
+            .map(drop)
+    }
+
+    /// Stops the agent as an init system does.
+    ///
+    /// # Errors
+    /// When none runs, or it does not end by itself.
+    pub fn stop(&mut self) -> Result<()> {
+        self.agent
+            .take()
+            .ok_or_else(|| anyhow!("no agent runs on {}", self.name()))?
+            .stop(Signal::SIGTERM)
+            .map(drop)
+    }
+
+    /// The agent's log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("agent.log")).unwrap_or_default()
+    }
+}
+
+/// Asks the agent's local API.
+fn get(socket: &Path, path: &str) -> Result<String> {
+    let mut stream =
+        UnixStream::connect(socket).with_context(|| format!("cannot reach {}", socket.display()))?;
+    stream.set_read_timeout(Some(seconds(2)))?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: node\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Notes an environment for `tortie-lab exec NAME`.
+fn write_env(name: &str, env: &[(String, String)]) -> Result<()> {
+    let path = env_file(name);
+    let text: String = env.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The environment noted for a namespace; empty for those without.
+pub fn read_env(name: &str) -> Vec<(String, String)> {
+    let text = fs::read_to_string(env_file(name)).unwrap_or_default();
+    text.lines().filter_map(|line| line.split_once('=')).map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
+}
+
+fn env_file(name: &str) -> PathBuf {
+    Path::new(LAB_DIR).join(format!("{name}.env"))
+}
