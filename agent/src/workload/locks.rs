@@ -30,6 +30,14 @@ impl Locks {
     }
 }
 
+#[cfg(test)]
+impl Locks {
+    /// Whether nobody holds or awaits any.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.lock().is_ok_and(|held| held.is_empty())
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
         self.lock = None;

@@ -260,3 +260,6 @@ fn stopped(error: JoinError) -> WorkloadError {
         Err(_) => WorkloadError::Stopping,
     }
 }
+
+#[cfg(test)]
+mod tests;

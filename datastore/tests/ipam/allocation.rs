@@ -7,8 +7,8 @@ use tortie_datastore::ipam::{Extra, IpamError};
 use tortie_datastore::store::{Compare, Operation};
 use tortie_datastore::syncer::Value;
 use tortie_model::ipam::{AffinityState, IpamConfig};
-use tortie_model::resource::{AllowedUse, IpPool};
-use tortie_model::{Key, Kind};
+use tortie_model::resource::{AllowedUse, IpPool, Node, NodeSpec};
+use tortie_model::{Key, Kind, ObjectMeta};
 
 use crate::audit::audit;
 use crate::fixture::{
@@ -356,4 +356,34 @@ async fn an_empty_block_of_nobody_goes_with_its_last_address() {
     assert!(audit(&client).await.affinities.is_empty(), "borrowed from nobody");
     ipam.release_by_handle("a\rcut", Extra::default()).await.unwrap();
     assert!(client.store().get(&key).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn pools_are_chosen_by_the_nodes_labels() {
+    let of_rack = |name: &str, cidr: &str, selector: &str| {
+        let mut pool = pool(name, cidr, 26);
+        pool.spec.node_selector = Some(selector.into());
+        pool
+    };
+    let pools = [
+        of_rack("a", "10.1.0.0/24", "rack == 'a'"),
+        of_rack("b", "10.2.0.0/24", "rack == 'b' && all()"),
+        of_rack("c", "10.3.0.0/24", "rack =="),
+    ];
+    let client = memory(&[], &pools).await;
+    for rack in ["a", "b"] {
+        let mut metadata = ObjectMeta::named(rack);
+        metadata.labels.insert("rack".into(), rack.into());
+        client.create(Node::new(metadata, NodeSpec::default()).into()).await.unwrap();
+    }
+    client.create(Node::new(ObjectMeta::named("bare"), NodeSpec::default()).into()).await.unwrap();
+    let ipam = ipam(&client);
+    for (node, start) in [("a", "10.1.0."), ("b", "10.2.0.")] {
+        let address = ipam.assign(&want(node, node), nothing_else).await.unwrap().addresses[0];
+        assert!(address.to_string().starts_with(start), "{node}: {address}");
+    }
+    let error = ipam.assign(&want("bare", "x"), nothing_else).await.unwrap_err().to_string();
+    let expected = "no configured pool selects node bare for IPv4 addresses (a selects nodes by rack == 'a'; b selects \
+                    nodes by rack == 'b' && all(); c has an invalid selector 'rack =='";
+    assert!(error.starts_with(expected), "{error}");
 }
