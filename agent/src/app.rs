@@ -107,9 +107,11 @@ async fn start(
     let service =
         ServiceConfig { ipam: ipam.clone(), ..ServiceConfig::new(client.clone(), name, mtu_reader) };
     let workloads = Service::new(service, applied_reader.clone(), own);
+    let syncer = Syncer::start(Arc::clone(client.store()));
     let listener = admin::listen(&config.socket)?;
     let sources = admin::Sources {
         node: name.to_owned(),
+        datastore: syncer.state,
         progress: progress_reader,
         applied: applied_reader.clone(),
         speaker: speaker.clone(),
@@ -117,7 +119,7 @@ async fn start(
     let router = admin::router(sources, workloads);
 
     let channels = calculation::Channels {
-        events: Syncer::start(Arc::clone(client.store())).events,
+        events: syncer.events,
         own: own_reader,
         desired,
         bgp,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use tortie_datastore::config::{ConfigError as StoreConfigError, StoreConfig};
 use tortie_model::local_api::DEFAULT_SOCKET;
-use tortie_model::scalar::AsNumber;
+use tortie_model::scalar::{AsNumber, ScalarError};
 use tortie_policy::snapshot::EndpointToHost;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -172,7 +172,8 @@ impl Reader<'_> {
             ipv4: addresses::read(self, false),
             ipv6: addresses::read(self, true),
             skip_address_check: self.flag("DISABLE_NODE_IP_CHECK", false),
-            as_number: self.value("AS", None, |text| text.parse().map(Some)),
+            as_number: self
+                .value("AS", None, |text| text.parse().map(Some).map_err(|error: ScalarError| error.rule)),
             backend: self.backend(),
             router_id: self.value("CALICO_ROUTER_ID", RouterId::default(), str::parse),
             pools: pools::read(self),

@@ -108,7 +108,7 @@ fn workloads_reach_each_other_as_the_rules_say_and_replacing_them_cuts_nothing()
                 assert!(summary.contains("200 received"), "{summary}");
             }
         }
-        assert!(replaced >= 10, "replaced {replaced} times");
+        assert!(replaced >= 2, "replaced {replaced} times");
         println!("200 pings answered while the rules were replaced {replaced} times");
 
         settle(&mut engine, &half, &converged());

@@ -130,3 +130,6 @@ fn drop_non_transitive(attributes: &mut PathAttributes<'_>) {
         attributes.extended_communities = kept.into();
     }
 }
+
+#[cfg(test)]
+mod tests;

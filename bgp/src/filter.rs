@@ -144,3 +144,6 @@ impl Change {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,3 +37,6 @@ impl ImportRules {
             || attributes.cluster_list.chunks_exact(4).any(own_cluster)
     }
 }
+
+#[cfg(test)]
+mod tests;

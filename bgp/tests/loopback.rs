@@ -140,3 +140,65 @@ async fn a_refused_dial_says_so() {
     let peer = seen.peers.values().next().unwrap();
     assert_eq!(peer.last_error.as_deref(), Some("connect: Connection refused"));
 }
+
+/// A node in a runtime of its own, so that it can die without a word.
+fn start_apart(
+    config: SpeakerConfig,
+    restarted: bool,
+    prefixes: &[&str],
+) -> (tokio::runtime::Runtime, Handle) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (handle, _table) = runtime.block_on(async { start(Some(config), restarted) });
+    handle.originate(routes(prefixes));
+    (runtime, handle)
+}
+
+#[test]
+fn a_node_that_dies_and_comes_back_costs_its_peer_no_route() {
+    let port = free_port();
+    let watcher = tokio::runtime::Runtime::new().unwrap();
+    for (peer_is_passive, stopped_cleanly) in [(true, false), (false, false), (true, true)] {
+        let (b, mut table_b) =
+            watcher.block_on(async { start(Some(config(42, port, &[(41, peer_is_passive)])), false) });
+        b.originate(routes(&["10.2.0.0/26"]));
+        let (runtime, a) = start_apart(config(41, port, &[(42, !peer_is_passive)]), false, &["10.1.0.0/26"]);
+        watcher.block_on(until(&b, "a's route", |s| has(s, "10.1.0.0/26")));
+        if stopped_cleanly {
+            runtime.block_on(a.shutdown());
+        }
+        runtime.shutdown_background();
+        watcher.block_on(until(&b, "the loss", |s| established(s) == 0));
+        let (runtime, a) = start_apart(config(41, port, &[(42, !peer_is_passive)]), true, &["10.1.0.0/26"]);
+        watcher.block_on(until(&b, "the session", |s| established(s) == 1));
+        watcher.block_on(until(&a, "the start complete", |s| s.converged && has(s, "10.2.0.0/26")));
+        watcher.block_on(until(&b, "the route confirmed", |s| has(s, "10.1.0.0/26")));
+        let lost = |event: &TableEvent| match event {
+            TableEvent::Changes(changes) => changes.iter().any(|change| change.route.is_none()),
+            TableEvent::Converged => false,
+        };
+        assert!(!table(&mut table_b).iter().any(lost), "passive peer {peer_is_passive}");
+        runtime.shutdown_background();
+        watcher.block_on(b.shutdown());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_peers_that_dial_at_once_are_up_soon() {
+    let port = free_port();
+    let others: Vec<u8> = (51..251).collect();
+    let passive: Vec<(u8, bool)> = others.iter().map(|other| (*other, true)).collect();
+    let mut nodes = Vec::new();
+    for other in &others {
+        let node = start(Some(config(*other, port, &[(50, false)])), false);
+        node.0.originate(routes(&[&format!("10.{other}.0.0/26")]));
+        nodes.push(node);
+    }
+    let (hub, _table) = start(Some(config(50, port, &passive)), false);
+    hub.originate(routes(&["10.50.0.0/26"]));
+    let begin = Instant::now();
+    until(&hub, "200 sessions and routes", |s| established(s) == 200 && s.routes.len() == 200).await;
+    println!("200 sessions with a route each: {:?}", begin.elapsed());
+    for (node, _) in &nodes {
+        until(node, "the hub's route", |s| has(s, "10.50.0.0/26")).await;
+    }
+}

@@ -8,6 +8,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use tokio::sync::watch;
 use tortie_bgp::net::Handle;
+use tortie_datastore::syncer::SyncState;
 use tortie_model::local_api::NodeStatus;
 
 use crate::app::Progress;
@@ -19,6 +20,8 @@ use crate::status;
 pub struct Sources {
     /// Name of the node.
     pub node: String,
+    /// How it stands with the datastore.
+    pub datastore: watch::Receiver<SyncState>,
     /// How far the calculation is.
     pub progress: watch::Receiver<Progress>,
     /// What the kernel holds.
@@ -36,6 +39,9 @@ impl Sources {
     /// Everything that is not as it should be, one line each.
     fn problems(&self) -> Vec<String> {
         let mut problems = self.progress.borrow().lines();
+        if let SyncState::Reconnecting { reason } = &*self.datastore.borrow() {
+            problems.push(format!("no connection to the datastore, what is known stays in force: {reason}"));
+        }
         let applied = self.applied.borrow();
         problems.extend(applied.failures.iter().map(|(object, text)| format!("{object}: {text}")));
         problems
@@ -84,9 +90,15 @@ mod tests {
     async fn readiness_needs_both_halves_and_says_what_is_missing() {
         let (progress, progress_reader) = watch::channel(Progress::default());
         let (applied, applied_reader) = watch::channel(Arc::new(Applied::default()));
+        let (datastore, datastore_reader) = watch::channel(SyncState::Listing);
         let (speaker, _table) = tortie_bgp::net::start(None, false);
-        let sources =
-            Sources { node: "n1".into(), progress: progress_reader, applied: applied_reader, speaker };
+        let sources = Sources {
+            node: "n1".into(),
+            datastore: datastore_reader,
+            progress: progress_reader,
+            applied: applied_reader,
+            speaker,
+        };
         let ask = async || ready(State(sources.clone())).await;
         let (code, text) = ask().await;
         assert!(code == StatusCode::SERVICE_UNAVAILABLE && text.contains("not in sync"), "{text}");
@@ -100,7 +112,12 @@ mod tests {
 
         applied.send_replace(Arc::new(Applied { ready: true, ..Applied::default() }));
         assert_eq!(ask().await, (StatusCode::OK, "ready\n".to_owned()));
-        let status = node_status(State(sources)).await.0;
+        let status = node_status(State(sources.clone())).await.0;
         assert!(status.ready && status.problems.is_empty() && status.peers.is_empty());
+
+        // An outage is told, but what works goes on working.
+        datastore.send_replace(SyncState::Reconnecting { reason: "gone".into() });
+        let status = node_status(State(sources)).await.0;
+        assert!(status.ready && status.problems[0].contains("no connection to the datastore"), "{status:?}");
     }
 }

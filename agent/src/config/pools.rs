@@ -2,7 +2,7 @@
 
 use ipnetwork::IpNetwork;
 use tortie_model::resource::EncapMode;
-use tortie_model::selector::Selector;
+use tortie_model::selector::{Selector, SelectorError};
 
 use super::environment::Reader;
 
@@ -66,7 +66,9 @@ fn family(reader: &mut Reader<'_>, ipv6: bool) -> Option<PoolWish> {
         vxlan: reader.value(&variable("VXLAN"), EncapMode::Never, parse_mode),
         nat_outgoing: reader.flag(&variable("NAT_OUTGOING"), !ipv6),
         node_selector: reader.value(&variable("NODE_SELECTOR"), "all()".to_owned(), |text| {
-            text.parse::<Selector>().map(|_| text.to_owned())
+            let wrong =
+                |error: SelectorError| format!("is no selector: column {}: {}", error.column, error.reason);
+            text.parse::<Selector>().map(|_| text.to_owned()).map_err(wrong)
         }),
         disable_bgp_export: reader.flag(&variable("DISABLE_BGP_EXPORT"), false),
     };

@@ -117,7 +117,7 @@ fn each_bad_value_is_named_with_its_rule() {
         ("IP_AUTODETECTION_METHOD", "interface=", "needs a value"),
         ("IP_AUTODETECTION_METHOD", "interface=eth[", "regular expression"),
         ("IP_AUTODETECTION_METHOD", "cidr=fd00::/8", "other address family"),
-        ("AS", "65536.1", "AS number"),
+        ("AS", "65536.1", "16 bits each"),
         ("DISABLE_NODE_IP_CHECK", "maybe", "true or false"),
         ("CALICO_NETWORKING_BACKEND", "gobgp", "bird, vxlan or none"),
         ("CALICO_ROUTER_ID", "239.0.0.1", "hash"),

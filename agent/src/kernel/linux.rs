@@ -15,6 +15,8 @@ pub struct Linux {
     pub(super) route: NetlinkSocket,
     /// Opened at first use: not every kernel has netfilter's netlink built in.
     pub(super) netfilter: Option<NetlinkSocket>,
+    /// Connections can be deleted by a filter, as far as we know yet.
+    pub(super) conntrack_filter: bool,
 }
 
 impl Linux {
@@ -23,7 +25,7 @@ impl Linux {
     /// # Errors
     /// When no netlink socket can be had.
     pub fn open() -> Result<Linux, KernelError> {
-        Ok(Linux { route: open_route()?, netfilter: None })
+        Ok(Linux { route: open_route()?, netfilter: None, conntrack_filter: true })
     }
 
     /// The netlink port routes are written from: how the monitor tells our own changes from others'.

@@ -2,7 +2,7 @@
 //!
 //! Every public method is one event; it cannot fail. What is wrong ends in a NOTIFICATION and in `last_error`.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::action::{Action, Loss};
@@ -16,18 +16,18 @@ use crate::wire::validate::{Context, Update, judge};
 use crate::wire::{Frame, Kind, Notification, Open, WireError, frame};
 
 /// Back-off after an error: doubles up to the second, forgotten after the third (bgp-behaviour 2.3).
-const BACKOFF: (Duration, Duration, Duration) =
+pub(super) const BACKOFF: (Duration, Duration, Duration) =
     (Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(300));
 /// First pause between attempts to connect; doubles up to `connect_retry`. Refused connections are cheap, and a peer
 /// that restarts is back in a moment.
-const FIRST_RETRY: Duration = Duration::from_millis(250);
+pub(super) const FIRST_RETRY: Duration = Duration::from_millis(250);
 /// A session that lasted this long may be dialled again at once, and a connection dialled by the peer after it is a
 /// restart of the peer rather than a collision.
-const SETTLED: Duration = Duration::from_secs(10);
+pub(super) const SETTLED: Duration = Duration::from_secs(10);
 
 /// The dialling side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Dial {
+pub(super) enum Dial {
     /// Not to be dialled, for now or ever.
     Off,
     At(Instant),
@@ -40,19 +40,19 @@ enum Dial {
 /// The state machine of a peer.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    settings: Settings,
+    pub(super) settings: Settings,
     /// High half of the ids of dialled connections.
-    incarnation: u32,
-    dials: u32,
-    dial: Dial,
-    connections: Vec<Connection>,
+    pub(super) incarnation: u32,
+    pub(super) dials: u32,
+    pub(super) dial: Dial,
+    pub(super) connections: Vec<Connection>,
     /// Attempts since the last lasting session.
-    attempts: u32,
-    backoff: Duration,
-    failed_at: Option<Instant>,
-    last_error: Option<String>,
-    state: (SessionState, Instant),
-    restarting: bool,
+    pub(super) attempts: u32,
+    pub(super) backoff: Duration,
+    pub(super) failed_at: Option<Instant>,
+    pub(super) last_error: Option<String>,
+    pub(super) state: (SessionState, Instant),
+    pub(super) restarting: bool,
 }
 
 impl Peer {
@@ -195,18 +195,6 @@ impl Peer {
         self.note_state(now);
     }
 
-    /// A connection ended without a NOTIFICATION.
-    fn lost(&mut self, connection: &Connection, now: Instant, out: &mut Vec<Action>) {
-        if connection.stage == Stage::Established {
-            out.push(Action::Down(Loss::Silent));
-            if now.duration_since(connection.since) >= SETTLED {
-                self.attempts = 0;
-                return self.redial(now, Duration::ZERO);
-            }
-        }
-        self.retry(now);
-    }
-
     /// Ends the session without forgetting routes, and begins a new one.
     pub(crate) fn reconnect(&mut self, now: Instant, out: &mut Vec<Action>) {
         let Some(established) = self.connections.iter().find(|c| c.stage == Stage::Established) else {
@@ -309,58 +297,6 @@ impl Peer {
         }
     }
 
-    /// RFC 4271 6.8: one connection of two must go. The one dialled by the higher identifier stays.
-    fn survives_collision(
-        &mut self,
-        conn: ConnId,
-        remote_id: Ipv4Addr,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) -> bool {
-        let Some(other) = self.connections.iter().find(|c| c.id != conn) else { return true };
-        let (other_id, stage) = (other.id, other.stage);
-        if stage == Stage::Established {
-            return self.survives_session(conn, other_id, now, out);
-        }
-        if conn.is_accepted() == self.dialled_stays(remote_id) {
-            // The other one stays, provided that it is known to live.
-            if stage == Stage::OpenSent {
-                return true;
-            }
-            self.cease(conn, out);
-            return false;
-        }
-        self.cease(other_id, out);
-        true
-    }
-
-    /// In a collision the connection we dialled stays (RFC 4271 6.8; RFC 6286 2.3 for equal identifiers).
-    fn dialled_stays(&self, remote_id: Ipv4Addr) -> bool {
-        (self.settings.router_id, self.settings.local_as) > (remote_id, self.settings.remote_as)
-    }
-
-    /// A second connection while the session is up. The peer dials only when it has no session: if it was the one that
-    /// dialled before, or long after the session began, it restarted and the old connection is dead (RFC 4724 5).
-    /// Else it is a late collision, and the session stays; a KEEPALIVE shows soon whether its connection still lives.
-    fn survives_session(
-        &mut self,
-        conn: ConnId,
-        established: ConnId,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) -> bool {
-        let settled = self.find(established).is_some_and(|c| now.duration_since(c.since) >= SETTLED);
-        if established.is_accepted() || settled {
-            self.remove(established);
-            self.last_error = Some("peer restarted and connected anew".to_owned());
-            out.extend([Action::Close(established), Action::Down(Loss::Silent)]);
-            return true;
-        }
-        self.cease(conn, out);
-        self.send(established, frame::keepalive(), now, out);
-        false
-    }
-
     fn establish(&mut self, conn: ConnId, now: Instant, out: &mut Vec<Action>) {
         let others: Vec<ConnId> = self.connections.iter().map(|c| c.id).filter(|id| *id != conn).collect();
         others.into_iter().for_each(|other| self.cease(other, out));
@@ -401,88 +337,18 @@ impl Peer {
         }
     }
 
-    fn notified(&mut self, conn: ConnId, body: &[u8], now: Instant, out: &mut Vec<Action>) {
-        let Some(connection) = self.remove(conn) else { return };
-        out.push(Action::Close(conn));
-        let notification = Notification::decode(body).unwrap_or_else(|| Notification::new(0, 0));
-        if (notification.code, notification.subcode) == (code::CEASE, cease::COLLISION) {
-            return self.collided(&connection, now, out);
-        }
-        self.last_error = Some(format!("received NOTIFICATION {notification}"));
-        self.ended(&connection, now, out);
-    }
-
-    /// The peer closed a connection for the sake of another one. Should both be gone, since each end had chosen a
-    /// different one, then only the end that may dial in a collision dials at once.
-    fn collided(&mut self, connection: &Connection, now: Instant, out: &mut Vec<Action>) {
-        if connection.stage == Stage::Established {
-            out.push(Action::Down(Loss::Silent));
-        }
-        let remote = connection.session.as_ref().map(|session| session.remote_id);
-        if remote.is_some_and(|remote| self.dialled_stays(remote)) {
-            self.redial(now, FIRST_RETRY);
-        } else {
-            self.redial(now, self.settings.connect_retry);
-        }
-    }
-
-    fn fail_with(&mut self, conn: ConnId, error: &WireError, now: Instant, out: &mut Vec<Action>) {
-        self.fail(conn, error.notification(), now, out);
-        self.last_error = Some(format!("sent NOTIFICATION {}: {error}", error.notification()));
-    }
-
-    fn fail(&mut self, conn: ConnId, notification: Notification, now: Instant, out: &mut Vec<Action>) {
-        let Some(connection) = self.remove(conn) else { return };
-        out.extend([Action::Send(conn, notification.encode()), Action::Close(conn)]);
-        self.last_error = Some(format!("sent NOTIFICATION {notification}"));
-        self.ended(&connection, now, out);
-    }
-
-    /// A connection ended with a NOTIFICATION.
-    fn ended(&mut self, connection: &Connection, now: Instant, out: &mut Vec<Action>) {
-        if connection.stage == Stage::Established {
-            out.push(Action::Down(Loss::Final));
-        }
-        let forgotten = self.failed_at.is_none_or(|at| now.duration_since(at) >= BACKOFF.2);
-        self.backoff = if forgotten { BACKOFF.0 } else { (self.backoff * 2).min(BACKOFF.1) };
-        self.failed_at = Some(now);
-        self.redial(now, self.backoff);
-    }
-
-    /// Closes a connection that lost a collision.
-    fn cease(&mut self, conn: ConnId, out: &mut Vec<Action>) {
-        self.remove(conn);
-        let cease = Notification::new(code::CEASE, cease::COLLISION).encode();
-        out.extend([Action::Send(conn, cease), Action::Close(conn)]);
-    }
-
-    fn send(&mut self, conn: ConnId, message: Vec<u8>, now: Instant, out: &mut Vec<Action>) {
+    pub(super) fn send(&mut self, conn: ConnId, message: Vec<u8>, now: Instant, out: &mut Vec<Action>) {
         if let Some(connection) = self.find(conn) {
             connection.spoke(now);
             out.push(Action::Send(conn, message));
         }
     }
 
-    /// Dials again, later with each attempt in vain.
-    fn retry(&mut self, now: Instant) {
-        let factor = 1_u32.checked_shl(self.attempts).unwrap_or(u32::MAX);
-        let pause = FIRST_RETRY.saturating_mul(factor).min(self.settings.connect_retry);
-        self.attempts = self.attempts.saturating_add(1);
-        self.redial(now, pause);
-    }
-
-    fn redial(&mut self, now: Instant, pause: Duration) {
-        let busy = matches!(self.dial, Dial::Dialling { .. }) || !self.connections.is_empty();
-        if !self.settings.passive && !busy {
-            self.dial = Dial::At(now + pause);
-        }
-    }
-
-    fn find(&mut self, conn: ConnId) -> Option<&mut Connection> {
+    pub(super) fn find(&mut self, conn: ConnId) -> Option<&mut Connection> {
         self.connections.iter_mut().find(|connection| connection.id == conn)
     }
 
-    fn remove(&mut self, conn: ConnId) -> Option<Connection> {
+    pub(super) fn remove(&mut self, conn: ConnId) -> Option<Connection> {
         let at = self.connections.iter().position(|connection| connection.id == conn)?;
         Some(self.connections.remove(at))
     }

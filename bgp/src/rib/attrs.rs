@@ -150,6 +150,11 @@ impl Interner {
         attrs
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     /// Forgets what nobody holds, each time the set has doubled.
     fn sweep(&mut self) {
         if self.all.len() >= self.sweep_at.max(1024) {

@@ -49,8 +49,8 @@ impl ConnId {
 pub enum Input {
     /// The whole configuration; compared with the present one.
     Configure(SpeakerConfig),
-    /// All routes to originate; compared with the present ones. The start counts as complete only after the first of
-    /// these, even an empty one: a restarted speaker that said End-of-RIB earlier would make peers drop its routes.
+    /// All routes to originate; compared with the present ones. No End-of-RIB is sent before the first of these, even
+    /// an empty one: a restarted speaker that said so earlier would make peers drop its routes.
     Originate(BTreeMap<IpNetwork, OriginatedRoute>),
     /// An [`Output::Dial`] succeeded.
     Connected {

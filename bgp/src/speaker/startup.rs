@@ -48,9 +48,10 @@ impl Startup {
         self.deadline.filter(|_| !self.done)
     }
 
-    /// End-of-RIB may be sent.
+    /// End-of-RIB may be sent. Never before it is known what we originate, however long that takes: a peer that waits
+    /// for us keeps our old routes, and they are better than none.
     pub(super) fn may_end(&self) -> bool {
-        self.done || (!self.restarted && self.originated)
+        self.originated && (self.done || !self.restarted)
     }
 
     /// True once, when the start is complete.

@@ -1,0 +1,79 @@
+//! How connections end, and when the peer is dialled again.
+
+use std::time::{Duration, Instant};
+
+use super::action::{Action, Loss};
+use super::connection::{Connection, Stage};
+use super::peer::{BACKOFF, Dial, FIRST_RETRY, Peer, SETTLED};
+use crate::speaker::ConnId;
+use crate::wire::notification::{cease, code};
+use crate::wire::{Notification, WireError};
+
+impl Peer {
+    /// A connection ended without a NOTIFICATION.
+    pub(super) fn lost(&mut self, connection: &Connection, now: Instant, out: &mut Vec<Action>) {
+        if connection.stage == Stage::Established {
+            out.push(Action::Down(Loss::Silent));
+            if now.duration_since(connection.since) >= SETTLED {
+                self.attempts = 0;
+                return self.redial(now, Duration::ZERO);
+            }
+        }
+        self.retry(now);
+    }
+
+    pub(super) fn notified(&mut self, conn: ConnId, body: &[u8], now: Instant, out: &mut Vec<Action>) {
+        let Some(connection) = self.remove(conn) else { return };
+        out.push(Action::Close(conn));
+        let notification = Notification::decode(body).unwrap_or_else(|| Notification::new(0, 0));
+        if (notification.code, notification.subcode) == (code::CEASE, cease::COLLISION) {
+            return self.collided(&connection, now, out);
+        }
+        self.last_error = Some(format!("received NOTIFICATION {notification}"));
+        self.ended(&connection, now, out);
+    }
+
+    pub(super) fn fail_with(&mut self, conn: ConnId, error: &WireError, now: Instant, out: &mut Vec<Action>) {
+        self.fail(conn, error.notification(), now, out);
+        self.last_error = Some(format!("sent NOTIFICATION {}: {error}", error.notification()));
+    }
+
+    pub(super) fn fail(
+        &mut self,
+        conn: ConnId,
+        notification: Notification,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(connection) = self.remove(conn) else { return };
+        out.extend([Action::Send(conn, notification.encode()), Action::Close(conn)]);
+        self.last_error = Some(format!("sent NOTIFICATION {notification}"));
+        self.ended(&connection, now, out);
+    }
+
+    /// A connection ended with a NOTIFICATION.
+    fn ended(&mut self, connection: &Connection, now: Instant, out: &mut Vec<Action>) {
+        if connection.stage == Stage::Established {
+            out.push(Action::Down(Loss::Final));
+        }
+        let forgotten = self.failed_at.is_none_or(|at| now.duration_since(at) >= BACKOFF.2);
+        self.backoff = if forgotten { BACKOFF.0 } else { (self.backoff * 2).min(BACKOFF.1) };
+        self.failed_at = Some(now);
+        self.redial(now, self.backoff);
+    }
+
+    /// Dials again, later with each attempt in vain.
+    pub(super) fn retry(&mut self, now: Instant) {
+        let factor = 1_u32.checked_shl(self.attempts).unwrap_or(u32::MAX);
+        let pause = FIRST_RETRY.saturating_mul(factor).min(self.settings.connect_retry);
+        self.attempts = self.attempts.saturating_add(1);
+        self.redial(now, pause);
+    }
+
+    pub(super) fn redial(&mut self, now: Instant, pause: Duration) {
+        let busy = matches!(self.dial, Dial::Dialling { .. }) || !self.connections.is_empty();
+        if !self.settings.passive && !busy {
+            self.dial = Dial::At(now + pause);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Loops and the import filter.
+
+use std::net::IpAddr;
+
+use super::*;
+use crate::filter::{Change, Rule};
+
+fn rules() -> ImportRules {
+    ImportRules {
+        local_as: 64512,
+        allow_own_as: 0,
+        router_id: Ipv4Addr::new(1, 1, 1, 1),
+        cluster_id: Some(Ipv4Addr::new(9, 9, 9, 9)),
+        peer_type: PeerType::Internal,
+        filter: Filter::default(),
+    }
+}
+
+fn accepts(rules: &ImportRules, change: impl FnOnce(&mut PathAttributes<'static>)) -> bool {
+    let mut attributes = PathAttributes::originated(IpAddr::from([10, 0, 0, 1]));
+    change(&mut attributes);
+    rules.accept(Prefix::new([10, 0, 0, 0].into(), 8).unwrap(), &mut attributes)
+}
+
+#[test]
+fn everything_is_accepted_unless_it_loops_or_a_rule_rejects() {
+    assert!(accepts(&rules(), |_| ()));
+    let once = as_path::prepend(&[], 64512);
+    let twice = as_path::prepend(&once, 64512);
+    assert!(!accepts(&rules(), |a| a.as_path = once.clone().into()));
+    let one_allowed = ImportRules { allow_own_as: 1, ..rules() };
+    assert!(accepts(&one_allowed, |a| a.as_path = once.into()));
+    assert!(!accepts(&one_allowed, |a| a.as_path = twice.into()));
+    assert!(!accepts(&rules(), |a| a.originator_id = Some(Ipv4Addr::new(1, 1, 1, 1))));
+    assert!(!accepts(&rules(), |a| a.cluster_list = vec![8, 8, 8, 8, 9, 9, 9, 9].into()));
+    assert!(
+        accepts(&ImportRules { cluster_id: None, ..rules() }, |a| a.cluster_list = vec![9, 9, 9, 9].into())
+    );
+    let reject = Rule {
+        reason: "test".into(),
+        prefix: None,
+        source: None,
+        peer_type: None,
+        verdict: Verdict::Reject,
+        set: vec![Change::Med(1)],
+    };
+    assert!(!accepts(&ImportRules { filter: Filter { rules: vec![reject] }, ..rules() }, |_| ()));
+}

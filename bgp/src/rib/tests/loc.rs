@@ -1,0 +1,141 @@
+//! The table: what changes, and what is said about it.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::rib::loc::{Best, Table};
+use crate::table::LearnedRoute;
+
+const NET: &str = "172.16.0.0/26";
+
+/// A table with sources 1 to 4.
+fn table() -> Table {
+    let mut table = Table::default();
+    for last in 1..=4 {
+        table.set_source(PeerKey(last.into()), source(last));
+    }
+    table
+}
+
+fn announce(table: &mut Table, peer: u8, change: impl FnOnce(&mut PathAttributes<'static>)) {
+    let attrs = attrs(&mut table.interner, peer, change);
+    table.announce(PeerKey(peer.into()), prefix(NET), &attrs, Some(&attrs));
+}
+
+/// Decides everything; the changes of learned routes.
+fn settle(table: &mut Table) -> Vec<Option<LearnedRoute>> {
+    let dirty = table.take_dirty();
+    dirty.into_iter().filter_map(|prefix| table.settle(prefix, |_, settled| settled.learned)?).collect()
+}
+
+fn route(next_hops: &[u8]) -> Option<LearnedRoute> {
+    Some(LearnedRoute {
+        next_hops: next_hops.iter().map(|n| ip(*n)).collect(),
+        internal: true,
+        local_pref: 100,
+    })
+}
+
+#[test]
+fn a_new_next_hop_of_the_same_rank_is_a_change() {
+    let mut table = table();
+    announce(&mut table, 1, |_| ());
+    assert_eq!(settle(&mut table), [route(&[1])]);
+    announce(&mut table, 1, |a| a.next_hop = ip(77));
+    assert_eq!(settle(&mut table), [route(&[77])]);
+    announce(&mut table, 1, |a| a.next_hop = ip(77));
+    assert_eq!(settle(&mut table), [], "the same again is none");
+}
+
+#[test]
+fn equal_paths_share_the_load_and_others_do_not() {
+    let mut table = table();
+    announce(&mut table, 1, |_| ());
+    announce(&mut table, 2, |_| ());
+    announce(&mut table, 3, |a| a.local_pref = Some(99));
+    announce(&mut table, 4, |a| a.next_hop = ip(1));
+    assert_eq!(settle(&mut table), [route(&[1, 2])], "distinct next hops, sorted");
+    table.withdraw(PeerKey(1), prefix(NET));
+    table.withdraw(PeerKey(4), prefix(NET));
+    assert_eq!(settle(&mut table), [route(&[2])]);
+    table.withdraw(PeerKey(2), prefix(NET));
+    let last = LearnedRoute { local_pref: 99, ..route(&[3]).unwrap() };
+    assert_eq!(settle(&mut table), [Some(last)]);
+    table.drop_peer(PeerKey(3));
+    assert_eq!(settle(&mut table), [None]);
+    table.withdraw(PeerKey(3), prefix(NET));
+    assert_eq!(settle(&mut table), []);
+}
+
+#[test]
+fn several_changes_before_a_decision_are_one() {
+    let mut table = table();
+    announce(&mut table, 1, |_| ());
+    table.withdraw(PeerKey(1), prefix(NET));
+    announce(&mut table, 2, |_| ());
+    assert_eq!(settle(&mut table), [route(&[2])]);
+}
+
+#[test]
+fn own_addresses_lead_nowhere() {
+    let mut table = table();
+    announce(&mut table, 1, |_| ());
+    announce(&mut table, 2, |_| ());
+    settle(&mut table);
+    table.set_own_addresses(BTreeSet::from([ip(1)]));
+    assert_eq!(settle(&mut table), [route(&[2])]);
+}
+
+#[test]
+fn our_own_route_is_announced_and_the_learned_one_still_said() {
+    let mut table = table();
+    announce(&mut table, 1, |_| ());
+    let own = attrs(&mut table.interner, 0, |_| ());
+    table.originate(prefix(NET), Some(own));
+    let dirty = table.take_dirty();
+    assert_eq!(dirty.len(), 1);
+    table.settle(dirty[0], |_, settled| {
+        assert!(matches!(settled.best, Some(Best::Originated(_))));
+        assert_eq!(settled.learned, Some(route(&[1])));
+    });
+    table.originate(prefix(NET), None);
+    let dirty = table.take_dirty();
+    table.settle(dirty[0], |_, settled| {
+        assert!(matches!(settled.best, Some(Best::Learned(_, PeerKey(1), _))));
+        assert_eq!(settled.learned, None, "nothing new");
+    });
+}
+
+#[test]
+fn stale_routes_stay_until_swept_and_go_with_a_second_restart() {
+    let mut table = table();
+    announce(&mut table, 1, |_| ());
+    settle(&mut table);
+    table.mark_stale(PeerKey(1));
+    assert_eq!(settle(&mut table), []);
+    announce(&mut table, 1, |_| ());
+    table.sweep_stale(PeerKey(1));
+    assert_eq!(settle(&mut table), [], "announced again");
+    table.mark_stale(PeerKey(1));
+    table.sweep_stale(PeerKey(1));
+    assert_eq!(settle(&mut table), [None]);
+    announce(&mut table, 1, |_| ());
+    settle(&mut table);
+    table.mark_stale(PeerKey(1));
+    table.mark_stale(PeerKey(1));
+    assert_eq!(settle(&mut table), [None]);
+}
+
+#[test]
+fn a_review_applies_new_rules_to_what_was_received() {
+    let mut table = table();
+    announce(&mut table, 1, |_| ());
+    settle(&mut table);
+    table.review(PeerKey(1), |_, _, _| None);
+    assert_eq!(settle(&mut table), [None]);
+    assert!(table.received().is_empty());
+    table.review(PeerKey(1), |_, _, received| Some(received.clone()));
+    assert_eq!(settle(&mut table), [route(&[1])]);
+    table.review(PeerKey(1), |_, _, received| Some(received.clone()));
+    assert_eq!(settle(&mut table), []);
+}
