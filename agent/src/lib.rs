@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod app;
 pub mod calc;
+pub mod cni;
 pub mod config;
 pub mod dataplane;
 pub mod desired;

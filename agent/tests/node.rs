@@ -60,18 +60,34 @@ impl Machine {
     }
 
     fn command(&self, variables: &[(&str, &str)]) -> Command {
-        let text = |name: &str| self.path(name).to_str().unwrap().to_owned();
-        let (data, socket, nodename) = (text("data"), text("tortie.sock"), text("nodename"));
-        let mut command = command(&["--embedded-datastore", &data, "--socket", &socket], variables);
-        command.env("CALICO_NODENAME_FILE", nodename);
+        let mut command = command(&[], variables);
+        command
+            .arg("--embedded-datastore")
+            .arg(self.path("data"))
+            .arg("--socket")
+            .arg(self.path("tortie.sock"));
+        command.env("CALICO_NODENAME_FILE", self.path("nodename"));
         command
     }
 
-    /// Starts the agent and waits until it is ready.
+    /// Starts the agent on its embedded datastore and waits until it is ready.
     fn start(&self, variables: &[(&str, &str)]) -> Agent {
+        self.spawn(self.command(variables))
+    }
+
+    /// The same on the etcd of the machine.
+    fn start_on_etcd(&self) -> Agent {
+        let mut command = command(&[], &[("NODENAME", "n1"), ("ETCD_ENDPOINTS", "http://127.0.0.1:2379")]);
+        command
+            .env("CALICO_NODENAME_FILE", self.path("nodename"))
+            .env("TORTIE_SOCKET", self.path("tortie.sock"));
+        self.spawn(command)
+    }
+
+    fn spawn(&self, mut command: Command) -> Agent {
         let log = self.path("log");
         let file = std::fs::File::create(&log).unwrap();
-        let child = self.command(variables).stderr(file).spawn().unwrap();
+        let child = command.stderr(file).spawn().unwrap();
         let mut agent = Agent { child, socket: self.path("tortie.sock"), log };
         eventually("the agent is ready", || {
             assert_eq!(agent.child.try_wait().unwrap(), None, "{}", agent.log());
@@ -121,7 +137,7 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("{}", self.log());
+            let _ = std::io::stderr().write_all(self.log().as_bytes());
         }
     }
 }
@@ -275,6 +291,53 @@ fn default_pools_can_be_declined() {
             assert_eq!(node.spec.interfaces.len(), 2, "{:?}", node.spec.interfaces);
         });
         agent.stop(nix::sys::signal::SIGTERM);
+    });
+}
+
+/// A real etcd on the machine's loopback; killed at the end.
+struct Etcd(Child);
+
+impl Etcd {
+    fn start(directory: &Path) -> Etcd {
+        let log = std::fs::File::create(directory.join("etcd.log")).unwrap();
+        let child = Command::new("etcd")
+            .arg("--data-dir")
+            .arg(directory.join("etcd"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("etcd (Debian: etcd-server) can be started");
+        let etcd = Etcd(child);
+        eventually("etcd serves", || std::net::TcpStream::connect("127.0.0.1:2379").is_ok());
+        etcd
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_outage_of_the_datastore_changes_nothing() {
+    on_a_machine("an_outage_of_the_datastore_changes_nothing", |machine| {
+        let etcd = Etcd::start(machine.directory.path());
+        let agent = machine.start_on_etcd();
+        place_workload();
+        eventually("the workload is wired", has_workload_routes);
+        let watch = Watch::start();
+        drop(etcd);
+        eventually("the outage is noticed", || agent.log().contains("unreachable"));
+        let lines = watch.lines_until("192.0.2.99");
+        assert!(!lines.iter().any(|line| line.contains("192.168.7.")), "{lines:?}");
+        assert_eq!((agent.get("/ready").0, has_workload_routes()), (200, true));
+
+        let _etcd = Etcd::start(machine.directory.path());
+        put("/calico/ipam/v2/host/n1/ipv4/block/192.168.8.0-26", r#"{"state":"confirmed","deleted":false}"#);
+        eventually("changes are seen again", || run("ip route").contains("blackhole 192.168.8.0/26"));
+        assert_eq!(agent.stop(nix::sys::signal::SIGTERM), Some(0));
     });
 }
 

@@ -41,16 +41,20 @@ pub fn check_free(path: &Path) -> Result<(), SocketError> {
         Ok(metadata) if !metadata.file_type().is_socket() => Err(SocketError::Occupied(path.to_owned())),
         Ok(_) => match StdStream::connect(path) {
             Ok(_) => Err(SocketError::InUse(path.to_owned())),
-            Err(error) => match error.kind() {
-                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Ok(()),
-                // A full backlog means that somebody listens.
-                io::ErrorKind::WouldBlock => Err(SocketError::InUse(path.to_owned())),
-                _ => Err(failed("connect to", path)(error)),
-            },
+            Err(error) if is_nobody(error.kind()) => Ok(()),
+            // A full backlog means that somebody listens.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(SocketError::InUse(path.to_owned()))
+            }
+            Err(error) => Err(failed("connect to", path)(error)),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed("look at", path)(error)),
     }
+}
+
+fn is_nobody(error: io::ErrorKind) -> bool {
+    matches!(error, io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
 /// Listens at a path, in place of a socket nobody answers at. Nobody can connect before the mode is 0600: the socket is

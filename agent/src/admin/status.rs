@@ -75,3 +75,32 @@ async fn node_status(State(sources): State<Sources>) -> Json<NodeStatus> {
         peers: status::peers(&speaker, &jiff::Zoned::now()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn readiness_needs_both_halves_and_says_what_is_missing() {
+        let (progress, progress_reader) = watch::channel(Progress::default());
+        let (applied, applied_reader) = watch::channel(Arc::new(Applied::default()));
+        let (speaker, _table) = tortie_bgp::net::start(None, false);
+        let sources =
+            Sources { node: "n1".into(), progress: progress_reader, applied: applied_reader, speaker };
+        let ask = async || ready(State(sources.clone())).await;
+        let (code, text) = ask().await;
+        assert!(code == StatusCode::SERVICE_UNAVAILABLE && text.contains("not in sync"), "{text}");
+
+        progress.send_replace(Progress { in_sync: true, ..Progress::default() });
+        let (code, text) = ask().await;
+        assert!(code == StatusCode::SERVICE_UNAVAILABLE && text.contains("first programming"), "{text}");
+        let failures = [("cali1".to_owned(), "cannot add a route".to_owned())].into();
+        applied.send_replace(Arc::new(Applied { failures, ..Applied::default() }));
+        assert_eq!(ask().await.1, "not ready\ncali1: cannot add a route\n");
+
+        applied.send_replace(Arc::new(Applied { ready: true, ..Applied::default() }));
+        assert_eq!(ask().await, (StatusCode::OK, "ready\n".to_owned()));
+        let status = node_status(State(sources)).await.0;
+        assert!(status.ready && status.problems.is_empty() && status.peers.is_empty());
+    }
+}

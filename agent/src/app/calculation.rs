@@ -143,3 +143,6 @@ fn replace<T: PartialEq>(sender: &watch::Sender<Option<Arc<T>>>, value: Arc<T>) 
         different
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,22 @@
-//! tortie-cni: the CNI plugin, a thin client of the agent.
+//! tortie-cni: the CNI plugin, a thin client of the agent. Everything it does is in `tortie_agent::cni`.
 
-fn main() {}
+use std::io::{Read as _, Write as _};
+use std::process::ExitCode;
+
+use tortie_agent::cni;
+
+fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == "-v" || argument == "--version") {
+        return print(concat!(env!("CARGO_PKG_VERSION"), "\n"), false);
+    }
+    let mut stdin = String::new();
+    // What cannot be read is no configuration; the plugin says so in the form the runtime expects.
+    let _ = std::io::stdin().read_to_string(&mut stdin);
+    let output = cni::run(&|name| std::env::var(name).ok(), &stdin, cni::PATIENCE);
+    print(&output.stdout, output.failed)
+}
+
+fn print(text: &str, failed: bool) -> ExitCode {
+    let written = std::io::stdout().write_all(text.as_bytes());
+    if failed || written.is_err() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

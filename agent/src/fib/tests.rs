@@ -84,11 +84,14 @@ fn one(resolver: &Resolver, prefix: &str, next_hops: &[&str], tunnel: bool) -> R
     }
 }
 
+/// Prefix, next hops, whether there is a tunnel, and what comes of it.
+type Case<'a> = (&'a str, &'a [&'a str], bool, Result<&'a str, Reason>);
+
 #[test]
 fn each_decision() {
     let plain = resolver(&[("0.0.0.0/0", 4, Some("10.0.0.254"), 2)]);
     let hop = |text: &str| text.parse::<IpAddr>().unwrap();
-    let cases: &[(&str, &[&str], bool, Result<&str, Reason>)] = &[
+    let cases: &[Case<'_>] = &[
         // Plain pool: a neighbour, a neighbour elsewhere, over the default route.
         ("192.168.2.0/26", &["10.0.0.2"], false, Ok("10.0.0.2 eth0")),
         ("192.168.2.0/26", &["10.0.1.2"], false, Ok("10.0.1.2 eth1")),

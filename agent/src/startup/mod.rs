@@ -76,9 +76,7 @@ pub async fn register(config: &Config, client: &Client, name: &str) -> Result<()
         client.find::<NodeSpec>(None, name).await.map_err(failed("read the Node resource of this node"))?;
     let addresses = match config.backend {
         Backend::None => None,
-        Backend::Bird | Backend::Vxlan => {
-            Some(addresses(config, stored.map(|node| node.spec), &interfaces).await?)
-        }
+        Backend::Bird | Backend::Vxlan => Some(addresses(config, stored.map(|node| node.spec), &interfaces)?),
     };
     let facts = Facts {
         name: name.to_owned(),
@@ -102,7 +100,7 @@ async fn initialize(config: &Config, client: &Client) -> Result<(), ClientError>
     tortie_datastore::init::ensure_initialized(client, version, &config.cluster_type).await
 }
 
-async fn addresses(
+fn addresses(
     config: &Config,
     stored: Option<NodeSpec>,
     interfaces: &[Interface],

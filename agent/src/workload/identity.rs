@@ -184,7 +184,7 @@ mod tests {
         let pod = Identity::of_attach("node-1", &pod(request())).unwrap();
         assert_eq!(pod.endpoint, "node--1-k8s-web--0-eth0");
         assert_eq!(pod.namespace, "shop");
-        assert_eq!(pod.host_interface, tortie_model::names::pod_interface_name("shop", "web-0"));
+        assert_eq!(pod.host_interface, pod_interface_name("shop", "web-0"));
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub(crate) fn inside(test: &str, body: impl FnOnce()) {
         .arg(binary)
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(MARK, "1")
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .status()
         .expect("unshare (util-linux) can be started");
     assert!(status.success(), "{test} failed inside its namespaces");

@@ -10,7 +10,6 @@ use etcd_client::{
     Compare as EtcdCompare, CompareOp, GetOptions, GetResponse, KvClient, PutOptions, Txn, TxnOp,
     TxnOpResponse, TxnResponse,
 };
-use tokio_stream::StreamExt;
 
 use crate::StoreError;
 use crate::store::{Compare, KeyValue, Listing, Operation, Outcome, Store, Transaction, Watch};
@@ -177,16 +176,16 @@ impl Store for EtcdStore {
 
     async fn keep_alive(&self, lease: i64) -> Result<bool, StoreError> {
         let request = |client: etcd_client::Client| async move {
-            let (_keeper, mut answers) = client.lease_client().keep_alive(lease).await?;
-            match answers.next().await {
-                Some(answer) => answer.map(|answer| answer.ttl() > 0),
-                None => Err(etcd_client::Error::LeaseKeepAliveError("the stream ended".to_owned())),
+            // Opening the stream renews the lease once, and reads the answer to it.
+            match client.lease_client().keep_alive(lease).await {
+                Ok(_) => Ok(true),
+                Err(etcd_client::Error::LeaseKeepAliveError(reason)) if reason.contains("not found") => {
+                    Ok(false)
+                }
+                Err(error) => Err(error),
             }
         };
-        match self.endpoints.call(Repeat::Harmless, request).await {
-            Err(StoreError::Refused { reason }) if reason.contains("lease not found") => Ok(false),
-            other => other,
-        }
+        self.endpoints.call(Repeat::Harmless, request).await
     }
 }
 

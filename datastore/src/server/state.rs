@@ -76,7 +76,9 @@ impl State {
         log: &mut Vec<Entry>,
     ) -> Result<PbPutResponse, Refusal> {
         txn::check_put(&request)?;
-        self.check_put(&request)?;
+        // Of two faults etcd names the lease here, and the key in a transaction.
+        self.check_lease(&request)?;
+        self.check_kept(&request)?;
         let mut change = Change::default();
         let answer = self.apply_put(&mut change, request);
         self.commit(change, log);
@@ -185,15 +187,16 @@ impl State {
         PbLeaseLeasesResponse { header: self.header(), leases }
     }
 
-    /// What a put needs from the present state.
-    pub(super) fn check_put(&self, request: &PbPutRequest) -> Result<(), Refusal> {
-        if (request.ignore_value || request.ignore_lease) && self.keyspace.get(&request.key).is_none() {
-            return Err(Refusal::KeyNotFound);
-        }
-        if request.lease != 0 && self.leases.get(request.lease).is_none() {
-            return Err(Refusal::LeaseNotFound);
-        }
-        Ok(())
+    /// A put that keeps the value or the lease needs a key that has them.
+    pub(super) fn check_kept(&self, request: &PbPutRequest) -> Result<(), Refusal> {
+        let keeps = request.ignore_value || request.ignore_lease;
+        if keeps && self.keyspace.get(&request.key).is_none() { Err(Refusal::KeyNotFound) } else { Ok(()) }
+    }
+
+    /// A put's lease must be there.
+    pub(super) fn check_lease(&self, request: &PbPutRequest) -> Result<(), Refusal> {
+        let missing = request.lease != 0 && self.leases.get(request.lease).is_none();
+        if missing { Err(Refusal::LeaseNotFound) } else { Ok(()) }
     }
 
     /// A checked put. The header carries the revision only, as inside etcd's transactions.

@@ -90,8 +90,17 @@ pub(super) fn apply(
     let branch = if succeeded { request.success } else { request.failure };
     for operation in &branch {
         match &operation.request {
-            Some(PbTxnOpRequest::RequestRange(range)) => state.keyspace.check_readable(range.revision)?,
-            Some(PbTxnOpRequest::RequestPut(put)) => state.check_put(put)?,
+            Some(PbTxnOpRequest::RequestRange(range)) => {
+                // Alone, a negative revision means the present one; inside a transaction etcd finds it too old.
+                if range.revision < state.keyspace.compacted().min(0) {
+                    return Err(Refusal::Compacted);
+                }
+                state.keyspace.check_readable(range.revision)?;
+            }
+            Some(PbTxnOpRequest::RequestPut(put)) => {
+                state.check_kept(put)?;
+                state.check_lease(put)?;
+            }
             _ => {}
         }
     }

@@ -7,4 +7,5 @@ mod audit;
 mod concurrency;
 mod crash;
 mod fixture;
+mod servers;
 mod tunnel;

@@ -13,7 +13,7 @@ use crate::calc::{Calc, Output, RouterId, Settings};
 /// One stored value.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Stored {
-    Resource(AnyResource),
+    Resource(Box<AnyResource>),
     Affinity(AffinityState),
     Unreadable(Kind),
 }
@@ -21,7 +21,7 @@ pub(super) enum Stored {
 impl Stored {
     pub(super) fn value(&self, key: &Key) -> Value {
         match self {
-            Stored::Resource(resource) => Value::Resource(Box::new(resource.clone())),
+            Stored::Resource(resource) => Value::Resource(resource.clone()),
             Stored::Affinity(state) => {
                 Value::Affinity(BlockAffinity { state: *state, ..BlockAffinity::default() })
             }
@@ -63,7 +63,7 @@ impl World {
         }
         let document = json!({"kind": kind.name(), "metadata": metadata, "spec": spec});
         let resource = codec::from_document(kind, document).unwrap();
-        self.0.insert(Key::resource(kind, namespace, name), Stored::Resource(resource));
+        self.0.insert(Key::resource(kind, namespace, name), Stored::Resource(Box::new(resource)));
         self
     }
 

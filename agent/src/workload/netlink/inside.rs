@@ -8,7 +8,7 @@ use std::path::Path;
 
 use nix::sched::{CloneFlags, setns};
 
-use super::socket::Requests;
+use super::socket::{Requests, Route};
 use crate::workload::wiring::{GATEWAY, GATEWAY_V6, HOST_MAC, Wire, WiringError};
 
 /// Opens a workload's network namespace, unless it is the one this process runs in.
@@ -100,7 +100,7 @@ pub(super) fn verify(wire: &Wire) -> Result<(), WiringError> {
     }
     for (ipv6, gateway) in [(false, IpAddr::V4(GATEWAY)), (true, IpAddr::V6(GATEWAY_V6))] {
         let wanted = wire.addresses.iter().any(|address| address.is_ipv6() == ipv6);
-        if wanted && !requests.routes(link.index, ipv6)?.contains(&(None, Some(gateway))) {
+        if wanted && !requests.routes(link.index, ipv6)?.contains(&Route { to: None, via: Some(gateway) }) {
             return changed(format!("the default route via {gateway} is missing"));
         }
     }

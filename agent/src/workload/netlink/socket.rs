@@ -1,5 +1,10 @@
 //! Blocking rtnetlink requests in the calling thread's network namespace. Every request has a deadline.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kernel's messages and attributes are many and grow; we read those we asked for"
+)]
+
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
@@ -40,6 +45,15 @@ pub(super) struct Link {
     pub(super) alias: Option<String>,
     pub(super) mac: Option<Mac>,
     pub(super) mtu: u32,
+}
+
+/// A route over a link.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    /// Destination; `None` for the default route.
+    pub(super) to: Option<IpAddr>,
+    /// Gateway.
+    pub(super) via: Option<IpAddr>,
 }
 
 fn failed(action: impl Into<String>) -> impl FnOnce(io::Error) -> WiringError {
@@ -170,12 +184,8 @@ impl Requests {
         Ok(found)
     }
 
-    /// Routes of the main table of a family over a link: destination (`None` for default) and gateway.
-    pub(super) fn routes(
-        &mut self,
-        index: u32,
-        ipv6: bool,
-    ) -> Result<Vec<(Option<IpAddr>, Option<IpAddr>)>, WiringError> {
+    /// Routes of the main table of a family over a link.
+    pub(super) fn routes(&mut self, index: u32, ipv6: bool) -> Result<Vec<Route>, WiringError> {
         let mut request = RouteMessage::default();
         request.header.address_family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
         let answers = self.send(Message::GetRoute(request), NLM_F_DUMP).map_err(failed("list routes"))?;
@@ -186,15 +196,15 @@ impl Requests {
             if route.header.table != RouteHeader::RT_TABLE_MAIN || !over_link {
                 continue;
             }
-            let (mut to, mut via) = (None, None);
+            let mut found_route = Route { to: None, via: None };
             for attribute in &route.attributes {
                 match attribute {
-                    RouteAttribute::Destination(address) => to = ip_address(address),
-                    RouteAttribute::Gateway(address) => via = ip_address(address),
+                    RouteAttribute::Destination(address) => found_route.to = ip_address(address),
+                    RouteAttribute::Gateway(address) => found_route.via = ip_address(address),
                     _ => {}
                 }
             }
-            found.push((to, via));
+            found.push(found_route);
         }
         Ok(found)
     }

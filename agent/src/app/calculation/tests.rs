@@ -1,0 +1,136 @@
+//! The task between its channels.
+
+use serde_json::json;
+use tortie_datastore::syncer::Value;
+use tortie_model::codec;
+
+use super::*;
+use crate::calc::{RouterId, Settings};
+
+/// The other ends of the task's channels.
+struct Ends {
+    events: mpsc::Sender<SyncEvent>,
+    own: mpsc::Sender<Vec<Update>>,
+    desired: watch::Receiver<Option<Arc<Desired>>>,
+    bgp: watch::Receiver<Option<Arc<BgpDesired>>>,
+    progress: watch::Receiver<Progress>,
+    mtu: watch::Receiver<u32>,
+    tunnel: Arc<Notify>,
+    task: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+fn start() -> Ends {
+    let settings = Settings {
+        node: "n1".into(),
+        bgp: true,
+        ipv6: true,
+        router_id: RouterId::NodeAddress,
+        endpoint_to_host: None,
+        ipip_mtu: None,
+        host_mtu: 1500,
+    };
+    let (events, events_reader) = mpsc::channel(1);
+    let (own, own_reader) = mpsc::channel(1);
+    let (desired, desired_reader) = watch::channel(None);
+    let (bgp, bgp_reader) = watch::channel(None);
+    let (progress, progress_reader) = watch::channel(Progress::default());
+    let (mtu, mtu_reader) = watch::channel(1500);
+    let tunnel = Arc::new(Notify::new());
+    let channels = Channels {
+        events: events_reader,
+        own: own_reader,
+        desired,
+        bgp,
+        progress,
+        mtu,
+        tunnel: Arc::clone(&tunnel),
+    };
+    let task = tokio::spawn(run("n1".into(), Calc::new(settings), channels));
+    Ends {
+        events,
+        own,
+        desired: desired_reader,
+        bgp: bgp_reader,
+        progress: progress_reader,
+        mtu: mtu_reader,
+        tunnel,
+        task,
+    }
+}
+
+fn update(kind: Kind, namespace: Option<&str>, name: &str, revision: i64, spec: serde_json::Value) -> Update {
+    let document =
+        json!({"kind": kind.name(), "metadata": {"name": name, "namespace": namespace}, "spec": spec});
+    let resource = codec::from_document(kind, document).unwrap();
+    let key = Key::resource(kind, namespace, name);
+    Update { key, value: Some(Value::Resource(Box::new(resource))), revision }
+}
+
+fn node(revision: i64) -> Update {
+    update(Kind::Node, None, "n1", revision, json!({"bgp": {"ipv4Address": "10.0.0.1/24"}}))
+}
+
+fn pool(revision: i64) -> Update {
+    update(Kind::IpPool, None, "p", revision, json!({"cidr": "10.64.0.0/16", "ipipMode": "Always"}))
+}
+
+fn endpoint(revision: i64) -> Update {
+    let spec = json!({"orchestrator": "cni", "node": "n1", "endpoint": "eth0", "containerID": "c0",
+                      "interfaceName": "cali1", "ipNetworks": ["10.64.0.1/32"]});
+    update(Kind::WorkloadEndpoint, Some("default"), "w", revision, spec)
+}
+
+fn lock(revision: i64, ready: bool) -> Update {
+    update(Kind::ClusterInformation, None, "default", revision, json!({"datastoreReady": ready}))
+}
+
+async fn send(ends: &Ends, updates: Vec<Update>) {
+    ends.events.send(SyncEvent::Updates(updates)).await.unwrap();
+}
+
+fn interfaces(ends: &mut Ends) -> usize {
+    ends.desired.borrow_and_update().as_ref().expect("in sync").interfaces.len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_wanted_before_in_sync_then_everything() {
+    let mut ends = start();
+    send(&ends, vec![node(1), pool(2)]).await;
+    ends.tunnel.notified().await;
+    assert!(ends.desired.borrow().is_none() && ends.bgp.borrow().is_none());
+    assert!(ends.progress.borrow().lines()[0].contains("not in sync"));
+    ends.events.send(SyncEvent::InSync).await.unwrap();
+    ends.bgp.wait_for(Option::is_some).await.unwrap();
+    assert_eq!(interfaces(&mut ends), 0);
+    assert_eq!(*ends.mtu.borrow(), 1480);
+    ends.progress.wait_for(|progress| progress.in_sync && progress.lines().is_empty()).await.unwrap();
+
+    // An own write counts before any watch has seen it; its echo wakes nobody.
+    ends.own.send(vec![endpoint(10)]).await.unwrap();
+    ends.desired.changed().await.unwrap();
+    assert_eq!(interfaces(&mut ends), 1);
+    send(&ends, vec![endpoint(10)]).await;
+    send(&ends, vec![lock(11, true)]).await;
+    send(&ends, vec![]).await;
+    assert!(!ends.desired.has_changed().unwrap());
+
+    // The end of the watch is the end of the task.
+    drop(ends.events);
+    assert!(ends.task.await.unwrap().unwrap_err().to_string().contains("watch"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_keeps_what_was_wanted() {
+    let mut ends = start();
+    send(&ends, vec![node(1), endpoint(2)]).await;
+    ends.events.send(SyncEvent::InSync).await.unwrap();
+    ends.desired.wait_for(Option::is_some).await.unwrap();
+    let gone = Update { key: endpoint(4).key, value: None, revision: 4 };
+    send(&ends, vec![lock(3, false), gone]).await;
+    ends.progress.wait_for(|progress| progress.locked.is_some()).await.unwrap();
+    assert!(ends.progress.borrow().lines()[0].contains("locked"));
+    assert_eq!(interfaces(&mut ends), 1);
+    send(&ends, vec![lock(5, true)]).await;
+    ends.progress.wait_for(|progress| progress.locked.is_none()).await.unwrap();
+    ends.desired.wait_for(|desired| desired.as_ref().is_some_and(|d| d.interfaces.is_empty())).await.unwrap();
+}

@@ -1,0 +1,159 @@
+//! The stores under test and the processes behind them.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tortie_datastore::etcd::{EtcdOptions, EtcdStore};
+use tortie_datastore::memory::MemoryStore;
+use tortie_datastore::server::Embedded;
+use tortie_datastore::{Store, StoreError};
+
+/// A store and what serves it.
+pub(crate) struct Backend {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) server: Server,
+}
+
+/// What serves a store. Dropping it ends it.
+pub(crate) enum Server {
+    Memory(MemoryStore),
+    Embedded { embedded: Option<Embedded>, _dir: TempDir },
+    Etcd(Etcd),
+}
+
+impl Backend {
+    #[expect(clippy::unused_async, reason = "called as its siblings are")]
+    pub(crate) async fn memory() -> Backend {
+        let store = MemoryStore::default();
+        Backend { store: Arc::new(store.clone()), server: Server::Memory(store) }
+    }
+
+    pub(crate) async fn embedded() -> Backend {
+        let dir = tempfile::tempdir().unwrap();
+        let embedded = start_embedded(dir.path()).await;
+        let store = EtcdStore::connect(options(&url(embedded.address()))).await.unwrap();
+        Backend { store: Arc::new(store), server: Server::Embedded { embedded: Some(embedded), _dir: dir } }
+    }
+
+    pub(crate) async fn etcd() -> Backend {
+        let etcd = Etcd::start(&[]);
+        let store = etcd.connect().await;
+        Backend { store: Arc::new(store), server: Server::Etcd(etcd) }
+    }
+
+    /// The server's URL; in memory there is none.
+    pub(crate) fn url(&self) -> String {
+        match &self.server {
+            Server::Memory(_) => panic!("no server"),
+            Server::Embedded { embedded, .. } => url(embedded.as_ref().unwrap().address()),
+            Server::Etcd(etcd) => etcd.url.clone(),
+        }
+    }
+
+    pub(crate) async fn compact(&self, revision: i64) {
+        match &self.server {
+            Server::Memory(store) => store.compact(revision),
+            Server::Embedded { .. } | Server::Etcd(_) => {
+                let client = etcd_client::Client::connect([self.url()], None).await.unwrap();
+                client.kv_client().compact(revision, None).await.unwrap();
+            }
+        }
+    }
+
+    /// Ends the server.
+    pub(crate) async fn stop(&mut self) {
+        match &mut self.server {
+            Server::Memory(_) => panic!("no server"),
+            Server::Embedded { embedded, .. } => embedded.take().unwrap().stop().await.unwrap(),
+            Server::Etcd(etcd) => etcd.kill(),
+        }
+    }
+}
+
+pub(crate) fn url(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+/// Short limits, so that tests of failures are short.
+pub(crate) fn options(url: &str) -> EtcdOptions {
+    let mut options = EtcdOptions::new([url.to_owned()]);
+    options.deadline = Duration::from_secs(3);
+    options.connect_timeout = Duration::from_secs(1);
+    options
+}
+
+pub(crate) async fn start_embedded(dir: &Path) -> Embedded {
+    Embedded::start(dir, "127.0.0.1:0".parse().unwrap()).await.unwrap()
+}
+
+/// A real etcd, alone, on free loopback ports.
+pub(crate) struct Etcd {
+    pub(crate) url: String,
+    child: Child,
+    dir: TempDir,
+}
+
+impl Etcd {
+    /// Starts one; with `https` certificates when `tls` gives the flags for them.
+    pub(crate) fn start(tls: &[&str]) -> Etcd {
+        let dir = tempfile::tempdir().unwrap();
+        let scheme = if tls.is_empty() { "http" } else { "https" };
+        let (client, peer) = (free_port(), free_port());
+        let url = format!("{scheme}://127.0.0.1:{client}");
+        let peer = format!("http://127.0.0.1:{peer}");
+        let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        let child = Command::new("etcd")
+            .args(["--name", "one", "--data-dir"])
+            .arg(dir.path().join("data"))
+            .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("one={peer}")])
+            .args(tls)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("cannot start etcd ({error}): apt install etcd-server etcd-client")
+            });
+        Etcd { url, child, dir }
+    }
+
+    /// Connects as soon as it answers.
+    pub(crate) async fn connect(&self) -> EtcdStore {
+        self.connect_with(options(&self.url)).await.unwrap_or_else(|error| {
+            let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+            panic!("etcd does not answer: {error}\n{log}")
+        })
+    }
+
+    pub(crate) async fn connect_with(&self, options: EtcdOptions) -> Result<EtcdStore, StoreError> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            match EtcdStore::connect(options.clone()).await {
+                Err(StoreError::Unavailable { .. }) if Instant::now() < deadline => {}
+                other => return other,
+            }
+        }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        // It may have been killed before.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port nobody listens on now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

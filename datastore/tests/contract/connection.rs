@@ -1,0 +1,165 @@
+//! Connections: refused, hanging, TLS, credentials, several endpoints.
+
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tortie_datastore::etcd::{EtcdOptions, EtcdStore, Tls};
+use tortie_datastore::server::{Server, ServerError};
+use tortie_datastore::{Store, StoreConfig, StoreError, connect};
+
+use crate::backend::{Backend, Etcd, options};
+use crate::suite::put;
+
+/// A port that accepts connections and never says a word.
+fn silent() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    (listener, url)
+}
+
+/// A port nobody listens on.
+fn closed() -> String {
+    silent().1
+}
+
+#[tokio::test]
+async fn an_unreachable_store_is_named_in_time() {
+    let (_listener, silent) = silent();
+    let closed = closed();
+    let begun = Instant::now();
+    let error = connect(StoreConfig::etcd([closed.clone(), silent.clone()])).await.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let text = error.to_string();
+    assert!(text.starts_with(&format!("datastore unreachable at {closed},{silent}: ")), "{text}");
+    assert!(text.contains("refused") && text.contains("no answer"), "{text}");
+    let begun = Instant::now();
+    let error = connect(StoreConfig::etcd([closed])).await.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(2), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_and_hanging_endpoints_are_passed_over() {
+    let backend = Backend::embedded().await;
+    let (_listener, silent) = silent();
+    let mut options = options(&silent);
+    options.endpoints = vec![closed(), silent, backend.url()];
+    let store = EtcdStore::connect(options.clone()).await.unwrap();
+    put(&store, "/t/a", "1").await;
+    // Without the probe the dead ones come first: a read gets past both, a write past the one it cannot reach.
+    let store = EtcdStore::lazy(options.clone()).unwrap();
+    assert!(store.get("/t/a").await.unwrap().is_some());
+    options.endpoints.remove(1);
+    let store = EtcdStore::lazy(options).unwrap();
+    put(&store, "/t/a", "2").await;
+}
+
+#[tokio::test]
+async fn the_embedded_server_listens_on_loopback_only_unless_told() {
+    let error = Server::bind("0.0.0.0:0".parse().unwrap(), false).await.unwrap_err();
+    assert!(matches!(error, ServerError::NotLoopback(_)));
+    assert!(error.to_string().contains("--insecure"), "{error}");
+    Server::bind("[::1]:0".parse().unwrap(), false).await.unwrap();
+    Server::bind("0.0.0.0:0".parse().unwrap(), true).await.unwrap();
+}
+
+/// A certificate authority and what it signed, as PEM texts and files.
+struct Certificates {
+    dir: tempfile::TempDir,
+    authority: String,
+    client: (String, String),
+}
+
+impl Certificates {
+    fn new() -> Certificates {
+        use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = params.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(params, key);
+        let signed = |names: &[&str]| {
+            let key = KeyPair::generate().unwrap();
+            let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+            let params = CertificateParams::new(names).unwrap();
+            (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
+        };
+        let (server, client) = (signed(&["127.0.0.1", "localhost"]), signed(&["client"]));
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [("ca", &authority), ("cert", &server.0), ("key", &server.1)] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        Certificates { dir, authority, client }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    fn options(&self, url: &str, with_identity: bool) -> EtcdOptions {
+        let mut options = options(url);
+        let identity = (self.client.0.clone().into_bytes(), self.client.1.clone().into_bytes());
+        options.tls = Tls {
+            authorities: Some(self.authority.clone().into_bytes()),
+            identity: with_identity.then_some(identity),
+        };
+        options
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mutual_tls_to_a_real_etcd() {
+    let certificates = Certificates::new();
+    let (ca, cert, key) = (certificates.path("ca"), certificates.path("cert"), certificates.path("key"));
+    let etcd = Etcd::start(&[
+        "--cert-file",
+        &cert,
+        "--key-file",
+        &key,
+        "--trusted-ca-file",
+        &ca,
+        "--client-cert-auth",
+    ]);
+    let store = etcd.connect_with(certificates.options(&etcd.url, true)).await.unwrap();
+    put(&store, "/t/a", "1").await;
+    let mut watch = store.watch("/t/", 1).await.unwrap();
+    assert!(watch.next().await.unwrap().is_ok());
+    // Without its own certificate, and with an authority that did not sign the server's.
+    let bare = EtcdStore::connect(certificates.options(&etcd.url, false)).await.unwrap_err();
+    assert!(matches!(bare, StoreError::Unavailable { .. }), "{bare}");
+    let stranger = Certificates::new().options(&etcd.url, true);
+    let text = EtcdStore::connect(stranger).await.unwrap_err().to_string();
+    assert!(text.contains("certificate"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_of_a_real_etcd() {
+    let etcd = Etcd::start(&[]);
+    etcd.connect().await;
+    let mut user = options(&etcd.url);
+    user.user = Some(("root".to_owned(), "s3cret".to_owned()));
+    // Credentials do no harm while the cluster asks for none.
+    put(&EtcdStore::connect(user.clone()).await.unwrap(), "/t/a", "1").await;
+    for arguments in [
+        ["user", "add", "root:s3cret"].as_slice(),
+        &["user", "grant-role", "root", "root"],
+        &["auth", "enable"],
+    ] {
+        let output = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", &etcd.url])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
+    let store = EtcdStore::connect(user.clone()).await.unwrap();
+    put(&store, "/t/a", "2").await;
+    let mut watch = store.watch("/t/", 2).await.unwrap();
+    assert!(watch.next().await.unwrap().is_ok());
+    user.user = Some(("root".to_owned(), "wrong".to_owned()));
+    for refused in [user, options(&etcd.url)] {
+        let error = EtcdStore::connect(refused).await.unwrap_err();
+        assert!(matches!(error, StoreError::Refused { .. }), "{error}");
+    }
+}
