@@ -3,22 +3,27 @@
 //! | module | what it owns |
 //! |---|---|
 //! | `names` | policy names of three eras; pools named by their CIDR |
-//! | `builtin` | what may not be written, and the profile that is never stored |
+//! | `builtin` | what may not be written |
 //! | `preflight` | checks against the store of everything that is about to be written |
 //! | `delete` | deleting with what hangs on a resource |
+//! | `node`, `affinities` | what hangs on a node and on a pool |
 //!
 //! Resources come in validated and with defaults; nothing here prints.
 
 use std::time::Duration;
 
 use tortie_datastore::client::Identifier;
+use tortie_datastore::init::Stamp;
+use tortie_datastore::ipam::IpamError;
 use tortie_datastore::{Client, ClientError, StoreError};
 use tortie_model::strict::Problem;
 use tortie_model::{AnyResource, Kind, ObjectMeta};
 
+mod affinities;
 mod builtin;
 mod delete;
 mod names;
+mod node;
 mod preflight;
 #[cfg(test)]
 mod tests;
@@ -39,6 +44,9 @@ pub(crate) enum OperationError {
     /// The operation makes no sense on this resource.
     #[error("operation {operation} is not supported on {identifier}: {reason}")]
     Unsupported { operation: &'static str, identifier: Identifier, reason: String },
+    /// Addresses could not be released.
+    #[error(transparent)]
+    Ipam(#[from] IpamError),
     /// The resource breaks a rule that only shows against the store.
     #[error("{0}")]
     Invalid(Problem),
@@ -56,6 +64,7 @@ impl OperationError {
                 | ClientError::NotSupported { .. }
                 | ClientError::Decode(_),
             )
+            | OperationError::Ipam(_)
             | OperationError::Unsupported { .. }
             | OperationError::Invalid(_) => None,
         }
@@ -111,11 +120,9 @@ pub(crate) async fn create(client: &Client, resource: AnyResource) -> Result<Any
 
 /// Gives an object its uid and time of creation where it has none.
 fn stamp(metadata: &mut ObjectMeta) {
-    metadata.uid.get_or_insert_with(|| uuid::Uuid::new_v4().to_string());
-    metadata.creation_timestamp.get_or_insert_with(|| {
-        let now = jiff::Timestamp::now();
-        jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
-    });
+    let stamp = Stamp::now();
+    metadata.uid.get_or_insert(stamp.uid);
+    metadata.creation_timestamp.get_or_insert(stamp.creation_timestamp);
 }
 
 /// Replaces a resource that exists. Without a revision in the document a lost race is repeated.
@@ -187,9 +194,6 @@ fn merged(mut current: AnyResource, document: &AnyResource) -> AnyResource {
 
 /// One resource as it is shown.
 pub(crate) async fn get(client: &Client, id: &Identifier) -> Result<AnyResource, OperationError> {
-    if builtin::is_default_allow(id) {
-        return Ok(builtin::default_allow());
-    }
     match names::stored(client, id).await? {
         Some(resource) => Ok(names::shown(resource)),
         None => Err(ClientError::DoesNotExist(id.clone()).into()),
@@ -214,10 +218,7 @@ pub(crate) async fn list(
     namespace: Option<&str>,
 ) -> Result<Listed, OperationError> {
     let list = client.list(kind, namespace.filter(|_| kind.is_namespaced())).await?;
-    let mut items: Vec<AnyResource> = list.items.into_iter().map(names::shown).collect();
-    if kind == Kind::Profile {
-        items.push(builtin::default_allow());
-    }
+    let items = list.items.into_iter().map(names::shown).collect();
     let unreadable = list.invalid.iter().map(crate::commands::chain).collect();
     Ok(Listed { revision: list.revision, items, unreadable })
 }

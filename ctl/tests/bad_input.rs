@@ -1,5 +1,7 @@
 //! Wrong input of every sort: refused with file, document, field and value, exit code 1, and nothing written.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::path::Path;
@@ -83,6 +85,9 @@ fn every_kind_of_mistake_is_refused_before_anything_is_written() {
         &[place, "spec.blockSize = '64' (block size of an IPv6 pool must be from 116 to 128)"],
     );
     refused(&store, &pool("b", "10.1.0.0/27"), &[place, "spec.cidr = '10.1.0.0/27'", "which are /26"]);
+
+    let bad = pool("b", "10.1.0.0/16") + "  nodeSelector: rack = 'a'\n";
+    refused(&store, &bad, &[place, "spec.nodeSelector = 'rack = 'a'' (invalid selector: ", "at column 6)"]);
 
     // Unknown kind and field, with the nearest name.
     let bad = pool("b", "10.1.0.0/16").replace("IPPool", "IPPol");

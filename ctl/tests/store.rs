@@ -1,5 +1,7 @@
 //! What the verbs leave in the store, and how they live with what others left there.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::io::Read;
@@ -132,6 +134,8 @@ fn values_that_cannot_be_read_are_named_and_the_rest_is_shown() {
     let list = store.run(&["get", "tiers"]);
     assert_eq!((list.stdout.as_str(), list.code), ("NAME   ORDER   \ngood   1       \n\n", 1));
     assert!(list.stderr.contains("tiers/broken is not a valid Tier"), "{}", list.stderr);
+    assert_eq!(store.run(&["delete", "tier", "broken"]).code, 0);
+    assert_eq!(store.run(&["get", "tiers"]).code, 0);
 }
 
 #[test]
@@ -150,6 +154,104 @@ fn clusters_of_another_major_version_need_a_flag() {
     assert!(refused.code == 1 && refused.stderr.starts_with("version mismatch."), "{refused:?}");
     assert_eq!(store.run(&["get", "nodes", "--allow-version-mismatch"]).code, 0);
     assert!(store.run(&["version"]).stdout.ends_with("Cluster Version:   v4.0.0\nCluster Type:      bgp\n"));
+}
+
+const IPAM: &str = "/calico/ipam/v2/";
+
+/// A /30 of `host` with as many addresses in use as there are handles.
+fn put_block(store: &RunningStore, cidr: &str, host: &str, handles: &[&str]) {
+    let key = cidr.replace('/', "-");
+    let entries: Vec<serde_json::Value> =
+        (0..4).map(|i| if i < handles.len() { i.into() } else { serde_json::Value::Null }).collect();
+    let attributes: Vec<serde_json::Value> =
+        handles.iter().map(|h| serde_json::json!({"handle_id": h, "secondary": {"node": host}})).collect();
+    let block = serde_json::json!({
+        "cidr": cidr, "affinity": format!("host:{host}"), "allocations": entries,
+        "unallocated": (handles.len()..4).collect::<Vec<_>>(), "attributes": attributes,
+        "sequenceNumber": 7, "sequenceNumberForAllocation": {}, "deleted": false
+    });
+    store.put(&format!("{IPAM}assignment/ipv4/block/{key}"), &block.to_string());
+    store.put(&format!("{IPAM}host/{host}/ipv4/block/{key}"), r#"{"state":"confirmed","deleted":false}"#);
+    for handle in handles {
+        let value = serde_json::json!({"block": {cidr: 1}, "deleted": false}).to_string();
+        store.put(&format!("{IPAM}handle/{handle}"), &value);
+    }
+}
+
+fn keys(store: &RunningStore) -> Vec<String> {
+    store.contents().into_iter().map(|(key, ..)| key.replace(IPAM, "ipam/").replace(PREFIX, "")).collect()
+}
+
+#[test]
+fn a_deleted_pool_gives_up_its_blocks() {
+    let store = RunningStore::embedded();
+    let pool = |name: &str, cidr: &str| {
+        let text = format!(
+            "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{name: {name}}}\nspec: {{cidr: {cidr}, blockSize: 30}}\n"
+        );
+        assert_eq!(store.run_with_input(&["create", "-f", "-"], &text).code, 0);
+    };
+    pool("a", "10.1.0.0/24");
+    pool("b", "10.2.0.0/24");
+    put_block(&store, "10.1.0.0/30", "n1", &["used"]);
+    put_block(&store, "10.1.0.4/30", "n1", &[]);
+    put_block(&store, "10.2.0.0/30", "n1", &[]);
+    let said = store.run(&["delete", "ipPool", "10.1.0.0/24"]);
+    assert_eq!(said.stdout, "Successfully deleted 1 'IPPool' resource(s)\n", "{said:?}");
+    assert_eq!(
+        keys(&store),
+        [
+            "ipam/assignment/ipv4/block/10.1.0.0-30",
+            "ipam/assignment/ipv4/block/10.2.0.0-30",
+            "ipam/handle/used",
+            "ipam/host/n1/ipv4/block/10.2.0.0-30",
+            "ippools/b",
+        ]
+    );
+    let block = store.contents().remove(0).1;
+    assert!(block.contains(r#""affinity":null"#) && block.contains(r#""sequenceNumber":8"#), "{block}");
+}
+
+#[test]
+fn a_deleted_node_takes_everything_of_its_own_along() {
+    let store = RunningStore::embedded();
+    for name in ["n1", "n2"] {
+        let documents = format!(
+            "\
+apiVersion: projectcalico.org/v3
+kind: Node
+metadata: {{name: {name}}}
+---
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {{name: tor-{name}}}
+spec: {{node: {name}, peerIP: 10.0.0.254, asNumber: 65000}}
+---
+apiVersion: projectcalico.org/v3
+kind: FelixConfiguration
+metadata: {{name: node.{name}}}
+---
+apiVersion: projectcalico.org/v3
+kind: WorkloadEndpoint
+spec: {{node: {name}, orchestrator: cni, containerID: c, endpoint: eth0, ipNetworks: [10.{name}.0.0/32]}}
+"
+        )
+        .replace("10.n", "10.");
+        let said = store.run_with_input(&["create", "-f", "-"], &documents);
+        assert_eq!(said.code, 0, "{said:?}");
+        let host_endpoint = format!(r#"{{"spec":{{"node":"{name}"}}}}"#);
+        store.put(&format!("{PREFIX}hostendpoints/{name}-eth0"), &host_endpoint);
+        store.put(&format!("{IPAM}host/{name}"), "{}");
+        let tunnel = format!("ipip-tunnel-addr-{name}");
+        put_block(&store, &format!("10.{}.0.0/30", &name[1..]), name, &[&format!("cni.{name}"), &tunnel]);
+    }
+    let before = keys(&store);
+    let said = store.run(&["delete", "node", "n1"]);
+    assert_eq!(said.stdout, "Successfully deleted 1 'Node' resource(s)\n", "{said:?}");
+    let left: Vec<&String> =
+        before.iter().filter(|key| key.contains("n2") || key.contains("10.2.")).collect();
+    assert_eq!(keys(&store).iter().collect::<Vec<_>>(), left);
+    assert_eq!(before.len(), 2 * left.len());
 }
 
 #[test]

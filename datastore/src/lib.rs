@@ -9,7 +9,6 @@
 //! | [`etcd`] | the contract over an etcd cluster |
 //! | [`server`] | the embedded server of etcd's API over a file |
 //! | [`memory`] | the contract in memory, for tests and dry runs |
-//! | [`ipam`] | addresses for workloads: one transaction an allocation |
 //! | [`client`] | typed resources over a store: create, update, delete, get, list |
 //! | [`init`] | what every cluster has: ClusterInformation and the built-in tiers |
 //! | [`syncer`] | list + watch of everything, as one stream of updates with an in-sync mark |

@@ -14,6 +14,7 @@ tiers:
   default: { order: 1000000 }
   admin: { order: 1000 }
   baseline: { order: 10000000, defaultAction: Pass }
+  zz: {}
 profiles:
   kns: { ingress: [{ action: Allow }], egress: [{ action: Allow }], labelsToApply: { pcns.env: prod } }
 pools: [{ cidr: 10.0.0.0/16, natOutgoing: true }]
@@ -94,6 +95,11 @@ fn rows_5_to_8_pass_and_tiers() {
     both("kns", &nothing("baseline"), true, true);
     both("kns", &nothing("default"), false, true);
     both("kns", &nothing("missing"), false, true);
+    // A tier that does not exist comes after one without an order.
+    let in_tier = |tier: &str, action: &str| {
+        format!("{{ name: {tier}, spec: {{ tier: {tier}, selector: all(), types: [Ingress], ingress: [{{ action: {action} }}] }} }}")
+    };
+    both("kns", &format!("policies: [{}, {}]", in_tier("missing", "Deny"), in_tier("zz", "Allow")), true, true);
     // Passed in the last tier, without a profile.
     both(
         "none",
@@ -158,6 +164,13 @@ fn rows_20_and_21_order() {
     let deny_first = [policy("z", "", "order: 10,", "Deny"), policy("a", "", "", "Allow")];
     both("kns", &list(&deny_first), false, true);
     both("kns", &list(&[policy("z", "", "order: 10,", "Allow"), policy("a", "", "", "Deny")]), true, true);
+    // Zero has no sign.
+    both(
+        "kns",
+        &list(&[policy("a", "", "order: 0.0,", "Allow"), policy("b", "", "order: -0.0,", "Deny")]),
+        true,
+        true,
+    );
     // Equal orders: by name, then by namespace; a global policy has none.
     both("kns", &list(&[policy("a", "ns1", "", "Allow"), policy("b", "", "", "Deny")]), true, true);
     both("kns", &list(&[policy("b", "ns1", "", "Allow"), policy("a", "", "", "Deny")]), false, true);
@@ -245,6 +258,97 @@ fn peers_are_confined_to_the_policys_namespace_unless_it_says_otherwise() {
             outcomes("kns", &rule(source), &[b, c, outside]).into_iter().map(|o| o.allowed).collect();
         assert_eq!(got, wanted, "{source}");
     }
+}
+
+#[test]
+fn service_accounts_name_peers_of_the_policys_namespace() {
+    let rule = |namespace: &str, peer: &str| {
+        let endpoint = |name: &str, ns: &str, account: &str, address: &str| {
+            format!(
+                "  - {{ name: {name}, namespace: {ns}, addresses: [{address}], profiles: [sa.{account}], \
+                 labels: {{ projectcalico.org/serviceaccount: {account} }}, interface: cali{name} }}\n"
+            )
+        };
+        format!(
+            "profiles: {{ sa.admin: {{ labelsToApply: {{ pcsa.team: x }} }} }}\npolicies: [{{ name: p, namespace: \
+             '{namespace}', spec: {{ selector: all(), types: [Ingress], ingress: [{{ action: Allow, source: {{ \
+             serviceAccounts: {peer} }} }}] }} }}]\nendpoints:\n{}{}{}",
+            endpoint("a", "ns1", "user", "10.0.0.1"),
+            endpoint("b", "ns1", "admin", "10.0.0.2"),
+            endpoint("c", "ns2", "admin", "10.0.0.3"),
+        )
+    };
+    for (namespace, peer, wanted) in [
+        ("ns1", "{ names: [admin] }", [false, true, false, false]),
+        ("", "{ names: [admin] }", [false, true, true, false]),
+        ("", "{ selector: team == 'x' }", [false, true, true, false]),
+        ("", "{ selector: all() }", [true, true, true, false]),
+        ("", "{ names: [user], selector: team == 'x' }", [false, false, false, false]),
+    ] {
+        let ruleset = compile(&support::snapshot(&rule(namespace, peer))).ruleset;
+        let got = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"].map(|source| {
+            eval(&ruleset, &packet(&format!("eth0 > calia {source} > 10.0.0.1 tcp 80"))).allowed
+        });
+        assert_eq!(got, wanted, "{namespace} {peer}");
+    }
+}
+
+/// While an address moves from one endpoint to another, both have it; what each of them alone would give must hold.
+#[test]
+fn peers_with_one_address_are_judged_one_by_one() {
+    let world = |rule: &str| {
+        let shared = "addresses: [10.0.0.9]";
+        format!(
+            "tiers: {{ default: {{}} }}\npolicies: [{{ name: p, spec: {{ selector: app == 'a', types: [Egress], egress: [{rule}] }} }}]\n\
+             endpoints:\n  - {{ name: a, namespace: n, labels: {{ app: a }}, addresses: [10.0.0.1], interface: calia }}\n  \
+             - {{ name: old, namespace: n, labels: {{ app: x, v: old }}, {shared}, ports: [{{ name: http, protocol: TCP, port: 80 }}] }}\n  \
+             - {{ name: new, namespace: n, labels: {{ app: x, v: new }}, {shared} }}\n"
+        )
+    };
+    for (rule, wanted) in [
+        ("{ action: Allow, destination: { selector: app == 'x', notSelector: v == 'old' } }", true),
+        ("{ action: Allow, destination: { notSelector: v == 'old' } }", false),
+        ("{ action: Allow, destination: { selector: v == 'old', ports: [http] } }", true),
+        ("{ action: Allow, destination: { selector: v == 'new', ports: [http] } }", false),
+        ("{ action: Allow, destination: { ports: [http] } }", true),
+    ] {
+        let ruleset = compile(&support::snapshot(&world(rule))).ruleset;
+        let outcome = eval(&ruleset, &packet("calia > eth0 10.0.0.1 > 10.0.0.9 tcp 80"));
+        assert_eq!(outcome.allowed, wanted, "{rule}");
+    }
+}
+
+#[test]
+fn what_cannot_be_enforced_denies() {
+    let policy = |rules: &str| {
+        format!(
+            "policies: [{{ name: p, spec: {{ selector: app == 'a', types: [Egress], egress: [{rules}] }} }}]"
+        )
+    };
+    let service = "destination: { services: { name: s, namespace: n } }";
+    for (rules, wanted) in [
+        (format!("{{ action: Allow, {service} }}"), false),
+        (format!("{{ action: Allow, {service} }}, {{ action: Allow }}"), true),
+        (format!("{{ action: Deny, {service} }}, {{ action: Allow }}"), false),
+        (format!("{{ action: Pass, {service} }}, {{ action: Allow }}"), false),
+        (format!("{{ action: Log, {service} }}, {{ action: Allow }}"), true),
+        ("{ action: Allow, http: { methods: [GET] } }".to_owned(), false),
+        ("{ action: Allow }, { action: Allow, destination: { selector: '(' } }".to_owned(), false),
+    ] {
+        both("kns", &policy(&rules), true, wanted);
+    }
+    let invalid = |ns: &str| format!("policies: [{{ name: p, namespace: '{ns}', invalid: reason }}]");
+    both("kns", &invalid("ns1"), false, false);
+    both("kns", &invalid("ns2"), true, true);
+    both("kns", &invalid(""), false, false);
+    let bad = |ns: &str| {
+        format!(
+            "policies: [{{ name: p, namespace: '{ns}', spec: {{ selector: '(', types: [Ingress], ingress: [{{ action: Allow }}] }} }}]"
+        )
+    };
+    both("kns", &bad("ns1"), false, true);
+    both("kns", &bad("ns2"), true, true);
+    both("kns", &bad(""), false, true);
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn usage(pools: &[IpPool], blocks: &[Block], show_blocks: bool) -> String {
 }
 
 fn in_use(block: &Block) -> usize {
-    block.allocations.iter().flatten().count()
+    block.in_use().count()
 }
 
 fn row(grouping: &str, cidr: &IpNetwork, used: usize) -> Vec<String> {
@@ -105,23 +105,11 @@ fn go_g5(value: f64) -> String {
 }
 
 fn owner_of(address: IpAddr, blocks: &[Block]) -> String {
-    let allocation = blocks.iter().find(|block| block.cidr.contains(address)).and_then(|block| {
-        let index = *block.allocations.get(ordinal(block, address)?)?;
-        block.attributes.get(index?)
-    });
+    let allocation = blocks.iter().find_map(|block| block.owner(address));
     match allocation {
         Some(attribute) => format!("IP {address} is in use\n{}", attributes(attribute)),
         None => format!("{address} is not assigned\n"),
     }
-}
-
-fn ordinal(block: &Block, address: IpAddr) -> Option<usize> {
-    let distance = match (address, block.cidr.network()) {
-        (IpAddr::V4(a), IpAddr::V4(base)) => u128::from(u32::from(a).checked_sub(u32::from(base))?),
-        (IpAddr::V6(a), IpAddr::V6(base)) => u128::from(a).checked_sub(u128::from(base))?,
-        _ => return None,
-    };
-    usize::try_from(distance).ok()
 }
 
 fn attributes(attribute: &AllocationAttribute) -> String {

@@ -1,15 +1,21 @@
 //! Deleting a resource with what hangs on it (calico-datamodel 1.11).
 
-use tortie_datastore::Client;
+use std::time::Duration;
+
 use tortie_datastore::client::Identifier;
+use tortie_datastore::{Client, ClientError};
 use tortie_model::resource::{GlobalNetworkPolicySpec, NetworkPolicySpec};
+use tortie_model::validate::networks_overlap;
 use tortie_model::{AnyResource, Kind};
 
-use super::{OperationError, builtin, modify, names};
+use super::{OperationError, affinities, builtin, modify, names, node};
 
 /// Tiers every cluster has.
 const BUILT_IN_TIERS: [&str; 5] =
     ["default", "kube-admin", "kube-baseline", "adminnetworkpolicy", "baselineadminnetworkpolicy"];
+
+/// What upstream waits between disabling a pool and giving up its blocks.
+const POOL_SETTLING: Duration = Duration::from_millis(500);
 
 /// Deletes a resource; at `revision` when given, else whatever is there.
 pub(crate) async fn delete(
@@ -21,18 +27,32 @@ pub(crate) async fn delete(
     if id.kind == Kind::Tier && BUILT_IN_TIERS.contains(&id.name.as_str()) {
         return refuse(id, "every cluster has this tier".to_owned());
     }
-    let Some(resource) = names::stored(client, id).await? else {
-        return Err(tortie_datastore::ClientError::DoesNotExist(id.clone()).into());
+    let resource = match names::stored(client, id).await {
+        Ok(Some(resource)) => resource,
+        Ok(None) => return Err(ClientError::DoesNotExist(id.clone()).into()),
+        // What nobody can read must not be undeletable.
+        Err(OperationError::Client(ClientError::Decode(_))) => {
+            client.delete(id, None).await?;
+            return Ok(());
+        }
+        Err(error) => return Err(error),
     };
     if revision.is_some_and(|wanted| resource.metadata().resource_version.as_deref() != Some(wanted)) {
-        return Err(tortie_datastore::ClientError::Conflict(id.clone()).into());
+        return Err(ClientError::Conflict(id.clone()).into());
     }
     let stored = Identifier::of(&resource);
     if stored.kind == Kind::Tier {
         refuse_tier_in_use(client, id).await?;
     }
-    if stored.kind == Kind::IpPool {
+    if let AnyResource::IpPool(pool) = &resource {
+        // Nodes that saw the pool enabled may still be claiming from it: what they claim now is found empty or in use
+        // like any other block.
         disable(client, &stored).await?;
+        tokio::time::sleep(POOL_SETTLING).await;
+        affinities::release(client, |_, block| networks_overlap(block, &pool.spec.cidr)).await?;
+    }
+    if stored.kind == Kind::Node {
+        node::release(client, &stored.name).await?;
     }
     let at = if stored.kind == Kind::IpPool { None } else { revision.and_then(|r| r.parse().ok()) };
     client.delete(&stored, at).await?;

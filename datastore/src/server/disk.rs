@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
+use super::engine::Storage;
 use super::error::ServerError;
 use super::mvcc::{Keyspace, Record, Version};
 use super::state::{Entry, Identity, State};
@@ -29,11 +30,13 @@ const LEASES: TableDefinition<i64, i64> = TableDefinition::new("leases");
 /// Numbers by name.
 const META: TableDefinition<&str, i64> = TableDefinition::new("meta");
 
-/// The open file.
+/// The file.
 #[derive(Debug)]
 pub(super) struct Disk {
+    directory: PathBuf,
     path: PathBuf,
-    database: Database,
+    /// `None` only while it is opened anew.
+    database: Option<Database>,
 }
 
 impl Disk {
@@ -44,25 +47,27 @@ impl Disk {
         restrict(directory).map_err(io)?;
         let path = directory.join(FILE);
         let is_new = !path.exists();
-        let database = Database::builder().set_cache_size(CACHE).create(&path).map_err(|error| {
-            if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
-                ServerError::InUse(directory.to_owned())
-            } else {
-                file_error(&path, &error)
-            }
-        })?;
+        let mut disk = Disk { directory: directory.to_owned(), path, database: None };
+        disk.reopen()?;
         if is_new {
             // Without this a crash of the machine could lose the file's name.
             std::fs::File::open(directory).and_then(|d| d.sync_all()).map_err(io)?;
         }
-        let disk = Disk { path, database };
-        disk.initialise(fresh).map_err(|error| file_error(&disk.path, &error))?;
+        disk.initialise(fresh).map_err(|error| disk.error(&error))?;
         Ok(disk)
+    }
+
+    fn database(&self) -> Result<&Database, redb::Error> {
+        self.database.as_ref().ok_or(redb::Error::PreviousIo)
+    }
+
+    fn error(&self, error: &dyn std::error::Error) -> ServerError {
+        ServerError::File { path: self.path.clone(), reason: error.to_string() }
     }
 
     /// Makes the tables of a new file.
     fn initialise(&self, fresh: Identity) -> Result<(), redb::Error> {
-        let write = self.database.begin_write()?;
+        let write = self.database()?.begin_write()?;
         {
             write.open_table(HISTORY)?;
             write.open_table(LEASES)?;
@@ -84,19 +89,9 @@ impl Disk {
         Ok(())
     }
 
-    /// Everything that was stored. `now` is when leases start anew.
-    pub(super) fn load(&self, now: Duration) -> Result<State, ServerError> {
-        self.read(now).map_err(|error| file_error(&self.path, &error))?.map_err(|format| ServerError::File {
-            path: self.path.clone(),
-            reason: format!(
-                "has format {format}; this version reads {FORMAT}: use the version that wrote it"
-            ),
-        })
-    }
-
     /// The state, or the format found when it is not ours.
     fn read(&self, now: Duration) -> Result<Result<State, i64>, redb::Error> {
-        let read = self.database.begin_read()?;
+        let read = self.database()?.begin_read()?;
         let meta = read.open_table(META)?;
         let number = |name: &str| -> Result<i64, redb::Error> {
             Ok(meta.get(name)?.map(|value| value.value()).unwrap_or_default())
@@ -125,11 +120,35 @@ impl Disk {
         state.attach_leases();
         Ok(Ok(state))
     }
+}
 
-    /// Stores entries and the revision they lead to, durably.
-    pub(super) fn commit(&self, entries: &[Entry], revision: i64) -> Result<(), String> {
+impl Storage for Disk {
+    fn reopen(&mut self) -> Result<(), ServerError> {
+        // The lock of the old handle must go first.
+        self.database = None;
+        let opened = Database::builder().set_cache_size(CACHE).create(&self.path);
+        self.database = Some(opened.map_err(|error| {
+            if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
+                ServerError::InUse(self.directory.clone())
+            } else {
+                self.error(&error)
+            }
+        })?);
+        Ok(())
+    }
+
+    fn load(&self, now: Duration) -> Result<State, ServerError> {
+        self.read(now).map_err(|error| self.error(&error))?.map_err(|format| ServerError::File {
+            path: self.path.clone(),
+            reason: format!(
+                "has format {format}; this version reads {FORMAT}: use the version that wrote it"
+            ),
+        })
+    }
+
+    fn commit(&mut self, entries: &[Entry], revision: i64) -> Result<(), String> {
         let commit = || -> Result<(), redb::Error> {
-            let write = self.database.begin_write()?;
+            let write = self.database()?.begin_write()?;
             store(&write, entries, revision)?;
             write.commit()?;
             Ok(())
@@ -137,13 +156,13 @@ impl Disk {
         commit().map_err(|error| error.to_string())
     }
 
-    /// Gives space of removed versions back to the file system.
-    pub(super) fn shrink(&mut self) -> Result<(), String> {
-        self.database.compact().map(|_| ()).map_err(|error| error.to_string())
+    fn shrink(&mut self) -> Result<(), String> {
+        self.database
+            .as_mut()
+            .map_or(Ok(()), |database| database.compact().map(|_| ()).map_err(|error| error.to_string()))
     }
 
-    /// The file's size in bytes.
-    pub(super) fn size(&self) -> u64 {
+    fn size(&self) -> u64 {
         std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
 }
@@ -181,10 +200,6 @@ fn record((revision, sub): (i64, u32), (key, created, count, lease, value): Stor
     let value = value.map(Bytes::copy_from_slice);
     let version = Version { revision, sub, created, count, lease, value };
     Record { key: Bytes::copy_from_slice(key), version }
-}
-
-fn file_error(path: &Path, error: &dyn std::error::Error) -> ServerError {
-    ServerError::File { path: path.to_owned(), reason: error.to_string() }
 }
 
 /// The store holds what decides about the network, and passwords of BGP peers.

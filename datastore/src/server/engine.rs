@@ -4,19 +4,35 @@
 //! durable commit, and only then answers any of them: no answer, not even to a read, tells of something a crash could
 //! undo. While one commit runs the next batch gathers, so throughput grows with load.
 
-use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
-use super::disk::Disk;
 use super::error::{Refusal, ServerError};
-use super::state::{Entry, Identity, State};
+use super::state::{Entry, State};
 
 /// Requests answered by one commit at most.
 const BATCH: usize = 1024;
+
+/// Where the state is kept.
+pub(super) trait Storage: Send + 'static {
+    /// Everything stored. `now` is when leases start anew.
+    fn load(&self, now: Duration) -> Result<State, ServerError>;
+
+    /// Stores entries and the revision they lead to: all or nothing, and durably when it returns.
+    fn commit(&mut self, entries: &[Entry], revision: i64) -> Result<(), String>;
+
+    /// Makes it usable again after a failed commit.
+    fn reopen(&mut self) -> Result<(), ServerError>;
+
+    /// Gives space of removed versions back to the file system.
+    fn shrink(&mut self) -> Result<(), String>;
+
+    /// Bytes used.
+    fn size(&self) -> u64;
+}
 
 /// What a job may use.
 pub(super) struct Work<'a> {
@@ -54,24 +70,16 @@ pub(super) struct Handle {
 }
 
 impl Engine {
-    /// Opens the store of a directory and starts the thread. `keep` revisions stay readable when nobody compacts.
-    pub(super) fn start(directory: &Path, fresh: Identity, keep: i64) -> Result<Engine, ServerError> {
-        let disk = Disk::open(directory, fresh)?;
-        let state = disk.load(Duration::ZERO)?;
+    /// Loads the state and starts the thread. `keep` revisions stay readable when nobody compacts.
+    pub(super) fn start(storage: impl Storage, keep: i64) -> Result<Engine, ServerError> {
+        let state = storage.load(Duration::ZERO)?;
         let (messages, queue) = mpsc::channel();
         let (publish, revision) = watch::channel(state.keyspace.revision());
-        let mut owner = Owner {
-            directory: directory.to_owned(),
-            started: Instant::now(),
-            keep,
-            disk: Some(disk),
-            state,
-            publish,
-        };
+        let mut owner = Owner { started: Instant::now(), keep, storage, state, publish };
         let thread = std::thread::Builder::new()
             .name("datastore".to_owned())
             .spawn(move || owner.run(&queue))
-            .map_err(|source| ServerError::Directory { path: directory.to_owned(), source })?;
+            .map_err(ServerError::Thread)?;
         Ok(Engine { handle: Handle { messages, revision }, thread: Some(thread) })
     }
 
@@ -125,17 +133,15 @@ impl Handle {
 }
 
 /// What the thread owns.
-struct Owner {
-    directory: PathBuf,
+struct Owner<S> {
     started: Instant,
     keep: i64,
-    /// `None` between a failed commit and the file's reopening.
-    disk: Option<Disk>,
+    storage: S,
     state: State,
     publish: watch::Sender<i64>,
 }
 
-impl Owner {
+impl<S: Storage> Owner<S> {
     fn run(&mut self, queue: &mpsc::Receiver<Message>) {
         loop {
             let first = match self.next(queue) {
@@ -162,8 +168,7 @@ impl Owner {
             match other {
                 Some(Message::Stop) => return,
                 Some(Message::Shrink(answer)) => {
-                    let result = self.disk.as_mut().map_or(Ok(()), Disk::shrink);
-                    let _ = answer.send(result);
+                    let _ = answer.send(self.storage.shrink());
                 }
                 Some(Message::Job(_)) | None => {}
             }
@@ -181,7 +186,7 @@ impl Owner {
     /// Applies, stores, answers. False when the file is lost for good.
     fn batch(&mut self, jobs: Vec<Job>) -> bool {
         let now = self.started.elapsed();
-        let size = self.disk.as_ref().map_or(0, Disk::size);
+        let size = self.storage.size();
         let mut log = Vec::new();
         self.state.expire(now, &mut log);
         let answers: Vec<Answer> = jobs
@@ -201,24 +206,23 @@ impl Owner {
         usable
     }
 
-    fn store(&self, log: &[Entry]) -> Result<(), Refusal> {
-        let Some(disk) = self.disk.as_ref().filter(|_| !log.is_empty()) else { return Ok(()) };
-        disk.commit(log, self.state.keyspace.revision()).map_err(|reason| {
+    fn store(&mut self, log: &[Entry]) -> Result<(), Refusal> {
+        if log.is_empty() {
+            return Ok(());
+        }
+        self.storage.commit(log, self.state.keyspace.revision()).map_err(|reason| {
             tracing::error!(%reason, "the embedded datastore could not store a change; it was refused");
             Refusal::NotStored(reason)
         })
     }
 
-    /// After a failed commit: the state is again what the file holds. The file is opened anew, since a
-    /// failed write leaves its handle unusable.
+    /// After a failed commit: the state is again what the storage holds. A failed write may leave its handle
+    /// unusable, so it is opened anew.
     fn go_back(&mut self) -> bool {
-        self.disk = None;
-        let reopened = Disk::open(&self.directory, self.state.identity)
-            .and_then(|disk| Ok((disk.load(self.started.elapsed())?, disk)));
-        match reopened {
-            Ok((state, disk)) => {
+        let loaded = self.storage.reopen().and_then(|()| self.storage.load(self.started.elapsed()));
+        match loaded {
+            Ok(state) => {
                 self.state = state;
-                self.disk = Some(disk);
                 true
             }
             Err(error) => {
@@ -228,3 +232,6 @@ impl Owner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

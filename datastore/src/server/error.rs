@@ -87,6 +87,9 @@ pub enum ServerError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The system gave no thread.
+    #[error("cannot start the thread of the embedded datastore")]
+    Thread(#[source] std::io::Error),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {

@@ -39,6 +39,7 @@ mod watch;
 pub use error::ServerError;
 
 use crate::config::StoreConfig;
+use disk::Disk;
 use engine::Engine;
 use services::Services;
 use state::Identity;
@@ -69,8 +70,8 @@ impl Server {
     /// [`ServerError::InUse`] when another process has it, [`ServerError::Directory`] and [`ServerError::File`].
     pub fn open(data_dir: &Path) -> Result<Server, ServerError> {
         let (cluster, member) = uuid::Uuid::new_v4().as_u64_pair();
-        let engine = Engine::start(data_dir, Identity { cluster, member }, KEEP_REVISIONS)?;
-        Ok(Server { engine })
+        let disk = Disk::open(data_dir, Identity { cluster, member })?;
+        Ok(Server { engine: Engine::start(disk, KEEP_REVISIONS)? })
     }
 
     /// Listens on an address: a loopback address, or any other when `insecure` says so.

@@ -88,24 +88,29 @@ pub(super) fn apply(
 ) -> Result<PbTxnResponse, Refusal> {
     let succeeded = request.compare.iter().all(|compare| holds(state, compare));
     let branch = if succeeded { request.success } else { request.failure };
-    for operation in &branch {
-        match &operation.request {
-            Some(PbTxnOpRequest::RequestRange(range)) => {
-                // Alone, a negative revision means the present one; inside a transaction etcd finds it too old.
-                if range.revision < state.keyspace.compacted().min(0) {
-                    return Err(Refusal::Compacted);
-                }
-                state.keyspace.check_readable(range.revision)?;
-            }
-            Some(PbTxnOpRequest::RequestPut(put)) => {
-                state.check_kept(put)?;
-                state.check_lease(put)?;
-            }
-            _ => {}
-        }
-    }
+    check_branch(state, &branch)?;
     let responses = branch.into_iter().filter_map(|operation| respond(state, change, operation)).collect();
     Ok(PbTxnResponse { header: None, succeeded, responses })
+}
+
+/// What the operations of a branch need from the present state: puts first, then ranges, as etcd looks at them.
+fn check_branch(state: &State, branch: &[PbTxnRequestOp]) -> Result<(), Refusal> {
+    for operation in branch {
+        if let Some(PbTxnOpRequest::RequestPut(put)) = &operation.request {
+            state.check_kept(put)?;
+            state.check_lease(put)?;
+        }
+    }
+    for operation in branch {
+        if let Some(PbTxnOpRequest::RequestRange(range)) = &operation.request {
+            // Alone, a negative revision means the present one; inside a transaction etcd finds it too old.
+            if range.revision < state.keyspace.compacted().min(0) {
+                return Err(Refusal::Compacted);
+            }
+            state.keyspace.check_readable(range.revision)?;
+        }
+    }
+    Ok(())
 }
 
 fn respond(state: &mut State, change: &mut Change, operation: PbTxnRequestOp) -> Option<PbResponseOp> {

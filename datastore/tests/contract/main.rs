@@ -13,6 +13,7 @@ mod differential;
 mod durability;
 mod etcdctl;
 mod suite;
+mod syncing;
 
 macro_rules! contract {
     ($($case:ident on $($backend:ident)+;)*) => {$(

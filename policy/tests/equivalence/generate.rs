@@ -61,7 +61,7 @@ const NAMESPACE_SELECTORS: [&str; 6] = ["", "", "all()", "env == 'prod'", "globa
 const ACCOUNT_SELECTORS: [&str; 5] = ["", "", "", "all()", "team == 'x'"];
 const PORT_NAMES: [&str; 3] = ["http", "dns", "none"];
 const PORTS: [u16; 5] = [80, 81, 53, 8080, 4789];
-const TIERS: [&str; 4] = ["default", "first", "last", "missing"];
+const TIERS: [&str; 4] = ["default", "first", "last", "absent"];
 
 /// A text, or rarely something that is no selector.
 fn selector(good: &'static [&'static str]) -> impl Strategy<Value = String> {
@@ -104,7 +104,7 @@ fn accounts() -> impl Strategy<Value = Option<ServiceAccountMatch>> {
 
 fn entity(protocol: Option<Protocol>) -> impl Strategy<Value = EntityRule> {
     let negative = prop_oneof![4 => Just(String::new()), 1 => selector(&SELECTORS)];
-    let services = weighted(0.02, Just(ServiceMatch { name: "s".into(), namespace: "a".into() }));
+    let services = weighted(0.05, Just(ServiceMatch { name: "s".into(), namespace: "a".into() }));
     (
         (nets(), nets()),
         (selector(&SELECTORS), negative, selector(&NAMESPACE_SELECTORS)),

@@ -1,0 +1,92 @@
+//! What goes with a node when it is deleted (calico-datamodel 1.11): its endpoints and their addresses, its tunnel
+//! addresses, its claims to blocks, and everything configured for it alone. The Node itself comes last, so that a
+//! delete that broke off can be repeated.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+use tortie_datastore::client::Identifier;
+use tortie_datastore::ipam::{Extra, Ipam, IpamError};
+use tortie_datastore::store::{Operation, Transaction};
+use tortie_datastore::{Client, ClientError};
+use tortie_model::resource::{BgpPeerSpec, WorkloadEndpointSpec};
+use tortie_model::{Key, Kind};
+
+use super::{OperationError, affinities, identifier};
+
+/// Handles of the addresses of tunnel devices, before the node's name (calico-datamodel 4.6).
+const TUNNEL_HANDLES: [&str; 5] = [
+    "ipip-tunnel-addr-",
+    "vxlan-tunnel-addr-",
+    "vxlan-v6-tunnel-addr-",
+    "wireguard-tunnel-addr-",
+    "wireguard-v6-tunnel-addr-",
+];
+
+/// Removes everything of a node except the Node.
+pub(super) async fn release(client: &Client, node: &str) -> Result<(), OperationError> {
+    let ipam = Ipam::new(client.clone(), std::time::SystemTime::now);
+    endpoints(client, &ipam, node).await?;
+    for prefix in TUNNEL_HANDLES {
+        let handle = format!("{prefix}{node}");
+        ipam.release_by_handle(&handle, Extra::default()).await.map_err(released)?;
+    }
+    affinities::release(client, |host, _| host == node).await?;
+    remove_keys(client, vec![Key::IpamHost(node.to_owned()).to_string()]).await?;
+    for peer in client.find_all::<BgpPeerSpec>().await?.iter().filter(|peer| peer.spec.node == node) {
+        unless_absent(client.delete(&identifier(Kind::BgpPeer, "", &peer.metadata.name), None).await)?;
+    }
+    for kind in [Kind::FelixConfiguration, Kind::BgpConfiguration] {
+        let own = identifier(kind, "", &format!("node.{node}"));
+        unless_absent(client.delete(&own, None).await)?;
+    }
+    host_endpoints(client, node).await
+}
+
+async fn endpoints(client: &Client, ipam: &Ipam, node: &str) -> Result<(), OperationError> {
+    for endpoint in client.find_all::<WorkloadEndpointSpec>().await? {
+        if endpoint.spec.node != node {
+            continue;
+        }
+        let addresses: Vec<IpAddr> = endpoint.spec.ip_networks.iter().map(|network| network.ip()).collect();
+        ipam.release_addresses(&addresses).await.map_err(released)?;
+        let id = Identifier {
+            kind: Kind::WorkloadEndpoint,
+            namespace: endpoint.metadata.namespace,
+            name: endpoint.metadata.name,
+        };
+        unless_absent(client.delete(&id, None).await)?;
+    }
+    Ok(())
+}
+
+/// HostEndpoints are not among our kinds yet; other clients may have stored some.
+async fn host_endpoints(client: &Client, node: &str) -> Result<(), OperationError> {
+    let prefix = format!("{}resources/v3/projectcalico.org/hostendpoints/", tortie_model::key::ROOT);
+    let of_node = |value: &[u8]| {
+        let value: Option<Value> = serde_json::from_slice(value).ok();
+        value.is_some_and(|value| value.pointer("/spec/node").and_then(Value::as_str) == Some(node))
+    };
+    let entries = client.store().list(&prefix).await?.entries;
+    let keys = entries.into_iter().filter(|entry| of_node(&entry.value)).map(|entry| entry.key).collect();
+    remove_keys(client, keys).await
+}
+
+async fn remove_keys(client: &Client, keys: Vec<String>) -> Result<(), OperationError> {
+    for key in keys {
+        let transaction = Transaction { compares: Vec::new(), operations: vec![Operation::Delete(key)] };
+        client.store().transact(transaction).await?;
+    }
+    Ok(())
+}
+
+fn unless_absent<T>(result: Result<T, ClientError>) -> Result<(), OperationError> {
+    match result {
+        Ok(_) | Err(ClientError::DoesNotExist(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn released(error: IpamError) -> OperationError {
+    OperationError::Ipam(error)
+}
