@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use crate::eventually::{eventually, seconds};
 use crate::netns::Netns;
 use crate::process::{Daemon, Run, bin_dir};
-use crate::topology::Place;
+use crate::topology::{PLACES, Place};
 
 /// Where all files of the lab are: on the sandbox's own tmpfs.
 pub const LAB_DIR: &str = "/run/lab";
@@ -46,6 +46,10 @@ impl Node {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
+        // The first node writes the default pools; the others must not bring back what was deleted since.
+        if place != PLACES[0] {
+            env.push(("NO_DEFAULT_POOLS".to_owned(), "true".to_owned()));
+        }
         if let Ok(filter) = std::env::var("RUST_LOG") {
             env.push(("RUST_LOG".to_owned(), filter));
         }

@@ -51,14 +51,14 @@ scenario!(
         let capture = Capture::start(wire, "node1", "ip")?;
         let ping = web.ping(far.address, 3).output()?;
         ensure!(ping.success() && ping.stdout.contains("ttl=62"), "{}", ping.text());
-        let seen = capture.wait_for("echo reply")?;
+        let seen = capture.wait_for("echo reply")?.stdout;
         ensure!(seen.contains("proto IPIP (4)") && seen.contains("10.1.0.11 > 10.2.0.11"), "no outer header: {seen}");
         ensure!(seen.contains(&format!("{} > {}", web.address, far.address)), "no inner header: {seen}");
 
         let capture = Capture::start(wire, "node1", "icmp or ip proto 4")?;
         let ping = web.ping(client.address, 3).output()?;
         ensure!(ping.success() && ping.stdout.contains("ttl=62"), "{}", ping.text());
-        let seen = capture.wait_for("echo reply")?;
+        let seen = capture.wait_for("echo reply")?.stdout;
         ensure!(seen.contains(&format!("{} > {}", web.address, client.address)), "{seen}");
         ensure!(!seen.contains("IPIP"), "traffic inside a rack was tunnelled: {seen}");
 

@@ -105,7 +105,10 @@ pub fn nat(lab: &Lab, report: &mut Report) -> Result<()> {
     report.check("it answers", ping.success());
     let node = lab.nodes[pod.node].place.address;
     let seen = capture.wait_for(&format!("{node} > {OUTSIDE}"));
-    let from_pool = seen.as_ref().is_ok_and(|text| text.contains(&pod.address.to_string()));
+    let from_pool = seen.as_ref().is_ok_and(|seen| seen.stdout.contains(&pod.address.to_string()));
+    if let Ok(seen) = &seen {
+        report.show_output("outside", seen);
+    }
     report.check_result(format!("it saw the node's address {node}"), seen);
     report.check("and never the pod's", !from_pool);
 
@@ -195,7 +198,7 @@ pub fn restart(lab: &mut Lab, report: &mut Report) -> Result<()> {
     report.say(format!("node2# kill -9 {}", lab.nodes[1].agent_pid().unwrap_or_default()));
     lab.nodes[1].kill()?;
     wait_answers(&pings, ANSWERS_AFTER)?;
-    report.say("node2# tortie-node &");
+    report.say("node2# NO_DEFAULT_POOLS=true tortie-node &");
     lab.nodes[1].start()?;
     lab.nodes[1].wait_ready()?;
     lab.wait_established()?;

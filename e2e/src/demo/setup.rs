@@ -85,7 +85,7 @@ pub fn pool(lab: &mut Lab, report: &mut Report) -> Result<()> {
 pub fn nodes(lab: &mut Lab, report: &mut Report) -> Result<()> {
     report.step("Nodes");
     for index in [1, 2] {
-        report.say(format!("{}# tortie-node &", lab.nodes[index].name()));
+        report.say(format!("{}# NO_DEFAULT_POOLS=true tortie-node &", lab.nodes[index].name()));
         lab.nodes[index].start()?;
     }
     for node in &mut lab.nodes {
