@@ -109,7 +109,8 @@ pub fn serve(netns: &Netns, protocol: &str, port: u16) -> Result<Daemon> {
 /// # Errors
 /// When `tortie-lab` is not found.
 pub fn connect(netns: &Netns, protocol: &str, to: Ipv4Addr, port: u16) -> Result<Output> {
-    let wait = seconds(1).as_millis();
+    // Every refusal costs this much, so it grows less than other deadlines where everything is slow.
+    let wait = seconds(1).min(Duration::from_secs(3)).as_millis();
     lab_command(netns, &format!("connect {protocol} {to} {port}"))?
         .env("TORTIE_LAB_WAIT_MS", wait.to_string())
         .output()

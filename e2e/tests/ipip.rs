@@ -1,7 +1,7 @@
 //! IPIP for real: CrossSubnet between two racks whose router knows nothing of the pool. Needs a kernel with IPIP, so it is
 //! built with the feature `ipip` and run by `make vm-test`; on another kernel it fails and says so.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tortie_e2e::capture::Capture;
 use tortie_e2e::demo::PODS;
 use tortie_e2e::eventually::{eventually, seconds};
@@ -14,6 +14,12 @@ use tortie_e2e::traffic::serve;
 const IPIP_HEADER: u32 = 20;
 /// Bytes of an IPv4 and an ICMP header.
 const PING_HEADERS: u32 = 28;
+
+const ICMP_FROM_ANYWHERE: &str = "apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: icmp-from-anywhere}
+spec: {types: [Ingress], ingress: [{action: Allow, protocol: ICMP}]}
+";
 
 fn with_pods() -> Result<Lab> {
     let mut lab = Lab::build()?;
@@ -65,9 +71,16 @@ scenario!(
         let _server = serve(&far.netns, "tcp", 80)?;
         let seen = web.connect("tcp", far.address, 80)?;
         ensure!(seen.stdout.trim() == web.address.to_string(), "{}", seen.text());
+        // A node's own packets go through the tunnel with its tunnel's address, which is in none of the pods' profiles, so
+        // the other pod needs to be opened for them.
+        lab.apply(ICMP_FROM_ANYWHERE)?;
+        let capture = Capture::start(wire, "node1", "ip proto 4")?;
         eventually("node1 itself reaching a pod in the other rack", seconds(5), || {
             lab.nodes[0].run(&format!("ping -n -c 1 -W 1 {}", far.address)).ok().map(drop)
-        })
+        })?;
+        let tunnel = lab.nodes[0].run("ip -4 -o address show dev tunl0").ok()?;
+        let tunnel = tunnel.split("inet ").nth(1).and_then(|rest| rest.split('/').next()).context("tunl0 has no address")?;
+        capture.wait_for(&format!("{} > {tunnel}: ICMP echo reply", far.address)).map(drop)
     }
 );
 

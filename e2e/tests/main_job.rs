@@ -169,7 +169,7 @@ spec:
   types: [Ingress]
   ingress:
   - {action: Deny, protocol: TCP, source: {selector: role == 'client'}, destination: {ports: [81]}}
-  - {action: Allow, protocol: TCP, source: {selector: role in {'client', 'web'}}, destination: {ports: ['80:90']}}
+  - {action: Allow, protocol: TCP, source: {selector: \"role in {'client', 'web'}\"}, destination: {ports: ['80:90']}}
   - {action: Allow, protocol: UDP, destination: {ports: [53]}}
 ",
         )?;
