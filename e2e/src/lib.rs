@@ -14,7 +14,7 @@
 //! | [`lab`] | all of these together |
 //! | [`traffic`], [`capture`] | pings, connections, packets seen on a wire |
 //! | [`diagnostics`], [`report`] | what is printed on failure; what the demo prints |
-//! | [`demo`], [`scenario`] | the demo's steps; how a test gets a lab |
+//! | [`demo`], [`mod@scenario`] | the demo's steps; how a test gets a lab |
 
 pub mod bird;
 pub mod capture;
