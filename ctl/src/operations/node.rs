@@ -33,7 +33,7 @@ pub(super) async fn release(client: &Client, node: &str) -> Result<(), Operation
     }
     affinities::release(client, |host, _| host == node).await?;
     remove_keys(client, vec![Key::IpamHost(node.to_owned()).to_string()]).await?;
-    for peer in client.find_all::<BgpPeerSpec>().await?.iter().filter(|peer| peer.spec.node == node) {
+    for peer in client.find_every::<BgpPeerSpec>().await?.iter().filter(|peer| peer.spec.node == node) {
         unless_absent(client.delete(&identifier(Kind::BgpPeer, "", &peer.metadata.name), None).await)?;
     }
     for kind in [Kind::FelixConfiguration, Kind::BgpConfiguration] {
@@ -44,7 +44,7 @@ pub(super) async fn release(client: &Client, node: &str) -> Result<(), Operation
 }
 
 async fn endpoints(client: &Client, ipam: &Ipam, node: &str) -> Result<(), OperationError> {
-    for endpoint in client.find_all::<WorkloadEndpointSpec>().await? {
+    for endpoint in client.find_every::<WorkloadEndpointSpec>().await? {
         if endpoint.spec.node != node {
             continue;
         }

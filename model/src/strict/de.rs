@@ -128,7 +128,16 @@ impl de::Error for ReadError {
             found,
             Unexpected::Bool(_) | Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_)
         );
-        let hint = if is_scalar && expected == "text" { "; put it in quotes" } else { "" };
+        let wants_bare =
+            expected == "true or false" || expected.ends_with("number") || expected.contains("number from");
+        let hint = match found {
+            _ if is_scalar && expected == "text" => "; put it in quotes",
+            Unexpected::Str("true" | "false") if wants_bare => "; take it out of its quotes",
+            Unexpected::Str(text) if wants_bare && text.parse::<f64>().is_ok() => {
+                "; take it out of its quotes"
+            }
+            _ => "",
+        };
         ReadError::new(format!("must be {expected}{hint}"))
     }
 
