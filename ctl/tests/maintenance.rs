@@ -194,7 +194,7 @@ fn orders_are_shown_and_stored_without_a_fraction() {
         &["create", "-f", "-"],
         "apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: t}\nspec: {order: 5}\n",
     );
-    assert!(store.contents()[0].1.contains(r#""order":5}"#), "{:?}", store.contents());
+    assert!(store.contents()[0].1.contains(r#""order":5,"#), "{:?}", store.contents());
     assert!(ok(&store, &["get", "tier", "t", "-o", "yaml"], "").contains("\n  order: 5\n"));
 }
 
