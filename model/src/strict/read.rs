@@ -205,6 +205,9 @@ impl SpecVisitor for ReadV3<'_> {
         if S::KIND == Kind::FelixConfiguration {
             problems.extend(validate::misspelt_felix_parameters(self.0.get("spec")));
         }
+        if matches!(S::KIND, Kind::NetworkPolicy | Kind::GlobalNetworkPolicy | Kind::Profile) {
+            problems.extend(validate::nets_without_length(self.0.get("spec")));
+        }
         if !problems.is_empty() {
             return Err(problems);
         }
