@@ -88,8 +88,10 @@ fn main() -> ExitCode {
 fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Demo if sandbox::is_inside() => {
-            let held = demo::run(&mut Report::starting_at(1))?;
-            Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            let mut report = Report::starting_at(1);
+            demo::run(&mut report)?;
+            report.summary();
+            Ok(if report.all_held() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Verb::Demo => demo_outside(),
         Verb::Up if sandbox::is_inside() => running::up(),
@@ -131,7 +133,7 @@ fn demo_outside() -> Result<ExitCode> {
     }
     report.check(format!("{}: the same before and after", before.covers()), differences.is_empty());
     report.check("every check of every step before held", inside.success());
-    report.summary();
+    report.say(if report.all_held() { "\nThe main job works." } else { "\nThe demo failed." });
     Ok(if report.all_held() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -20,7 +20,8 @@ fn the_demo_proves_every_step() {
         "✓ guest no longer reaches web on port 80",
         "✓ 0 packets lost from far",
         "13. This machine is as it was",
-        "checks, all held.",
+        "✓ every check of every step before held",
+        "The main job works.",
     ] {
         assert!(text.contains(line), "the demo did not print {line:?}:\n{text}");
     }
