@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main};
-use tortie_model::resource::{NetworkPolicySpec, PolicyType, ProfileSpec};
+use tortie_model::resource::{NetworkPolicySpec, PolicyType, ProfileSpec, TierSpec};
 use tortie_model::rule::{Action, EntityRule, Rule};
 use tortie_model::scalar::{Port, Protocol};
 use tortie_policy::snapshot::{Endpoint, EndpointId, PolicyBody, PolicyId, Snapshot};
@@ -14,10 +14,11 @@ use tortie_policy::{compile, nft};
 const NAMESPACES: u32 = 100;
 const APPS: u32 = 20;
 
-/// Endpoint `n`; the first of every so many is local.
-fn endpoint(n: u32, local_every: u32) -> (EndpointId, Endpoint) {
+/// Endpoint `n` of so many: each namespace has all applications, and five endpoints of different ones here.
+fn endpoint(n: u32, endpoints: u32) -> (EndpointId, Endpoint) {
     let namespace = format!("ns{}", n % NAMESPACES);
-    let app = n / NAMESPACES % APPS;
+    let (row, rows) = (n / NAMESPACES, endpoints / NAMESPACES);
+    let app = row * APPS / rows;
     let labels = BTreeMap::from(
         [("app", format!("app{app}")), ("tier", format!("t{}", app % 3)), ("pod", format!("p{n}"))]
             .map(|(name, value)| (name.to_owned(), value)),
@@ -29,7 +30,7 @@ fn endpoint(n: u32, local_every: u32) -> (EndpointId, Endpoint) {
         profiles: vec![format!("kns.{namespace}")],
         addresses: BTreeSet::from([IpAddr::V4(Ipv4Addr::from(0x0a41_0000 + n))]),
         ports: Vec::new(),
-        interface: (n / NAMESPACES).is_multiple_of(local_every).then(|| format!("cali{n}")),
+        interface: row.is_multiple_of(rows / 5).then(|| format!("cali{n}")),
     };
     (EndpointId { namespace, name: format!("p{n}") }, endpoint)
 }
@@ -41,7 +42,7 @@ fn profile(n: u32) -> (String, Option<ProfileSpec>) {
 
 /// Policy `n`: one application of one namespace may be reached by another, and by every team that has the label.
 fn policy(n: u32) -> (PolicyId, PolicyBody) {
-    let app = n / NAMESPACES % APPS;
+    let app = n / NAMESPACES * 2 % APPS;
     let allow = |source: EntityRule, port| Rule {
         action: Action::Allow,
         protocol: Some(Protocol::Tcp),
@@ -67,11 +68,12 @@ fn policy(n: u32) -> (PolicyId, PolicyBody) {
     (id, PolicyBody::Network(Box::new(spec)))
 }
 
-fn snapshot(endpoints: u32, policies: u32, local_every: u32) -> Snapshot {
+fn snapshot(endpoints: u32, policies: u32) -> Snapshot {
     Snapshot {
+        tiers: [("default".to_owned(), TierSpec::default())].into(),
         policies: (0..policies).map(policy).collect(),
         profiles: (0..NAMESPACES).map(profile).collect(),
-        endpoints: (0..endpoints).map(|n| endpoint(n, local_every)).collect(),
+        endpoints: (0..endpoints).map(|n| endpoint(n, endpoints)).collect(),
         ..Snapshot::default()
     }
 }
@@ -80,11 +82,10 @@ fn compiling(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("policy");
     group.sampling_mode(SamplingMode::Flat).sample_size(10);
     group.measurement_time(Duration::from_secs(5)).warm_up_time(Duration::from_secs(1));
-    // The same 500 local endpoints and policies per application, in a cluster of a tenth and in the whole one.
-    for (name, snapshot) in [
-        ("500_of_1000_endpoints", snapshot(1000, 1000, 2)),
-        ("500_of_10000_endpoints", snapshot(10_000, 1000, 20)),
-    ] {
+    // As many endpoints here and the same policies, in a cluster of a tenth and in the whole one.
+    for (name, snapshot) in
+        [("500_of_1000_endpoints", snapshot(1000, 1000)), ("500_of_10000_endpoints", snapshot(10_000, 1000))]
+    {
         let compiled = compile(&snapshot);
         assert_eq!(compiled.problems, []);
         assert_eq!(snapshot.endpoints.values().filter(|e| e.interface.is_some()).count(), 500);
