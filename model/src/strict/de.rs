@@ -129,15 +129,14 @@ impl de::Error for ReadError {
             found,
             Unexpected::Bool(_) | Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_)
         );
-        let wants_bare =
-            expected == "true or false" || expected.ends_with("number") || expected.contains("number from");
-        let hint = match found {
-            _ if is_scalar && expected == "text" => "; put it in quotes",
-            Unexpected::Str("true" | "false") if wants_bare => "; take it out of its quotes",
-            Unexpected::Str(text) if wants_bare && text.parse::<f64>().is_ok() => {
-                "; take it out of its quotes"
-            }
-            _ => "",
+        let wants_bare = expected == "true or false" || expected.contains("number");
+        let quoted = |text: &str| matches!(text, "true" | "false") || text.parse::<f64>().is_ok();
+        let hint = if is_scalar && expected == "text" {
+            "; put it in quotes"
+        } else if wants_bare && matches!(found, Unexpected::Str(text) if quoted(text)) {
+            "; take it out of its quotes"
+        } else {
+            ""
         };
         ReadError::new(format!("must be {expected}{hint}"))
     }

@@ -258,7 +258,7 @@ fn any_json() -> impl Strategy<Value = serde_json::Value> {
 
 #[test]
 fn nets_of_rules_need_a_prefix_length_but_stored_ones_are_read_without() {
-    let rules = "egress: [{action: Deny, destination: {nets: [10.0.0.0/8, 10.0.0.1], notNets: ['fd00::1']}}]";
+    let rules = "egress: [{action: Deny, destination: {nets: [10.0.0.0/8, 10.0.0.1], notNets: [10.0.0.2]}}, {action: Deny, source: {nets: ['fd00::1']}}]";
     for kind in ["NetworkPolicy", "GlobalNetworkPolicy", "Profile"] {
         let text = format!(
             "apiVersion: projectcalico.org/v3\nkind: {kind}\nmetadata: {{name: p}}\nspec: {{{rules}}}\n"
@@ -267,10 +267,14 @@ fn nets_of_rules_need_a_prefix_length_but_stored_ones_are_read_without() {
             problems(&text),
             [
                 "error with field spec.egress[0].destination.nets[1] = '10.0.0.1' (must have a prefix length, such as 10.0.0.1/32)",
-                "error with field spec.egress[0].destination.notNets[0] = 'fd00::1' (must have a prefix length, such as fd00::1/128)",
+                "error with field spec.egress[0].destination.notNets[0] = '10.0.0.2' (must have a prefix length, such as 10.0.0.2/32)",
+                "error with field spec.egress[1].source.nets[0] = 'fd00::1' (must have a prefix length, such as fd00::1/128)",
             ]
         );
     }
+    // The old form was laxer; its documents are converted to full nets.
+    let v1 = "apiVersion: v1\nkind: profile\nmetadata: {name: p}\nspec: {egress: [{action: deny, destination: {nets: [10.0.0.1]}}]}\n";
+    assert_eq!(problems(v1), [""; 0]);
     let stored: crate::rule::Rule =
         serde_json::from_value(serde_json::json!({"source": {"nets": ["10.0.0.1"]}})).unwrap();
     assert_eq!(stored.source.nets[0].to_string(), "10.0.0.1/32");
