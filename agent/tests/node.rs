@@ -68,8 +68,9 @@ fn a_node_registers_itself_and_its_cluster() {
         assert!(!agent.log().contains("ERROR"), "{}", agent.log());
         assert_eq!(std::fs::read_to_string(machine.path("nodename")).unwrap(), "n1");
         if Path::new("/etc/iproute2").exists() {
-            run("ip route add blackhole 198.51.100.1 proto 80");
-            assert!(run("ip route show 198.51.100.1").contains("proto tortie"));
+            // In a table of its own: in the main one the agent would take it away.
+            run("ip route add blackhole 198.51.100.1 proto 80 table 100");
+            assert!(run("ip route show table 100").contains("proto tortie"));
         }
         with_store(async |client, _| {
             let node = client.find::<NodeSpec>(None, "n1").await.unwrap().unwrap();
@@ -155,6 +156,21 @@ fn a_workload_is_attached_and_detached() {
         assert_eq!(status, 200, "{answer}");
         eventually("the route is gone", || run(&format!("ip route show {address}/32")).is_empty());
         assert!(agent.post("/v1/workload/check", &request).0 >= 400);
+        agent.stop(nix::sys::signal::SIGTERM);
+    });
+}
+
+#[test]
+fn the_embedded_datastore_serves_others_when_told_so() {
+    on_a_machine("the_embedded_datastore_serves_others_when_told_so", |machine| {
+        let reachable = || std::net::TcpStream::connect("10.0.0.1:2379").is_ok();
+        let agent = machine.start(&[("NODENAME", "n1")]);
+        assert!(!reachable());
+        agent.stop(nix::sys::signal::SIGTERM);
+        let mut command = machine.command(&[]);
+        command.args(["--embedded-listen", "0.0.0.0:2379", "--embedded-insecure"]);
+        let agent = machine.spawn(command);
+        assert!(reachable());
         agent.stop(nix::sys::signal::SIGTERM);
     });
 }
