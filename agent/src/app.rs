@@ -107,7 +107,7 @@ async fn begin(tasks: &mut Tasks, config: &Config) -> anyhow::Result<Running> {
         tracing::debug!(%error, "route protocols have no names: cannot write {}", owner::PROTOCOL_NAMES);
     }
     let no_more = Arc::new(Notify::new());
-    let speaker = start(tasks, config, &name, &client, ipam, &no_more).await?;
+    let speaker = start(tasks, config, &name, &client, ipam, Arc::clone(&no_more)).await?;
     Ok(Running { datastore, speaker, no_more })
 }
 
@@ -138,7 +138,7 @@ async fn start(
     name: &str,
     client: &Client,
     ipam: Ipam,
-    no_more: &Arc<Notify>,
+    no_more: Arc<Notify>,
 ) -> anyhow::Result<Handle> {
     let settings = settings(config, name, client).await?;
     let restarted = has_own_routes()?;
@@ -151,11 +151,10 @@ async fn start(
     let (host_mtu, host_mtu_reader) = watch::channel(settings.host_mtu);
     let (own, own_reader) = mpsc::channel(64);
     let tunnel = Arc::new(Notify::new());
-
     let (speaker, table) = tortie_bgp::net::start(None, restarted);
     // One allocator for all: its clones take turns.
-    let service =
-        ServiceConfig { ipam: ipam.clone(), ..ServiceConfig::new(client.clone(), name, mtu_reader) };
+    let mut service = ServiceConfig::new(client.clone(), name, mtu_reader);
+    service.ipam = ipam.clone();
     let workloads = Service::new(service, applied_reader.clone(), own);
     let syncer = Syncer::start(Arc::clone(client.store()));
     let listener = admin::listen(&config.socket)?;
@@ -179,31 +178,23 @@ async fn start(
         tunnel: Arc::clone(&tunnel),
     };
     spawn(tasks, "calculation", calculation::run(name.to_owned(), Calc::new(settings), channels));
-    spawn(
-        tasks,
-        "data plane",
-        async move { Ok(dataplane::run(desired_reader, learned_reader, applied).await?) },
-    );
+    let data_plane = dataplane::run(desired_reader, learned_reader, applied);
+    spawn(tasks, "data plane", async move { Ok(data_plane.await?) });
     let channels = peering::Channels { desired: bgp_reader, applied: applied_reader, learned };
-    let handle = speaker.clone();
-    spawn(tasks, "peering", async move {
-        peering::run(handle, table, channels).await;
-        Ok(())
-    });
+    spawn(tasks, "peering", lasting(peering::run(speaker.clone(), table, channels)));
     let host = Host { config: config.clone(), client: client.clone(), name: name.to_owned(), mtu: host_mtu };
-    spawn(tasks, "host", async move {
-        host.watch().await;
-        Ok(())
-    });
-    let (client, name) = (client.clone(), name.to_owned());
-    spawn(tasks, "tunnel address", async move {
-        startup::tunnel::keep(client, ipam, name, tunnel).await;
-        Ok(())
-    });
-    let no_more = Arc::clone(no_more);
+    spawn(tasks, "host", lasting(host.watch()));
+    let tunnel = startup::tunnel::keep(client.clone(), ipam, name.to_owned(), tunnel);
+    spawn(tasks, "tunnel address", lasting(tunnel));
     let api = axum::serve(listener, router).with_graceful_shutdown(async move { no_more.notified().await });
     spawn(tasks, "local API", async move { Ok(api.await?) });
     Ok(speaker)
+}
+
+/// A task that cannot fail.
+async fn lasting(task: impl Future<Output = ()>) -> anyhow::Result<()> {
+    task.await;
+    Ok(())
 }
 
 fn spawn(
