@@ -141,6 +141,42 @@ impl Node {
     }
 }
 
+/// `ip monitor route` on a node.
+#[derive(Debug)]
+pub struct RouteWatch {
+    daemon: Daemon,
+}
+
+/// A route added to see that the watch has begun; reserved for documentation (RFC 5737).
+const PROBE: &str = "198.51.100.1";
+
+impl RouteWatch {
+    /// Starts it and waits until it sees changes.
+    ///
+    /// # Errors
+    /// When it sees none.
+    pub fn start(node: &Node) -> Result<RouteWatch> {
+        let log = node.dir.join("routes.log");
+        let _ = fs::remove_file(&log);
+        let mut daemon = Daemon::start(&node.netns.run("ip -4 monitor route"), &log)?;
+        eventually("ip monitor seeing a route", seconds(5), || {
+            node.netns.run(&format!("ip route replace unreachable {PROBE}")).ok()?;
+            node.netns.run(&format!("ip route delete unreachable {PROBE}")).ok()?;
+            daemon.still_runs()?;
+            ensure!(daemon.output().contains(PROBE), "nothing");
+            Ok(())
+        })?;
+        Ok(RouteWatch { daemon })
+    }
+
+    /// The routes deleted so far.
+    pub fn deleted(&self) -> Vec<String> {
+        let lines = self.daemon.output();
+        let deleted = lines.lines().filter(|line| line.starts_with("Deleted ") && !line.contains(PROBE));
+        deleted.map(|line| line.trim().to_owned()).collect()
+    }
+}
+
 /// Asks the agent's local API.
 fn get(socket: &Path, path: &str) -> Result<String> {
     let mut stream =

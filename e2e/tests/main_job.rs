@@ -8,6 +8,7 @@ use tortie_e2e::demo::moves::{expected_ttl, ping_matrix};
 use tortie_e2e::eventually::{eventually, seconds};
 use tortie_e2e::lab::{Lab, POOL};
 use tortie_e2e::netns::Netns;
+use tortie_e2e::node::RouteWatch;
 use tortie_e2e::scenario;
 use tortie_e2e::topology::OUTSIDE;
 use tortie_e2e::traffic::{LongPing, connect, serve};
@@ -240,6 +241,7 @@ scenario!(
             .into_iter()
             .map(|index| LongPing::start(&lab.pods[index].netns, target.address))
             .collect::<Result<_>>()?;
+        let watches: Vec<RouteWatch> = lab.nodes.iter().map(RouteWatch::start).collect::<Result<_>>()?;
         let more = |what: &str| -> Result<()> {
             for ping in &pings {
                 let goal = ping.answers() + 30;
@@ -268,6 +270,8 @@ scenario!(
             let count = ping.stop()?;
             ensure!(count.lost() == 0, "{count:?}");
         }
+        let deleted: Vec<String> = watches.iter().flat_map(RouteWatch::deleted).collect();
+        ensure!(deleted.is_empty(), "routes were deleted: {deleted:?}");
         allocations_match_pods(lab)
     }
 );
