@@ -68,10 +68,25 @@ pub fn init(command: &[String]) -> Result<()> {
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).context("cannot make mounts private")?;
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
         .context("cannot mount a tmpfs on /run")?;
+    hide_protocol_names()?;
     // Only so that `ps` shows the lab alone: where a container masks /proc the kernel refuses, and nothing else needs it.
     let _ = mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>);
     Run::line("ip link set lo up").ok()?;
     let Some((program, args)) = command.split_first() else { bail!("no command to run in the lab") };
     let error = Command::new(program).args(args).env("PATH", PATH).exec();
     Err(error).with_context(|| format!("cannot start {program}"))
+}
+
+/// The agent names its route protocols for `ip route` in a file below `/etc`; run by root, it would be the machine's.
+fn hide_protocol_names() -> Result<()> {
+    for directory in ["/etc/iproute2/rt_protos.d", "/etc/iproute2"] {
+        if Path::new(directory).is_dir() {
+            return mount(Some("tmpfs"), directory, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
+                .with_context(|| format!("cannot mount a tmpfs on {directory}"));
+        }
+    }
+    mount(Some("/etc"), "/etc", None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+        .context("cannot bind /etc")?;
+    let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(None::<&str>, "/etc", None::<&str>, read_only, None::<&str>).context("cannot make /etc read-only")
 }

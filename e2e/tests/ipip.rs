@@ -40,10 +40,11 @@ scenario!(
         let routes = lab.topology.router.run("ip -4 route").ok()?;
         ensure!(!routes.contains("172.169."), "the router knows the pool: {routes}");
 
-        let routes = lab.nodes[0].run("ip -4 route").ok()?;
+        let routes = lab.nodes[0].run("ip -N -4 route").ok()?;
         for (owner, block) in lab.blocks()? {
             let wanted = match owner {
-                0 => format!("blackhole {block} proto 80"),
+                // A blackhole is type 6 by number.
+                0 => format!("6 {block} proto 80"),
                 1 => format!("{block} via 10.1.0.12 dev eth0 proto 81"),
                 _ => format!("{block} via 10.2.0.11 dev tunl0 proto 81"),
             };
