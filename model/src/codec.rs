@@ -53,7 +53,8 @@ pub(crate) fn object_from_value<S: Spec>(value: Value) -> Result<Object<S>, serd
 
 /// Serde would read a list as the fields in their order, which no writer means.
 fn refuse_lists(value: &Value) -> Result<(), serde_json::Error> {
-    let parts = [("a document", Some(value)), ("metadata", value.get("metadata")), ("spec", value.get("spec"))];
+    let parts =
+        [("a document", Some(value)), ("metadata", value.get("metadata")), ("spec", value.get("spec"))];
     match parts.into_iter().find(|(_, part)| part.is_some_and(Value::is_array)) {
         Some((what, _)) => Err(serde_json::Error::custom(format!("{what} is a list; write an object"))),
         None => Ok(()),
