@@ -31,7 +31,7 @@ row() {
             ratio = base > 0 ? short(per / (base / base_units)) " × " reference : ""
             # The µ is two octets wide where awk counts octets.
             pad = index(figure, "µ") && length("µ") == 2 ? 25 : 24
-            printf "| %-48s | %-" pad "s | %s\n", text, figure, ratio
+            printf "| %-52s | %-" pad "s | %s\n", text, figure, ratio
         }'
 }
 
@@ -40,8 +40,8 @@ echo
 echo "${model:-$(uname -m)}, $(nproc) cores, Linux $(uname -r)"
 echo "Load when the figures were printed: $(cut -d' ' -f1-3 /proc/loadavg). Cost ratios: below 1 is cheaper than the reference."
 echo
-printf '| %-48s | %-24s | %s\n' what figure "cost of one, compared"
-printf '|-%s-|-%s-|-%s\n' ------------------------------------------------ ------------------------ ---------------------
+printf '| %-52s | %-24s | %s\n' what figure "cost of one, compared"
+printf '|-%s-|-%s-|-%s\n' ---------------------------------------------------- ------------------------ ---------------------
 one="one a message"
 row "decode UPDATE, 1 prefix a message" "/prefix" bgp_update/decode/1 1
 row "decode UPDATE, 10 prefixes a message" "/prefix" bgp_update/decode/10 10 "$one" bgp_update/decode/1 1
