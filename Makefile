@@ -48,11 +48,13 @@ deny: ## licences and sources of dependencies
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
 	cargo deny --log-level error check bans licenses sources
 
-bench: build ## benchmarks
-	cargo bench --workspace
+bench: ## benchmarks, then a table of their main figures
+	@$(NEED) $(BUILD_NEEDS) jq=jq
+	cargo bench --workspace --bench '*'
+	@e2e/scripts/bench-table.sh
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60)
-	@$(NEED) $(BUILD_NEEDS) clang=clang
+	@$(NEED) $(BUILD_NEEDS) c++=g++
 	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
 	e2e/fuzz/run.sh $(FUZZ_SECONDS)
 

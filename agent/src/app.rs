@@ -6,7 +6,7 @@
 //!   tortie-cni ─▶ admin ─▶ workloads ───┘   │  └─notify─▶ tunnel      │  └─watch<Applied>─▶ workloads, peering, admin
 //!   tortiectl ──▶  │        own writes      │                         │
 //!                  └─ status ◀─Progress─────┤                 watch<Learned>
-//!                                           └─watch<BgpDesired>─▶ peering ◀─▶ speaker ◀─▶ peers
+//!           host ──watch<MTU>─▶ calculation └─watch<BgpDesired>─▶ peering ◀─▶ speaker ◀─▶ peers
 //! ```
 //!
 //! Levels travel in watch channels: a slow reader sees the newest and misses what lay between. Batches of changes are
@@ -14,82 +14,131 @@
 //! state outlives both.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tortie_bgp::net::Handle;
 use tortie_datastore::Client;
 use tortie_datastore::ipam::Ipam;
 use tortie_datastore::syncer::Syncer;
-use tortie_model::resource::NodeSpec;
 
 use crate::calc::{Calc, Settings};
 use crate::config::{Backend, Config};
 use crate::dataplane::owner;
 use crate::desired::{Applied, Learned};
-use crate::kernel::{self, Linux, Routes};
+use crate::kernel::{Linux, Routes};
 use crate::workload::{Service, ServiceConfig};
 use crate::{admin, dataplane, logging, peering, startup};
 
 mod calculation;
 mod datastore;
+mod host;
 
 pub use calculation::Progress;
+use datastore::Datastore;
+use host::Host;
 
 /// MTU of the host when no interface has the node's address (felix-dataplane 1.8).
 const FALLBACK_MTU: u32 = 1460;
-/// How long the end may take.
+/// How long each part of the end may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Tasks by name; all end with this value.
 type Tasks = JoinSet<(&'static str, anyhow::Result<()>)>;
+
+/// A running agent, besides its tasks.
+struct Running {
+    datastore: Datastore,
+    speaker: Handle,
+    /// Ends the local API once its requests are answered.
+    no_more: Arc<Notify>,
+}
 
 /// Runs the agent until a signal.
 ///
 /// # Errors
 /// When it cannot start, or one of its tasks fails.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    // First of all: the start may wait for the datastore for long, and process 1 ignores signals nobody handles.
+    let mut signals = Signals::listen()?;
+    let mut tasks = Tasks::new();
+    let agent = tokio::select! {
+        agent = begin(&mut tasks, &config) => agent?,
+        name = signals.next() => {
+            tracing::info!("{name}: stopping before the start is complete");
+            return Ok(());
+        }
+    };
+    tracing::info!("Calico node started successfully");
+    let outcome = tokio::select! {
+        name = signals.next() => {
+            tracing::info!("{name}: stopping; routes and rules stay in the kernel");
+            Ok(())
+        }
+        error = failure(&mut tasks) => Err(error),
+    };
+    end(agent, tasks, outcome.is_ok()).await?;
+    if outcome.is_ok() {
+        // Only then is it surely ours; a stale one is replaced at the next start anyway.
+        let _ = std::fs::remove_file(&config.socket);
+    }
+    outcome
+}
+
+/// From nothing to all tasks at work.
+async fn begin(tasks: &mut Tasks, config: &Config) -> anyhow::Result<Running> {
     admin::check_free(&config.socket)?;
     let name = startup::name::determine(&config.name)?;
     let datastore = datastore::open(&config.datastore, config.wait_for_datastore).await?;
     let client = Client::new(Arc::clone(&datastore.store));
-    startup::register(&config, &client, &name).await?;
+    startup::register(config, &client, &name).await?;
     let ipam = Ipam::new(client.clone(), SystemTime::now);
     if let Err(error) = startup::tunnel::ensure(&client, &ipam, &name).await {
         // Everything but the tunnel works without; the task below goes on trying.
         tracing::warn!("{}", logging::chain(&error));
     }
     startup::name::store(&config.name.file, &name)?;
-    let mut tasks = Tasks::new();
-    let speaker = start(&mut tasks, &config, &name, &client, ipam).await?;
-    tracing::info!("Calico node started successfully");
-    let outcome = until_signal(&mut tasks).await;
-    // Nothing in the kernel is touched: traffic goes on without this process.
-    tasks.shutdown().await;
-    if tokio::time::timeout(FAREWELL, speaker.shutdown()).await.is_err() {
-        tracing::warn!("BGP sessions did not close in time");
+    if let Err(error) = owner::name_protocols(Path::new(owner::PROTOCOL_NAMES)) {
+        tracing::debug!(%error, "route protocols have no names: cannot write {}", owner::PROTOCOL_NAMES);
     }
-    if outcome.is_ok() {
-        // Only then is it surely ours; a stale one is replaced at the next start anyway.
-        let _ = std::fs::remove_file(&config.socket);
-    }
-    if let Some(embedded) = datastore.embedded {
-        embedded.stop().await.context("the embedded datastore did not stop cleanly")?;
-    }
-    outcome
+    let no_more = Arc::new(Notify::new());
+    let speaker = start(tasks, config, &name, &client, ipam, Arc::clone(&no_more)).await?;
+    Ok(Running { datastore, speaker, no_more })
 }
 
-/// Starts every task; returns the speaker.
+/// Stops everything. Nothing in the kernel is touched: traffic goes on without this process.
+async fn end(agent: Running, mut tasks: Tasks, healthy: bool) -> anyhow::Result<()> {
+    if healthy {
+        // What was begun over the local API is finished, with everything it needs still at work: half an attach would
+        // stay behind. The API's task ends as soon as it has none left, the others only when they fail.
+        agent.no_more.notify_one();
+        if tokio::time::timeout(FAREWELL, tasks.join_next()).await.is_err() {
+            tracing::warn!("requests over the local API were broken off: they took too long");
+        }
+    }
+    tasks.shutdown().await;
+    if tokio::time::timeout(FAREWELL, agent.speaker.shutdown()).await.is_err() {
+        tracing::warn!("BGP sessions did not close in time");
+    }
+    if let Some(embedded) = agent.datastore.embedded {
+        embedded.stop().await.context("the embedded datastore did not stop cleanly")?;
+    }
+    Ok(())
+}
+
+/// Starts every task; returns the speaker. `no_more` ends the local API once its requests are answered.
 async fn start(
     tasks: &mut Tasks,
     config: &Config,
     name: &str,
     client: &Client,
     ipam: Ipam,
+    no_more: Arc<Notify>,
 ) -> anyhow::Result<Handle> {
     let settings = settings(config, name, client).await?;
     let restarted = has_own_routes()?;
@@ -99,13 +148,13 @@ async fn start(
     let (applied, applied_reader) = watch::channel(Arc::new(Applied::default()));
     let (learned, learned_reader) = watch::channel(Arc::new(Learned::default()));
     let (mtu, mtu_reader) = watch::channel(settings.host_mtu);
+    let (host_mtu, host_mtu_reader) = watch::channel(settings.host_mtu);
     let (own, own_reader) = mpsc::channel(64);
     let tunnel = Arc::new(Notify::new());
-
     let (speaker, table) = tortie_bgp::net::start(None, restarted);
     // One allocator for all: its clones take turns.
-    let service =
-        ServiceConfig { ipam: ipam.clone(), ..ServiceConfig::new(client.clone(), name, mtu_reader) };
+    let mut service = ServiceConfig::new(client.clone(), name, mtu_reader);
+    service.ipam = ipam.clone();
     let workloads = Service::new(service, applied_reader.clone(), own);
     let syncer = Syncer::start(Arc::clone(client.store()));
     let listener = admin::listen(&config.socket)?;
@@ -121,6 +170,7 @@ async fn start(
     let channels = calculation::Channels {
         events: syncer.events,
         own: own_reader,
+        host_mtu: host_mtu_reader,
         desired,
         bgp,
         progress,
@@ -128,24 +178,23 @@ async fn start(
         tunnel: Arc::clone(&tunnel),
     };
     spawn(tasks, "calculation", calculation::run(name.to_owned(), Calc::new(settings), channels));
-    spawn(
-        tasks,
-        "data plane",
-        async move { Ok(dataplane::run(desired_reader, learned_reader, applied).await?) },
-    );
+    let data_plane = dataplane::run(desired_reader, learned_reader, applied);
+    spawn(tasks, "data plane", async move { Ok(data_plane.await?) });
     let channels = peering::Channels { desired: bgp_reader, applied: applied_reader, learned };
-    let handle = speaker.clone();
-    spawn(tasks, "peering", async move {
-        peering::run(handle, table, channels).await;
-        Ok(())
-    });
-    let (client, name) = (client.clone(), name.to_owned());
-    spawn(tasks, "tunnel address", async move {
-        startup::tunnel::keep(client, ipam, name, tunnel).await;
-        Ok(())
-    });
-    spawn(tasks, "local API", async move { Ok(axum::serve(listener, router).await?) });
+    spawn(tasks, "peering", lasting(peering::run(speaker.clone(), table, channels)));
+    let host = Host { config: config.clone(), client: client.clone(), name: name.to_owned(), mtu: host_mtu };
+    spawn(tasks, "host", lasting(host.watch()));
+    let tunnel = startup::tunnel::keep(client.clone(), ipam, name.to_owned(), tunnel);
+    spawn(tasks, "tunnel address", lasting(tunnel));
+    let api = axum::serve(listener, router).with_graceful_shutdown(async move { no_more.notified().await });
+    spawn(tasks, "local API", async move { Ok(api.await?) });
     Ok(speaker)
+}
+
+/// A task that cannot fail.
+async fn lasting(task: impl Future<Output = ()>) -> anyhow::Result<()> {
+    task.await;
+    Ok(())
 }
 
 fn spawn(
@@ -158,13 +207,7 @@ fn spawn(
 
 /// What the calculation has to know of this machine.
 async fn settings(config: &Config, name: &str, client: &Client) -> anyhow::Result<Settings> {
-    let node =
-        client.find::<NodeSpec>(None, name).await.context("cannot read the Node resource of this node")?;
-    let address = node.and_then(|node| node.spec.bgp_ips().next());
-    let mtu = match address {
-        Some(address) => kernel::mtu_of(address).context("cannot read the MTU of the host's interfaces")?,
-        None => None,
-    };
+    let mtu = host::mtu(client, name).await?;
     Ok(Settings {
         node: name.to_owned(),
         bgp: config.backend == Backend::Bird,
@@ -184,18 +227,36 @@ fn has_own_routes() -> anyhow::Result<bool> {
     Ok(routes.iter().any(|(_, route)| own.contains(&route.protocol)))
 }
 
-/// Waits for SIGTERM or SIGINT, or for a task that ends.
-async fn until_signal(tasks: &mut Tasks) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping; routes and rules stay in the kernel"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping; routes and rules stay in the kernel"),
-        Some(ended) = tasks.join_next() => return Err(match ended {
-            Ok((name, Ok(()))) => anyhow!("the task '{name}' ended by itself"),
-            Ok((name, Err(error))) => error.context(format!("the task '{name}' failed")),
-            Err(error) => anyhow!("a task broke off: {error}"),
-        }),
+/// The signals that end the agent.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Signals> {
+        let listen = || {
+            let terminate = signal(SignalKind::terminate())?;
+            Ok::<_, std::io::Error>(Signals { terminate, interrupt: signal(SignalKind::interrupt())? })
+        };
+        listen().context("cannot listen for SIGTERM and SIGINT")
     }
-    Ok(())
+
+    /// Waits for one, and names it.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Waits for a task that ends, which none should.
+async fn failure(tasks: &mut Tasks) -> anyhow::Error {
+    match tasks.join_next().await {
+        Some(Ok((name, Ok(())))) => anyhow!("the task '{name}' ended by itself"),
+        Some(Ok((name, Err(error)))) => error.context(format!("the task '{name}' failed")),
+        Some(Err(error)) => anyhow!("a task broke off: {error}"),
+        None => anyhow!("no task is left"),
+    }
 }

@@ -2,10 +2,13 @@
 //! Nothing else reads either. Every problem is found before the first is reported.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 use tortie_datastore::config::{ConfigError as StoreConfigError, StoreConfig};
+use tortie_datastore::server::DEFAULT_ADDRESS;
 use tortie_model::local_api::DEFAULT_SOCKET;
 use tortie_model::scalar::{AsNumber, ScalarError};
 use tortie_policy::snapshot::EndpointToHost;
@@ -39,6 +42,13 @@ struct Flags {
     /// Keep the data in this directory and serve it to local clients, instead of using an etcd cluster.
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     embedded_datastore: Option<PathBuf>,
+    /// Where the embedded datastore listens (or TORTIE_EMBEDDED_LISTEN); 127.0.0.1:2379 unless told otherwise.
+    #[arg(long, value_name = "ADDR:PORT", requires = "embedded_datastore")]
+    embedded_listen: Option<String>,
+    /// Let the embedded datastore, which has neither encryption nor passwords, listen on other than loopback addresses
+    /// (or TORTIE_EMBEDDED_INSECURE=true).
+    #[arg(long, requires = "embedded_datastore")]
+    embedded_insecure: bool,
     /// Listen for tortie-cni and tortiectl on this unix socket (or TORTIE_SOCKET).
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -49,6 +59,9 @@ struct Flags {
     #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"], default_value = "text")]
     log_format: String,
 }
+
+/// How often addresses are detected again (calico-datamodel 7.2).
+const DEFAULT_POLL: Duration = Duration::from_secs(60);
 
 /// Why the agent does not start.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +79,15 @@ pub enum ConfigError {
 pub enum DatastoreConfig {
     /// In a cluster.
     Cluster(StoreConfig),
-    /// In this directory, served by this process.
-    Embedded(PathBuf),
+    /// Served by this process.
+    Embedded {
+        /// Where the data is.
+        directory: PathBuf,
+        /// Where it listens.
+        listen: SocketAddr,
+        /// Whether that may be other than a loopback address.
+        insecure: bool,
+    },
 }
 
 /// Where the node's name comes from.
@@ -108,6 +128,8 @@ pub struct Config {
     pub ipv4: AddressSetting,
     /// IPv6 node address.
     pub ipv6: AddressSetting,
+    /// How often addresses are detected again; `None` is never.
+    pub autodetect_poll: Option<Duration>,
     /// Start even when another node has the same address.
     pub skip_address_check: bool,
     /// Own AS number.
@@ -171,6 +193,11 @@ impl Reader<'_> {
             datastore: self.datastore(flags),
             ipv4: addresses::read(self, false),
             ipv6: addresses::read(self, true),
+            autodetect_poll: self.value(
+                "AUTODETECT_POLL_INTERVAL",
+                Some(DEFAULT_POLL),
+                addresses::parse_poll,
+            ),
             skip_address_check: self.flag("DISABLE_NODE_IP_CHECK", false),
             as_number: self
                 .value("AS", None, |text| text.parse().map(Some).map_err(|error: ScalarError| error.rule)),
@@ -190,7 +217,7 @@ impl Reader<'_> {
     /// With a problem the stand-in is never seen: the whole configuration is refused.
     fn datastore(&mut self, flags: &Flags) -> DatastoreConfig {
         if let Some(directory) = &flags.embedded_datastore {
-            return DatastoreConfig::Embedded(directory.clone());
+            return self.embedded(directory.clone(), flags);
         }
         let env = |name: &str| self.environment.get(name).map(str::to_owned);
         let read = match &flags.config {
@@ -201,13 +228,32 @@ impl Reader<'_> {
             Ok(config) => DatastoreConfig::Cluster(config),
             Err(StoreConfigError::Invalid(problems)) => {
                 self.problems.extend(problems);
-                DatastoreConfig::Embedded(PathBuf::new())
+                DatastoreConfig::Cluster(StoreConfig::etcd([]))
             }
             Err(error) => {
                 self.problems.push(chain(&error));
-                DatastoreConfig::Embedded(PathBuf::new())
+                DatastoreConfig::Cluster(StoreConfig::etcd([]))
             }
         }
+    }
+
+    fn embedded(&mut self, directory: PathBuf, flags: &Flags) -> DatastoreConfig {
+        let rule = "must be an address and a port, such as 127.0.0.1:2379";
+        let parse = |text: &str| text.parse::<SocketAddr>().map_err(|_| rule);
+        let (name, listen) = match &flags.embedded_listen {
+            Some(text) => {
+                ("--embedded-listen", self.parsed("--embedded-listen", text, DEFAULT_ADDRESS, parse))
+            }
+            None => ("TORTIE_EMBEDDED_LISTEN", self.value("TORTIE_EMBEDDED_LISTEN", DEFAULT_ADDRESS, parse)),
+        };
+        let insecure = self.flag("TORTIE_EMBEDDED_INSECURE", false) || flags.embedded_insecure;
+        if !insecure && !listen.ip().is_loopback() {
+            self.problems.push(format!(
+                "{name}: '{listen}' is no loopback address, and the embedded datastore has neither encryption nor \
+                 passwords; add --embedded-insecure if everybody who can reach it may change the network"
+            ));
+        }
+        DatastoreConfig::Embedded { directory, listen, insecure }
     }
 
     fn backend(&mut self) -> Backend {

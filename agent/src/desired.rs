@@ -99,12 +99,23 @@ pub struct BgpDesired {
 pub struct Applied {
     /// At least one complete, clean apply has happened.
     pub ready: bool,
+    /// Rules of ours are in the kernel: what they do not know, they drop.
+    pub guarded: bool,
     /// Workload interfaces that are wired completely: sysctls, routes, neighbours and policy.
-    pub interfaces: BTreeSet<String>,
+    pub interfaces: BTreeMap<String, Wired>,
     /// Prefixes in the kernel with protocol 80.
     pub routes: BTreeSet<IpNetwork>,
     /// What failed, by object, in words.
     pub failures: BTreeMap<String, String>,
+}
+
+/// A workload interface that is wired, and as what: one of the same name may come after it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wired {
+    /// Its index.
+    pub index: u32,
+    /// The addresses that lead to it, from the same calculation as the policy in place.
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 /// The speaker's best learned routes.

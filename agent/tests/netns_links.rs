@@ -7,7 +7,7 @@ mod netns;
 
 use std::sync::Arc;
 
-use netns::{cycle, engine, eventually, inside, interfaces, learned, names, run, settle};
+use netns::{cycle, engine, eventually, inside, interfaces, learned, names, run, settle, wired};
 use tokio::sync::watch;
 use tortie_agent::dataplane;
 use tortie_agent::desired::{Applied, Desired, IpipDevice, Learned, PoolEncap, RouteContext};
@@ -50,7 +50,7 @@ fn settings_and_neighbours_are_as_calico_has_them() {
         let mut engine = engine();
         let applied = settle(&mut engine, &desired, &converged());
         assert!(applied.ready);
-        assert_eq!(applied.interfaces, names(&["cali1"]));
+        assert_eq!(wired(&applied), names(&["cali1"]));
         for (path, value) in [
             ("ipv4/ip_forward", "1"),
             ("ipv6/conf/all/forwarding", "1"),
@@ -187,7 +187,7 @@ fn the_running_data_plane_follows_links_and_repairs_what_others_break() {
         let (learned, learned_seen) = watch::channel(Arc::new(converged()));
         let (applied, applied_seen) = watch::channel(Arc::new(Applied::default()));
         let task = runtime.spawn(dataplane::run(desired_seen, learned_seen, applied));
-        let wired = || applied_seen.borrow().interfaces.clone();
+        let wired = || wired(&applied_seen.borrow());
         run("ip link add eth0 type veth peer name peer0
             ip addr add 10.0.0.1/24 dev eth0
             ip link set eth0 up
@@ -282,8 +282,8 @@ fn a_link_that_vanishes_under_our_hands_is_no_failure() {
         assert!(outcome.retry);
         let outcome = engine.cycle(&desired, &Arc::new(converged()), Default::default());
         assert!(!outcome.retry && outcome.applied.failures.is_empty(), "{outcome:?}");
-        assert_eq!(outcome.applied.interfaces, names(&[]));
+        assert_eq!(wired(&outcome.applied), names(&[]));
         run("ip link add cali1 type veth peer name pod1; ip link set cali1 up");
-        assert_eq!(cycle(&mut engine, &desired, &converged()).applied.interfaces, names(&["cali1"]));
+        assert_eq!(wired(&cycle(&mut engine, &desired, &converged()).applied), names(&["cali1"]));
     });
 }

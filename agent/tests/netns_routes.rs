@@ -5,7 +5,7 @@
 mod netns;
 
 use ipnetwork::IpNetwork;
-use netns::{cycle, engine, gateways, inside, interfaces, learned, names, run, settle};
+use netns::{cycle, engine, gateways, inside, interfaces, learned, names, run, settle, wired};
 use tortie_agent::desired::{Desired, Learned, PoolEncap, RouteContext, RouteTarget};
 use tortie_model::resource::EncapMode;
 
@@ -78,7 +78,7 @@ fn every_shape_reaches_the_kernel_and_goes_again() {
         let applied = settle(&mut engine, &desired, &learned);
         assert!(applied.ready);
         assert_eq!(applied.failures, Default::default());
-        assert_eq!(applied.interfaces, names(&["cali1", "cali2"]));
+        assert_eq!(wired(&applied), names(&["cali1", "cali2"]));
         let ours: Vec<String> = applied.routes.iter().map(ToString::to_string).collect();
         let expected = [
             "192.168.1.0/26",
@@ -142,7 +142,7 @@ fn a_new_process_adopts_what_is_there_without_writing() {
         let mut second = engine();
         let applied = settle(&mut second, &desired, &learned);
         assert!(applied.ready);
-        assert_eq!(applied.interfaces, names(&["cali1", "cali2"]));
+        assert_eq!(wired(&applied), names(&["cali1", "cali2"]));
         assert_eq!(watch.lines_until("192.0.2.99"), Vec::<String>::new());
         // The watch does see what is written.
         let watch = netns::Watch::start();
@@ -204,7 +204,7 @@ fn an_address_moves_and_foreign_routes_of_the_same_prefix_stay() {
         );
         desired.interfaces = interfaces(&[("cali1", &["192.168.1.2"]), ("cali2", &["192.168.1.1"])]);
         let applied = settle(&mut engine, &desired, &learned);
-        assert_eq!(applied.interfaces, names(&["cali1", "cali2"]));
+        assert_eq!(wired(&applied), names(&["cali1", "cali2"]));
         assert!(run("ip route show 192.168.1.2").contains("dev cali1"));
         assert!(run("ip route show 192.168.1.1").contains("dev cali2"));
         // Somebody takes the prefix before us: it is named, and stays theirs.

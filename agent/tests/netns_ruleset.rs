@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use netns::{cycle, engine, inside, interfaces, names, run, settle};
+use netns::{cycle, engine, inside, interfaces, names, run, settle, wired};
 use tortie_agent::desired::{Desired, Learned};
 use tortie_agent::kernel::monitor::Dirty;
 use tortie_agent::kernel::{Linux, Rulesets as _};
@@ -70,7 +70,7 @@ fn workloads_reach_each_other_as_the_rules_say_and_replacing_them_cuts_nothing()
         let mut engine = engine();
         let open = desired([Some(Action::Allow), Some(Action::Allow)]);
         let applied = settle(&mut engine, &open, &converged());
-        assert_eq!(applied.interfaces, names(&["cali1", "cali2"]));
+        assert_eq!(wired(&applied), names(&["cali1", "cali2"]));
         assert!(pings(1, 2) && pings(2, 1));
 
         // 200 pings, 5 ms apart, while the table is replaced again and again by rules that would not let the flow begin but
@@ -147,7 +147,7 @@ fn without_nft_the_failure_says_what_to_install_and_no_workload_is_opened() {
         assert!(outcome.retry && !outcome.applied.ready);
         let text = &outcome.applied.failures["ruleset"];
         assert!(text.starts_with("nft is not in PATH: install nftables"), "{text}");
-        assert_eq!(outcome.applied.interfaces, names(&[]));
+        assert_eq!(wired(&outcome.applied), names(&[]));
         assert_eq!(run("ip route show proto 80"), "");
     });
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 use tokio::sync::{mpsc, watch};
-use tortie_agent::desired::Applied;
+use tortie_agent::desired::{Applied, Wired};
 use tortie_agent::workload::{ErrorKind, Service, ServiceConfig};
 use tortie_datastore::memory::MemoryStore;
 use tortie_datastore::syncer::{Update, Value};
@@ -141,7 +141,13 @@ async fn data_plane(
         }
         let state = Applied {
             ready: true,
-            interfaces: wired.iter().map(|(_, name, ..)| name.clone()).collect(),
+            guarded: true,
+            interfaces: wired
+                .iter()
+                .map(|(_, name, addresses, index)| {
+                    (name.clone(), Wired { index: *index, addresses: addresses.clone() })
+                })
+                .collect(),
             routes: wired.iter().flat_map(|(_, _, a, _)| a).map(|a| (*a).into()).collect(),
             ..Applied::default()
         };

@@ -2,145 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod machine;
 mod netns;
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::Output;
 use std::sync::Arc;
 
-use netns::{Watch, eventually, inside, run};
+use machine::{Agent, Etcd, command, on_a_machine};
+use netns::{Watch, eventually, run};
 use tortie_datastore::config::{StoreConfig, connect};
 use tortie_datastore::store::{Compare, Operation, Transaction};
 use tortie_datastore::{Client, Store};
 use tortie_model::resource::{
     BgpConfigurationSpec, ClusterInformationSpec, FelixConfigurationSpec, IpPoolSpec, NodeSpec, TierSpec,
 };
-
-/// A machine with one network card.
-const UPLINK: &str = "
-    ip link add eth0 type veth peer name peer0
-    ip addr add 10.0.0.1/24 dev eth0
-    ip link set eth0 up
-    ip link set peer0 up";
-
-/// Runs `body` as the machine, whose `/run` and names of route protocols are its own.
-fn on_a_machine(test: &str, body: impl FnOnce(&Machine)) {
-    inside(test, || {
-        run(
-            "mount -t tmpfs tmpfs /run\nif [ -d /etc/iproute2 ]; then mount -t tmpfs tmpfs /etc/iproute2; fi",
-        );
-        run(UPLINK);
-        body(&Machine { directory: tempfile::tempdir().unwrap() });
-    });
-}
-
-struct Machine {
-    directory: tempfile::TempDir,
-}
-
-/// A running agent; killed when the test fails.
-struct Agent {
-    child: Child,
-    socket: PathBuf,
-    log: PathBuf,
-}
-
-fn command(flags: &[&str], variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tortie-node"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    command.args(flags).env_clear().env("PATH", path).envs(variables.iter().copied()).stdin(Stdio::null());
-    command
-}
-
-impl Machine {
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn command(&self, variables: &[(&str, &str)]) -> Command {
-        let mut command = command(&[], variables);
-        command
-            .arg("--embedded-datastore")
-            .arg(self.path("data"))
-            .arg("--socket")
-            .arg(self.path("tortie.sock"));
-        command.env("CALICO_NODENAME_FILE", self.path("nodename"));
-        command
-    }
-
-    /// Starts the agent on its embedded datastore and waits until it is ready.
-    fn start(&self, variables: &[(&str, &str)]) -> Agent {
-        self.spawn(self.command(variables))
-    }
-
-    /// The same on the etcd of the machine.
-    fn start_on_etcd(&self) -> Agent {
-        let mut command = command(&[], &[("NODENAME", "n1"), ("ETCD_ENDPOINTS", "http://127.0.0.1:2379")]);
-        command
-            .env("CALICO_NODENAME_FILE", self.path("nodename"))
-            .env("TORTIE_SOCKET", self.path("tortie.sock"));
-        self.spawn(command)
-    }
-
-    fn spawn(&self, mut command: Command) -> Agent {
-        let log = self.path("log");
-        let file = std::fs::File::create(&log).unwrap();
-        let child = command.stderr(file).spawn().unwrap();
-        let mut agent = Agent { child, socket: self.path("tortie.sock"), log };
-        eventually("the agent is ready", || {
-            assert_eq!(agent.child.try_wait().unwrap(), None, "{}", agent.log());
-            agent.socket.exists() && agent.get("/ready").0 == 200
-        });
-        agent
-    }
-}
-
-impl Agent {
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
-    }
-
-    fn request(&self, method: &str, path: &str, body: &str) -> (u16, String) {
-        let Ok(mut stream) = UnixStream::connect(&self.socket) else { return (0, String::new()) };
-        let length = body.len();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
-        );
-        stream.write_all((head + body).as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
-    }
-
-    fn get(&self, path: &str) -> (u16, String) {
-        self.request("GET", path, "")
-    }
-
-    fn post(&self, path: &str, body: &serde_json::Value) -> (u16, serde_json::Value) {
-        let (status, text) = self.request("POST", path, &body.to_string());
-        (status, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}")))
-    }
-
-    /// Ends it with a signal and returns its exit code.
-    fn stop(mut self, signal: nix::sys::signal::Signal) -> Option<i32> {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        nix::sys::signal::kill(pid, signal).unwrap();
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            let _ = std::io::stderr().write_all(self.log().as_bytes());
-        }
-    }
-}
 
 /// Works with the agent's datastore.
 fn with_store<T>(work: impl AsyncFnOnce(Client, Arc<dyn Store>) -> T) -> T {
@@ -191,6 +67,11 @@ fn a_node_registers_itself_and_its_cluster() {
         assert!(agent.log().contains("Calico node started successfully"), "{}", agent.log());
         assert!(!agent.log().contains("ERROR"), "{}", agent.log());
         assert_eq!(std::fs::read_to_string(machine.path("nodename")).unwrap(), "n1");
+        if Path::new("/etc/iproute2").exists() {
+            // In a table of its own: in the main one the agent would take it away.
+            run("ip route add blackhole 198.51.100.1 proto 80 table 100");
+            assert!(run("ip route show table 100").contains("proto tortie"));
+        }
         with_store(async |client, _| {
             let node = client.find::<NodeSpec>(None, "n1").await.unwrap().unwrap();
             assert_eq!(node.spec.bgp_address(false).unwrap().to_string(), "10.0.0.1/24");
@@ -280,6 +161,93 @@ fn a_workload_is_attached_and_detached() {
 }
 
 #[test]
+fn the_embedded_datastore_serves_others_when_told_so() {
+    on_a_machine("the_embedded_datastore_serves_others_when_told_so", |machine| {
+        let reachable = || std::net::TcpStream::connect("10.0.0.1:2379").is_ok();
+        let agent = machine.start(&[("NODENAME", "n1")]);
+        assert!(!reachable());
+        agent.stop(nix::sys::signal::SIGTERM);
+        let mut command = machine.command(&[]);
+        command.args(["--embedded-listen", "0.0.0.0:2379", "--embedded-insecure"]);
+        let agent = machine.spawn(command);
+        assert!(reachable());
+        agent.stop(nix::sys::signal::SIGTERM);
+    });
+}
+
+#[test]
+fn the_node_follows_its_host() {
+    on_a_machine("the_node_follows_its_host", |machine| {
+        let variables = [
+            ("NODENAME", "n1"),
+            ("IP", "autodetect"),
+            ("AUTODETECT_POLL_INTERVAL", "100ms"),
+            ("CALICO_IPV4POOL_CIDR", "10.64.0.0/16"),
+        ];
+        let agent = machine.start(&variables);
+        let address = || {
+            with_store(async |client, _| {
+                let node = client.find::<NodeSpec>(None, "n1").await.unwrap().unwrap();
+                node.spec.bgp_address(false).unwrap().to_string()
+            })
+        };
+        assert_eq!(address(), "10.0.0.1/24");
+        run("ip addr add 10.9.0.7/16 dev eth0; ip addr del 10.0.0.1/24 dev eth0; ip link set eth0 mtu 1400");
+        eventually("the Node has the new address", || address() == "10.9.0.7/16");
+        eventually("the MTU is noticed", || agent.log().contains("the host's MTU is 1400 now"));
+        run("ip netns add pod");
+        let request = serde_json::json!({
+            "network": "net", "containerId": "c0", "netns": "/run/netns/pod", "interface": "eth0",
+        });
+        let (_, answer) = agent.post("/v1/workload/attach", &request);
+        assert_eq!(answer["mtu"], 1400, "{answer}");
+
+        // An address that is another node's is not taken, and what works is kept.
+        let other = r#"{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{"name":"n2"},
+            "spec":{"bgp":{"ipv4Address":"10.9.0.8/16"}}}"#;
+        put("/calico/resources/v3/projectcalico.org/nodes/n2", other);
+        run("ip addr del 10.9.0.7/16 dev eth0; ip addr add 10.9.0.8/16 dev eth0");
+        eventually("it is told", || agent.log().contains("'n2' is already using the IPv4 address 10.9.0.8"));
+        assert_eq!(address(), "10.9.0.7/16");
+        agent.stop(nix::sys::signal::SIGTERM);
+    });
+}
+
+#[test]
+fn what_was_begun_is_finished_before_the_end() {
+    on_a_machine("what_was_begun_is_finished_before_the_end", |machine| {
+        const WORKLOADS: usize = 24;
+        let agent = machine.start(&[("NODENAME", "n1"), ("CALICO_IPV4POOL_CIDR", "10.64.0.0/16")]);
+        run(&(0..WORKLOADS).map(|n| format!("ip netns add pod{n}\n")).collect::<String>());
+        let attach = |n: usize| {
+            let request = serde_json::json!({
+                "network": "net", "containerId": format!("c{n}"), "netns": format!("/run/netns/pod{n}"),
+                "interface": "eth0",
+            });
+            agent.request("POST", "/v1/workload/attach", &request.to_string()).0
+        };
+        let codes: Vec<u16> = std::thread::scope(|scope| {
+            let asked: Vec<_> = (0..WORKLOADS).map(|n| scope.spawn(move || attach(n))).collect();
+            eventually("some are under way", || run("ip link show type veth").contains(": cali"));
+            agent.signal(nix::sys::signal::SIGTERM);
+            asked.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let attached = codes.iter().filter(|code| **code == 200).count();
+        assert!(codes.iter().all(|code| [0, 200].contains(code)), "{codes:?}");
+        let socket = agent.socket.clone();
+        eventually("it ended", || !socket.exists());
+        let links = run("ip -o link show type veth").matches(": cali").count();
+        assert_eq!((links, own_routes().len() >= attached), (attached, true), "{codes:?}");
+        drop(agent);
+        let _again = machine.start(&[]);
+        let endpoints = with_store(async |client, _| {
+            client.find_all::<tortie_model::resource::WorkloadEndpointSpec>().await.unwrap().len()
+        });
+        assert_eq!(endpoints, attached, "neither half an attach nor a lost one: {codes:?}");
+    });
+}
+
+#[test]
 fn default_pools_can_be_declined() {
     on_a_machine("default_pools_can_be_declined", |machine| {
         let variables = [("NODENAME", "n1"), ("NO_DEFAULT_POOLS", "true"), ("IP", "10.0.0.1")];
@@ -292,32 +260,6 @@ fn default_pools_can_be_declined() {
         });
         agent.stop(nix::sys::signal::SIGTERM);
     });
-}
-
-/// A real etcd on the machine's loopback; killed at the end.
-struct Etcd(Child);
-
-impl Etcd {
-    fn start(directory: &Path) -> Etcd {
-        let log = std::fs::File::create(directory.join("etcd.log")).unwrap();
-        let child = Command::new("etcd")
-            .arg("--data-dir")
-            .arg(directory.join("etcd"))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("etcd (Debian: etcd-server) can be started");
-        let etcd = Etcd(child);
-        eventually("etcd serves", || std::net::TcpStream::connect("127.0.0.1:2379").is_ok());
-        etcd
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]
@@ -379,6 +321,20 @@ fn a_datastore_out_of_reach_is_named() {
     let words = refused(&command(&[], &variables).output().unwrap());
     assert!(words.contains("http://127.0.0.1:9") && words.contains("WAIT_FOR_DATASTORE"), "{words}");
     assert!(!Path::new(&file("nodename")).exists(), "nothing is left behind");
+}
+
+#[test]
+fn waiting_for_the_datastore_ends_with_a_signal() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    let variables =
+        [("NODENAME", "n1"), ("ETCD_ENDPOINTS", "http://127.0.0.1:9"), ("WAIT_FOR_DATASTORE", "true")];
+    let mut command = command(&[], &variables);
+    command.env("CALICO_NODENAME_FILE", file("nodename")).env("TORTIE_SOCKET", file("sock"));
+    let log = std::fs::File::create(file("log")).unwrap();
+    let agent = Agent { child: command.stderr(log).spawn().unwrap(), socket: file("sock"), log: file("log") };
+    eventually("it waits", || agent.log().contains("Waiting for datastore connection"));
+    assert_eq!(agent.stop(nix::sys::signal::SIGTERM), Some(0), "an orderly end, not a death by signal");
 }
 
 #[test]

@@ -67,7 +67,8 @@ pub(crate) enum Command {
     Get(GetArgs),
     /// Change fields of one resource
     #[command(
-        after_help = "Example:\n  tortiectl patch ippool pool-a -p '{\"spec\":{\"natOutgoing\":true}}'"
+        after_help = "Example:\n  tortiectl patch ippool pool-a -p '{\"spec\":{\"natOutgoing\":true}}'\n  \
+                      tortiectl patch gnp p1 -t json -p '[{\"op\":\"remove\",\"path\":\"/spec/egress\"}]'"
     )]
     Patch(PatchArgs),
     /// Set or remove a label of one resource
@@ -174,10 +175,12 @@ pub(crate) struct PatchArgs {
     pub(crate) kind: String,
     /// Name
     pub(crate) name: String,
-    /// The patch: a JSON or YAML object of the fields to change; null removes a field
+    /// The patch: a JSON or YAML object of the fields to change, where null removes a field; or, with --type json, a
+    /// list of operations
     #[arg(short, long)]
     pub(crate) patch: String,
-    /// Form of the patch. For our kinds strategic and merge mean the same: lists are replaced as a whole
+    /// Form of the patch: json is RFC 6902; strategic and merge (RFC 7396) mean the same here: lists are replaced as a
+    /// whole
     #[arg(short = 't', long = "type", value_enum, default_value = "strategic")]
     pub(crate) patch_type: PatchType,
     /// Namespace [default: default]
@@ -241,6 +244,29 @@ pub(crate) enum IpamCommand {
         after_help = "Example:\n  tortiectl ipam show --show-blocks\n  tortiectl ipam show --ip=10.65.0.3"
     )]
     Show(IpamShowArgs),
+    /// Release an address that nothing uses any more, whoever it was given to
+    #[command(
+        after_help = "Example:\n  tortiectl ipam release --ip=10.65.0.3\n\nThe workload that has the address, if there \
+                      is one, keeps using it: look at `ipam show --ip` first."
+    )]
+    Release(IpamReleaseArgs),
+    /// Change settings of address management
+    #[command(after_help = "Example:\n  tortiectl ipam configure --strictaffinity=true")]
+    Configure(IpamConfigureArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IpamReleaseArgs {
+    /// The address
+    #[arg(long)]
+    pub(crate) ip: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IpamConfigureArgs {
+    /// Whether nodes take addresses from their own blocks only
+    #[arg(long, value_name = "true|false")]
+    pub(crate) strictaffinity: Option<bool>,
 }
 
 #[derive(Debug, Args)]
@@ -273,6 +299,24 @@ pub(crate) enum DatastoreCommand {
     #[command(after_help = "Example:\n  tortiectl datastore serve --data-dir /var/lib/tortie/datastore\n  \
                       ETCD_ENDPOINTS=http://127.0.0.1:2379 tortiectl get nodes")]
     Serve(ServeArgs),
+    /// Print everything stored, one JSON object a line
+    #[command(after_help = "Example:\n  tortiectl datastore export > backup.jsonl")]
+    Export,
+    /// Store what `export` printed; a datastore that is not empty is an error
+    #[command(
+        after_help = "Example:\n  ETCD_ENDPOINTS=https://10.0.0.1:2379 tortiectl datastore import -f backup.jsonl"
+    )]
+    Import(ImportArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// File, or - for standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) filename: String,
+    /// Also into a datastore that is not empty: keys of the file are replaced, others stay
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]

@@ -9,9 +9,11 @@ use crate::operations::{OperationError, Verb};
 use crate::outcome::Outcome;
 
 mod convert;
+mod datastore_copy;
 mod datastore_serve;
 mod delete;
 mod get;
+mod ipam_change;
 mod ipam_show;
 mod label;
 mod node_status;
@@ -41,7 +43,11 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Validate(args) => Ok(validate::run(&args)),
         Command::Convert(args) => Ok(convert::run(&args)),
         Command::Ipam(IpamCommand::Show(args)) => ipam_show::run(global, &args).await,
+        Command::Ipam(IpamCommand::Release(args)) => ipam_change::release(global, &args).await,
+        Command::Ipam(IpamCommand::Configure(args)) => ipam_change::configure(global, &args).await,
         Command::Node(NodeCommand::Status(args)) => Ok(node_status::run(&args).await),
+        Command::Datastore(DatastoreCommand::Export) => datastore_copy::export(global).await,
+        Command::Datastore(DatastoreCommand::Import(args)) => datastore_copy::import(global, &args).await,
         Command::Datastore(DatastoreCommand::Serve(args)) => datastore_serve::run(&args).await,
         Command::Version(args) => version::run(global, &args).await,
     };
@@ -61,6 +67,16 @@ fn kind_of(argument: &str) -> anyhow::Result<Kind> {
         };
         anyhow::anyhow!("failed to execute command: resource type '{argument}' is not supported{hint}")
     })
+}
+
+/// The value of `--ip`.
+fn address(text: &str) -> anyhow::Result<std::net::IpAddr> {
+    text.parse().map_err(|_| anyhow::anyhow!("failed to execute command: --ip {text}: must be an IP address"))
+}
+
+/// The namespace of `-n`; an empty one is none.
+fn namespace_of(option: Option<&str>) -> &str {
+    option.filter(|namespace| !namespace.is_empty()).unwrap_or(DEFAULT_NAMESPACE)
 }
 
 /// An error with its causes, outermost first.

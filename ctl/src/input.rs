@@ -74,6 +74,19 @@ pub(crate) fn located(origin: &Origin, document: &serde_json::Value, problem: &P
     }
 }
 
+/// The text of a file or of standard input, however long.
+///
+/// # Errors
+/// A file that cannot be read or is not text.
+pub(crate) fn whole(source: &str) -> Result<String, InputError> {
+    if source == "-" {
+        return text(source, std::io::stdin().lock());
+    }
+    let open = std::fs::File::open(source)
+        .map_err(|error| InputError::File { path: source.to_owned(), source: error })?;
+    text(source, open)
+}
+
 fn texts(source: &str, recursive: bool) -> Result<Vec<(String, String)>, InputError> {
     if source == "-" {
         return Ok(vec![(source.to_owned(), limited(source, std::io::stdin().lock())?)]);
@@ -100,9 +113,13 @@ fn texts(source: &str, recursive: bool) -> Result<Vec<(String, String)>, InputEr
 
 /// The text of a reader, cut one byte after the limit; the reader of documents refuses it then.
 fn limited(name: &str, reader: impl Read) -> Result<String, InputError> {
+    text(name, reader.take(MAX_INPUT_BYTES as u64 + 1))
+}
+
+fn text(name: &str, mut reader: impl Read) -> Result<String, InputError> {
     let failed = |source| InputError::File { path: name.to_owned(), source };
     let mut bytes = Vec::new();
-    reader.take(MAX_INPUT_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    reader.read_to_end(&mut bytes).map_err(failed)?;
     String::from_utf8(bytes).map_err(|error| {
         let place = error.utf8_error().valid_up_to();
         let reason = format!("is not UTF-8 text (byte {place})");

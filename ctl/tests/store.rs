@@ -81,7 +81,7 @@ fn policy_names_of_three_eras_are_one_policy() {
         );
         assert_eq!(store.run_with_input(&["apply", "-f", "-"], &policy(name, 7)).code, 0);
         let stored = value(&store, &format!("networkpolicies/default/default.{name}"));
-        assert_eq!((&stored["spec"]["order"], &stored["metadata"]["uid"]), (&7.0.into(), &"u".into()));
+        assert_eq!((&stored["spec"]["order"], &stored["metadata"]["uid"]), (&7.into(), &"u".into()));
         assert_eq!(
             store.run(&["delete", "np", name]).stdout,
             "Successfully deleted 1 'NetworkPolicy' resource(s)\n"

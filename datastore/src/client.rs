@@ -109,7 +109,7 @@ impl Client {
     /// [`ClientError::AlreadyExists`], or the store's.
     pub async fn create(&self, resource: AnyResource) -> Result<AnyResource, ClientError> {
         let id = Identifier::of(&resource);
-        if is_default_allow(&id) {
+        if is_built_in(&id) {
             return Err(ClientError::AlreadyExists(id));
         }
         let compare = Compare::Absent(id.key().to_string());
@@ -126,7 +126,7 @@ impl Client {
     /// [`ClientError::NotSupported`], or the store's.
     pub async fn update(&self, resource: AnyResource) -> Result<AnyResource, ClientError> {
         let id = Identifier::of(&resource);
-        if is_default_allow(&id) {
+        if is_built_in(&id) {
             return Err(ClientError::NotSupported { operation: "update", id });
         }
         let Some(revision) = resource.metadata().resource_version.as_deref().and_then(|v| v.parse().ok())
@@ -155,7 +155,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::DoesNotExist`], [`ClientError::Conflict`], [`ClientError::NotSupported`], or the store's.
     pub async fn delete(&self, id: &Identifier, revision: Option<i64>) -> Result<AnyResource, ClientError> {
-        if is_default_allow(id) {
+        if is_built_in(id) {
             return Err(ClientError::NotSupported { operation: "delete", id: id.clone() });
         }
         let key = id.key().to_string();
@@ -182,7 +182,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::DoesNotExist`], [`ClientError::Decode`], or the store's.
     pub async fn get(&self, id: &Identifier) -> Result<AnyResource, ClientError> {
-        if is_default_allow(id) {
+        if is_built_in(id) {
             return Ok(default_allow_profile().into());
         }
         let key = id.key();
@@ -232,7 +232,22 @@ impl Client {
         }
     }
 
-    /// All resources of a known type; invalid ones are left out.
+    /// All resources of a known type, for callers to whom a missing one would be a wrong answer.
+    ///
+    /// # Errors
+    /// [`ClientError::Decode`] of the first value that cannot be read, or the store's.
+    pub async fn find_every<S: Spec>(&self) -> Result<Vec<Object<S>>, ClientError>
+    where
+        Object<S>: TryFrom<AnyResource>,
+    {
+        let list = self.list(S::KIND, None).await?;
+        match list.invalid.into_iter().next() {
+            Some(error) => Err(error.into()),
+            None => Ok(list.items.into_iter().filter_map(|any| Object::try_from(any).ok()).collect()),
+        }
+    }
+
+    /// All resources of a known type; invalid ones are left out, see [`Client::find_every`].
     ///
     /// # Errors
     /// The store's.
@@ -272,7 +287,8 @@ pub fn default_allow_profile() -> Profile {
     Profile::new(metadata, spec)
 }
 
-fn is_default_allow(id: &Identifier) -> bool {
+/// Whether it is the built-in profile, which nobody can create, change or delete.
+pub fn is_built_in(id: &Identifier) -> bool {
     id.kind == Kind::Profile && id.name == DEFAULT_ALLOW_PROFILE
 }
 

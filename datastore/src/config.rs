@@ -26,12 +26,12 @@ pub enum StoreConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file named by the user is not there, or cannot be read. The first words are calicoctl's.
-    #[error("Error reading config file: {path}: {source}")]
+    #[error("Error reading config file: {path}: {reason}")]
     File {
         /// The file.
         path: String,
-        /// What the operating system said.
-        source: std::io::Error,
+        /// What the operating system said; part of the text, so not a cause of its own.
+        reason: std::io::Error,
     },
     /// The file is not a configuration.
     #[error("Error reading config file: {path}: {reason}")]
@@ -67,7 +67,7 @@ impl StoreConfig {
             Err(error) if explicit.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
                 StoreConfig::from_environment(env)
             }
-            Err(source) => Err(ConfigError::File { path: path.display().to_string(), source }),
+            Err(reason) => Err(ConfigError::File { path: path.display().to_string(), reason }),
         }
     }
 

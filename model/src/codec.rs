@@ -3,6 +3,7 @@
 //! Decoding tolerates fields it does not know; encoding puts them back, so that a read-modify-write by us loses
 //! nothing a newer Calico wrote. Arrays that did not change keep their unknown fields too.
 
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -40,6 +41,7 @@ struct Document<S> {
 }
 
 pub(crate) fn object_from_value<S: Spec>(value: Value) -> Result<Object<S>, serde_json::Error> {
+    refuse_lists(&value)?;
     let document = Document::<S>::deserialize(&value)?;
     Ok(Object {
         metadata: document.metadata,
@@ -47,6 +49,15 @@ pub(crate) fn object_from_value<S: Spec>(value: Value) -> Result<Object<S>, serd
         status: document.status,
         original: Original(Some(Box::new(value))),
     })
+}
+
+/// Serde would read a list as the fields in their order, which no writer means.
+fn refuse_lists(value: &Value) -> Result<(), serde_json::Error> {
+    let parts = [("a document", Some(value)), ("metadata", value.get("metadata")), ("spec", value.get("spec"))];
+    match parts.into_iter().find(|(_, part)| part.is_some_and(Value::is_array)) {
+        Some((what, _)) => Err(serde_json::Error::custom(format!("{what} is a list; write an object"))),
+        None => Ok(()),
+    }
 }
 
 pub(crate) fn object_to_value<S: Spec>(object: &Object<S>) -> Value {
@@ -152,6 +163,21 @@ mod tests {
         let text = String::from_utf8(encode(&pool.into())).unwrap();
         assert!(!text.contains("natOutgoing") && !text.contains("assignmentMode"), "{text}");
         assert!(text.contains(r#""fromTheFuture":{"a":1}"#), "{text}");
+    }
+
+    #[test]
+    fn lists_are_not_read_as_objects() {
+        let key = Key::resource(Kind::Node, None, "n1");
+        for (stored, reason) in [
+            ("[]", "a document is a list; write an object"),
+            (r#"["Node","projectcalico.org/v3"]"#, "a document is a list; write an object"),
+            (r#"{"metadata":["n1"]}"#, "metadata is a list; write an object"),
+            (r#"{"metadata":{"name":"n1"},"spec":[]}"#, "spec is a list; write an object"),
+        ] {
+            let DecodeError::Json { source, .. } =
+                decode(Kind::Node, &key, stored.as_bytes(), 1).expect_err(stored);
+            assert_eq!(source.to_string(), reason);
+        }
     }
 
     #[test]

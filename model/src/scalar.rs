@@ -32,6 +32,25 @@ fn scalar_error(what: &'static str, value: &str, rule: &'static str) -> ScalarEr
     ScalarError { what, value: value.to_owned(), rule }
 }
 
+/// Whole numbers up to here are exact as f64.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// Writes an order as Go does: a whole number without a fraction (`5`, where serde writes `5.0`).
+pub(crate) fn serialize_order<S: Serializer>(order: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+    match order {
+        None => to.serialize_none(),
+        // -0 has no whole number of its own.
+        Some(order)
+            if order.fract() == 0.0
+                && order.abs() <= EXACT
+                && (*order != 0.0 || order.is_sign_positive()) =>
+        {
+            to.serialize_i64(*order as i64)
+        }
+        Some(order) => to.serialize_f64(*order),
+    }
+}
+
 impl FromStr for Port {
     type Err = ScalarError;
 

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `document` | text to documents: several in a file, lists, arrays; syntax errors with line and column |
 //! | `de` | a serde deserializer that notes unknown fields and says path and value of a wrong one |
+//! | `words` | names of types and parsers' messages in plain words |
 //! | `read` | one document to one resource: kind, old v1 form, defaults, validation |
 
 use std::fmt;
@@ -15,6 +16,7 @@ use std::fmt;
 mod de;
 mod document;
 mod read;
+mod words;
 
 pub(crate) use de::from_value;
 pub use document::{Document, MAX_INPUT_BYTES, Origin, SyntaxError, documents};

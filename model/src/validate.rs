@@ -20,6 +20,7 @@ mod rule;
 
 pub(crate) use felix::misspelt_felix_parameters;
 pub use pool::networks_overlap;
+pub(crate) use rule::nets_without_length;
 
 /// Every rule the resource breaks; empty when it may be stored.
 pub fn validate(resource: &AnyResource) -> Vec<Problem> {

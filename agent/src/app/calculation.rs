@@ -39,6 +39,8 @@ pub(super) struct Channels {
     pub(super) events: mpsc::Receiver<SyncEvent>,
     /// Own writes, ahead of the watch.
     pub(super) own: mpsc::Receiver<Vec<Update>>,
+    /// MTU of the interface that carries traffic between nodes.
+    pub(super) host_mtu: watch::Receiver<u32>,
     pub(super) desired: watch::Sender<Option<Arc<Desired>>>,
     pub(super) bgp: watch::Sender<Option<Arc<BgpDesired>>>,
     pub(super) progress: watch::Sender<Progress>,
@@ -57,6 +59,7 @@ pub(super) async fn run(node: String, mut calc: Calc, mut channels: Channels) ->
                 Some(event) => in_sync |= take(&mut calc, event, &node, &channels.tunnel),
                 None => bail!("the watch of the datastore ended"),
             },
+            Ok(()) = channels.host_mtu.changed() => calc.set_host_mtu(*channels.host_mtu.borrow_and_update()),
             Some(updates) = channels.own.recv() => updates.into_iter().for_each(|update| calc.apply_own(update)),
         }
         for _ in 0..BATCHES {

@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::time::sleep;
 use tortie_datastore::Store;
 use tortie_datastore::config::{StoreConfig, connect};
-use tortie_datastore::server::{DEFAULT_ADDRESS, Embedded};
+use tortie_datastore::server::{Embedded, Server};
 
 use crate::config::DatastoreConfig;
 use crate::logging::chain;
@@ -30,8 +30,12 @@ pub(super) struct Datastore {
 pub(super) async fn open(config: &DatastoreConfig, wait: bool) -> anyhow::Result<Datastore> {
     let (config, embedded) = match config {
         DatastoreConfig::Cluster(config) => (config.clone(), None),
-        DatastoreConfig::Embedded(directory) => {
-            let embedded = Embedded::start(directory, DEFAULT_ADDRESS)
+        DatastoreConfig::Embedded { directory, listen, insecure } => {
+            let serve = async {
+                let listener = Server::bind(*listen, *insecure).await?;
+                Embedded::start_on(directory, listener).await
+            };
+            let embedded = serve
                 .await
                 .with_context(|| format!("cannot open the embedded datastore in {}", directory.display()))?;
             (embedded.config(), Some(embedded))

@@ -31,6 +31,7 @@ use crate::desired::{BgpDesired, Desired};
 use cache::Cache;
 
 pub use bgp::RouterId;
+pub use duration::parse as parse_duration;
 pub use felix::parse_endpoint_to_host;
 pub use problems::Problems;
 
@@ -91,6 +92,12 @@ impl Calc {
     /// Takes a change this process wrote itself, ahead of the watch.
     pub fn apply_own(&mut self, update: Update) {
         self.dirty |= self.cache.apply_own(&self.settings.node, update);
+    }
+
+    /// The MTU of the interface that carries traffic between nodes is another one.
+    pub fn set_host_mtu(&mut self, mtu: u32) {
+        self.dirty |= self.settings.host_mtu != mtu;
+        self.settings.host_mtu = mtu;
     }
 
     /// Everything that was stored when the syncer began has been applied.

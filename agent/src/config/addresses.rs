@@ -1,11 +1,13 @@
 //! `IP`, `IP6` and their autodetection methods (calico-datamodel 7.2).
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use regex::Regex;
 
 use super::environment::Reader;
+use crate::calc::parse_duration;
 
 /// How a node gets its address of one family.
 #[derive(Clone, Debug)]
@@ -50,6 +52,14 @@ pub(super) fn read(reader: &mut Reader<'_>, ipv6: bool) -> AddressSetting {
         Some("none") => AddressSetting::Keep,
         Some(_) => reader.value(name, AddressSetting::Keep, |text| parse_address(text, ipv6)),
     }
+}
+
+/// `AUTODETECT_POLL_INTERVAL`: a duration as Go writes it, or seconds; 0 and less is never.
+pub(super) fn parse_poll(text: &str) -> Result<Option<Duration>, &'static str> {
+    let (negative, length) = text.strip_prefix('-').map_or((false, text), |length| (true, length));
+    let seconds = || length.parse().ok().map(Duration::from_secs);
+    let poll = parse_duration(length).or_else(seconds).ok_or("must be a duration such as 60s or 1m30s")?;
+    Ok(Some(poll).filter(|poll| !negative && !poll.is_zero()))
 }
 
 fn parse_address(text: &str, ipv6: bool) -> Result<AddressSetting, String> {

@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn parsed<T, E: Display>(
+    pub(super) fn parsed<T, E: Display>(
         &mut self,
         name: &str,
         text: &str,

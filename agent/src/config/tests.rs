@@ -45,6 +45,55 @@ fn defaults_are_those_of_calico_node() {
 }
 
 #[test]
+fn addresses_are_polled_as_asked() {
+    for (text, seconds) in [
+        ("60s", Some(60)),
+        ("1m30s", Some(90)),
+        ("15", Some(15)),
+        ("0", None),
+        ("0s", None),
+        ("-5s", None),
+        ("-1", None),
+    ] {
+        let config = read(&[], &[("AUTODETECT_POLL_INTERVAL", text)]).unwrap();
+        assert_eq!(config.autodetect_poll.map(|poll| poll.as_secs()), seconds, "{text}");
+    }
+    assert_eq!(read(&[], &[]).unwrap().autodetect_poll, Some(Duration::from_secs(60)));
+    assert!(problem(&[], &[("AUTODETECT_POLL_INTERVAL", "soon")]).contains("'soon' must be a duration"));
+}
+
+#[test]
+fn the_embedded_datastore_is_for_this_machine_unless_told_otherwise() {
+    let embedded = |flags: &[&str], variables: &[(&str, &str)]| {
+        let flags = [&["--embedded-datastore", "/x"], flags].concat();
+        match read(&flags, variables).unwrap().datastore {
+            DatastoreConfig::Embedded { listen, insecure, .. } => (listen.to_string(), insecure),
+            DatastoreConfig::Cluster(_) => panic!("embedded"),
+        }
+    };
+    assert_eq!(embedded(&[], &[]), ("127.0.0.1:2379".into(), false));
+    assert_eq!(embedded(&["--embedded-listen", "[::1]:2400"], &[]), ("[::1]:2400".into(), false));
+    let open = ["--embedded-listen", "0.0.0.0:2379", "--embedded-insecure"];
+    assert_eq!(embedded(&open, &[]), ("0.0.0.0:2379".into(), true));
+    let variables = [("TORTIE_EMBEDDED_LISTEN", "10.0.0.1:2379"), ("TORTIE_EMBEDDED_INSECURE", "true")];
+    assert_eq!(embedded(&[], &variables), ("10.0.0.1:2379".into(), true));
+    assert_eq!(embedded(&["--embedded-listen", "127.0.0.1:1"], &variables).0, "127.0.0.1:1", "flags win");
+
+    let refused = |flags: &[&str], variables: &[(&str, &str)]| {
+        problem(&[&["--embedded-datastore", "/x"], flags].concat(), variables)
+    };
+    assert!(
+        refused(&["--embedded-listen", "10.0.0.1:1"], &[])
+            .starts_with("--embedded-listen: '10.0.0.1:1' is no loop")
+    );
+    assert!(
+        refused(&[], &variables[..1]).starts_with("TORTIE_EMBEDDED_LISTEN: '10.0.0.1:2379' is no loopback")
+    );
+    assert!(refused(&["--embedded-listen", "here"], &[]).contains("'here' must be an address and a port"));
+    assert!(matches!(read(&["--embedded-insecure"], &[]), Err(ConfigError::Flags(_))));
+}
+
+#[test]
 fn variables_are_read() {
     let config = read(
         &["--socket", "/tmp/s", "--log-level", "debug", "--log-format", "json"],
@@ -162,7 +211,9 @@ fn all_problems_come_together() {
 #[test]
 fn the_datastore_is_a_cluster_or_a_directory() {
     let embedded = read(&["--embedded-datastore", "/var/lib/x"], &[]).unwrap().datastore;
-    assert!(matches!(embedded, DatastoreConfig::Embedded(dir) if dir.to_str() == Some("/var/lib/x")));
+    assert!(
+        matches!(embedded, DatastoreConfig::Embedded { directory: dir, .. } if dir.to_str() == Some("/var/lib/x"))
+    );
     let DatastoreConfig::Cluster(config) = read(&[], &[]).unwrap().datastore else { panic!("a cluster") };
     assert_eq!(config.endpoints(), "http://127.0.0.1:2379");
     assert!(problem(&["--config", "/nonexistent/x.cfg"], &[]).contains("/nonexistent/x.cfg"));

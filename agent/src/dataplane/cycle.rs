@@ -20,7 +20,7 @@ use super::owner::{self, IPIP_DEVICE, LOCAL_PROTOCOL};
 use super::report::Report;
 use super::ruleset::Loaded;
 use super::{neighbours, routes, sysctls, tunnel};
-use crate::desired::{Applied, Desired, Learned};
+use crate::desired::{Applied, Desired, Learned, Wired, WorkloadInterface};
 use crate::fib::{Fib, Resolver, fib};
 use crate::kernel::monitor::Dirty;
 use crate::kernel::{Kernel, KernelError, Link, NeighbourKey, Route, RouteKey};
@@ -264,11 +264,11 @@ impl<K: Kernel> Engine<K> {
         let ours = self.routes.actual().iter().filter(|(_, route)| route.protocol == LOCAL_PROTOCOL);
         let applied = Applied {
             ready: self.ready,
+            guarded: self.loaded.is_any(),
             interfaces: desired
                 .interfaces
-                .keys()
-                .filter(|name| self.is_wired(desired, name))
-                .cloned()
+                .iter()
+                .filter_map(|(name, workload)| Some((name.clone(), self.wired(desired, name, workload)?)))
                 .collect(),
             routes: ours.map(|(key, _)| key.prefix).collect(),
             failures: self.report.texts(),
@@ -276,19 +276,13 @@ impl<K: Kernel> Engine<K> {
         Outcome { applied, retry }
     }
 
-    /// Settings, neighbours, routes and rules of an interface are all in place.
-    fn is_wired(&self, desired: &Desired, name: &str) -> bool {
-        let Some(link) = self.links.get(name).filter(|link| link.up && owner::is_workload_interface(name))
-        else {
-            return false;
-        };
-        let Some((workload, (rp_filter, ipv6))) = desired.interfaces.get(name).zip(self.machine.as_ref())
-        else {
-            return false;
-        };
+    /// An interface whose settings, neighbours, routes and rules are all in place.
+    fn wired(&self, desired: &Desired, name: &str, workload: &WorkloadInterface) -> Option<Wired> {
+        let link = self.links.get(name).filter(|link| link.up && owner::is_workload_interface(name))?;
+        let (rp_filter, ipv6) = self.machine.as_ref()?;
         let settings = sysctls::of_interface(name, rp_filter, *ipv6);
         let mut addresses = workload.addresses.iter();
-        self.loaded.is(&desired.ruleset)
+        let in_place = self.loaded.is(&desired.ruleset)
             && !self.dirty.links
             && settings.iter().all(|(path, _)| self.sysctls.in_place(path))
             && addresses.all(|address| {
@@ -303,7 +297,8 @@ impl<K: Kernel> Engine<K> {
                 self.routes.in_place(&route)
                     && self.routes.actual().get(&route).is_some_and(leads_here)
                     && neighbour.is_none_or(|key| self.neighbours.in_place(&key))
-            })
+            });
+        in_place.then(|| Wired { index: link.index, addresses: workload.addresses.clone() })
     }
 }
 

@@ -27,6 +27,11 @@ impl Loaded {
         self.ruleset.as_ref().is_some_and(|loaded| Arc::ptr_eq(loaded, wanted) || loaded == wanted)
     }
 
+    /// Whether any rules of ours are known to be in the kernel.
+    pub(super) fn is_any(&self) -> bool {
+        self.ruleset.is_some()
+    }
+
     /// These rules are in the kernel as of now.
     pub(super) fn loaded(&mut self, ruleset: Arc<Ruleset>, generation: u32) {
         *self = Loaded { ruleset: Some(ruleset), generation, digest: None };

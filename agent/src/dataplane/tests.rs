@@ -82,7 +82,7 @@ async fn what_fails_is_named_and_tried_again_until_it_holds() {
     running.desired.send_replace(wants("192.168.1.1"));
     running.until("the failure is named", |applied| applied.failures.contains_key("ruleset")).await;
     running.until("it holds", |applied| applied.ready && applied.failures.is_empty()).await;
-    assert!(running.applied.borrow().interfaces.contains("cali1"));
+    assert!(running.applied.borrow().interfaces.contains_key("cali1"));
 }
 
 #[tokio::test]

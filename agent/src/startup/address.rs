@@ -57,8 +57,8 @@ pub enum AddressError {
 pub struct Decision {
     /// The address with the length of its subnet.
     pub address: Option<IpNetwork>,
-    /// It was detected by this start.
-    pub detected: bool,
+    /// The interface it was detected on just now.
+    pub detected: Option<String>,
     /// Worth telling an operator.
     pub warnings: Vec<String>,
 }
@@ -84,7 +84,6 @@ pub fn decide(
     match (detect(method, ipv6, interfaces, source), stored) {
         (Ok((interface, address)), stored) => {
             let family = family(ipv6);
-            tracing::info!("Using autodetected {family} address on interface {interface}: {address}");
             let changed = stored.filter(|stored| *stored != address);
             let warning = |old| {
                 format!(
@@ -93,7 +92,7 @@ pub fn decide(
             };
             Ok(Decision {
                 address: Some(address),
-                detected: true,
+                detected: Some(interface),
                 warnings: changed.map(warning).into_iter().collect(),
             })
         }
@@ -123,7 +122,7 @@ fn explicit(address: IpAddr, prefix: Option<u8>, interfaces: &[Interface]) -> De
     let warning = format!("no interface has the address {address}; other nodes may not reach this one");
     Decision {
         address: IpNetwork::new(address, prefix).ok(),
-        detected: false,
+        detected: None,
         warnings: if local.is_some() { Vec::new() } else { vec![warning] },
     }
 }

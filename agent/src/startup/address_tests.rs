@@ -72,9 +72,9 @@ fn what_is_stored_is_kept_unless_asked_otherwise() {
     let stored = Some("1.2.3.4/24".parse().unwrap());
     let keep_or_detect = AddressSetting::KeepOrDetect(Method::FirstFound);
     let kept = decided(&keep_or_detect, Some("1.2.3.4/24")).unwrap();
-    assert_eq!((kept.address, kept.detected), (stored, false));
+    assert_eq!((kept.address, kept.detected), (stored, None));
     let fresh = decided(&keep_or_detect, None).unwrap();
-    assert_eq!((fresh.address, fresh.detected, fresh.warnings.len()), (found, true, 0));
+    assert_eq!((fresh.address, fresh.detected.is_some(), fresh.warnings.len()), (found, true, 0));
     let changed = decided(&AddressSetting::Detect(Method::FirstFound), Some("1.2.3.4/24")).unwrap();
     assert_eq!((changed.address, changed.warnings.len()), (found, 1));
     assert_eq!(decided(&AddressSetting::Keep, None).unwrap(), Decision::default());

@@ -1,5 +1,6 @@
 //! What happens once, before the node works: its name, its addresses, its Node resource, default pools and resources
-//! (calico-datamodel 7). The order is calico/node's; so are the log lines users look for.
+//! (calico-datamodel 7). The order is calico/node's; so are the log lines users look for. Detection alone happens again
+//! later ([`redetect`]).
 
 use std::io;
 
@@ -78,6 +79,9 @@ pub async fn register(config: &Config, client: &Client, name: &str) -> Result<()
         Backend::None => None,
         Backend::Bird | Backend::Vxlan => Some(addresses(config, stored.map(|node| node.spec), &interfaces)?),
     };
+    if let Some(addresses) = &addresses {
+        report(addresses);
+    }
     let facts = Facts {
         name: name.to_owned(),
         addresses,
@@ -108,19 +112,53 @@ fn addresses(
     let stored = stored.unwrap_or_default();
     let decide = |setting: &AddressSetting, ipv6: bool| {
         let source = move |host: &str| address::source_towards(host, ipv6);
-        // Names may have to be looked up; nothing else runs yet.
+        // Names may have to be looked up.
         tokio::task::block_in_place(|| {
             address::decide(setting, stored.bgp_address(ipv6), ipv6, interfaces, source)
         })
     };
     let addresses = Addresses { ipv4: decide(&config.ipv4, false)?, ipv6: decide(&config.ipv6, true)? };
-    for warning in addresses.ipv4.warnings.iter().chain(&addresses.ipv6.warnings) {
-        tracing::warn!("{warning}");
-    }
     match (&addresses.ipv4, &addresses.ipv6) {
         (Decision { address: None, .. }, Decision { address: None, .. }) => Err(StartupError::Addressless),
         _ => Ok(addresses),
     }
+}
+
+fn report(addresses: &Addresses) {
+    for (decision, family) in [(&addresses.ipv4, "IPv4"), (&addresses.ipv6, "IPv6")] {
+        if let (Some(address), Some(interface)) = (decision.address, &decision.detected) {
+            tracing::info!("Using autodetected {family} address on interface {interface}: {address}");
+        }
+    }
+    for warning in addresses.warnings() {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// Detects again the addresses that are to be detected, and updates the Node when they changed (calico-datamodel 7.2).
+/// Returns what is worth telling an operator. Needs a runtime of several threads.
+///
+/// # Errors
+/// [`StartupError`]; then the Node stays as it is.
+pub async fn redetect(config: &Config, client: &Client, name: &str) -> Result<Vec<String>, StartupError> {
+    let detects = [&config.ipv4, &config.ipv6].iter().any(|s| matches!(s, AddressSetting::Detect(_)));
+    if !detects || config.backend == Backend::None {
+        return Ok(Vec::new());
+    }
+    let stored =
+        client.find::<NodeSpec>(None, name).await.map_err(failed("read the Node resource of this node"))?;
+    let Some(stored) = stored else { return Ok(Vec::new()) };
+    let interfaces = interfaces::list().map_err(StartupError::Interfaces)?;
+    let addresses = addresses(config, Some(stored.spec), &interfaces)?;
+    let warnings = addresses.warnings().cloned().collect();
+    let facts = Facts {
+        name: name.to_owned(),
+        addresses: Some(addresses),
+        interfaces: Some(node_interfaces(&interfaces)),
+        ..Facts::default()
+    };
+    node::update(client, &facts, !config.skip_address_check).await?;
+    Ok(warnings)
 }
 
 /// Only a node whose address was asked for in so many words publishes its interfaces.

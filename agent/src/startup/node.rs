@@ -67,6 +67,11 @@ pub struct Addresses {
 }
 
 impl Addresses {
+    /// What is worth telling an operator.
+    pub fn warnings(&self) -> impl Iterator<Item = &String> {
+        self.ipv4.warnings.iter().chain(&self.ipv6.warnings)
+    }
+
     fn families(&self) -> [(&Decision, bool); 2] {
         [(&self.ipv4, false), (&self.ipv6, true)]
     }
@@ -111,7 +116,7 @@ fn conflict(stored: &Node, facts: &Facts, all: &[Node]) -> Option<(NodeError, bo
             address,
             variable: if ipv6 { "IP6" } else { "IP" },
         };
-        Some((error, decision.detected))
+        Some((error, decision.detected.is_some()))
     })
 }
 
@@ -121,22 +126,37 @@ fn conflict(stored: &Node, facts: &Facts, all: &[Node]) -> Option<(NodeError, bo
 /// [`NodeError`]; an address that was detected and belongs to another node is taken out of this Node first, so that a
 /// later start looks anew.
 pub async fn write(client: &Client, facts: &Facts, check_addresses: bool) -> Result<(), NodeError> {
-    if check_addresses {
-        let stored = client.find::<NodeSpec>(None, &facts.name).await?.unwrap_or_default();
-        let all = client.find_all::<NodeSpec>().await?;
-        if let Some((error, detected)) = conflict(&stored, facts, &all) {
-            if detected {
-                modify(client, &facts.name, false, |node| with_facts(node, &without_detected(facts))).await?;
-            }
-            return Err(error);
+    if check_addresses && let Some((error, detected)) = stored_conflict(client, facts).await? {
+        if detected {
+            modify(client, &facts.name, false, |node| with_facts(node, &without_detected(facts))).await?;
         }
+        return Err(error);
     }
     modify(client, &facts.name, true, |node| with_facts(node, facts)).await
 }
 
+/// Updates the Node resource of a running node. One that was deleted is not made anew.
+///
+/// # Errors
+/// [`NodeError`]; then the Node stays as it is: sessions and routes of a node that works are not given up for an address
+/// it cannot have.
+pub async fn update(client: &Client, facts: &Facts, check_addresses: bool) -> Result<(), NodeError> {
+    if check_addresses && let Some((error, _)) = stored_conflict(client, facts).await? {
+        return Err(error);
+    }
+    modify(client, &facts.name, false, |node| with_facts(node, facts)).await
+}
+
+async fn stored_conflict(client: &Client, facts: &Facts) -> Result<Option<(NodeError, bool)>, ClientError> {
+    let all = client.find_all::<NodeSpec>().await?;
+    let own = all.iter().find(|node| node.metadata.name == facts.name).cloned();
+    Ok(conflict(&own.unwrap_or_default(), facts, &all))
+}
+
 fn without_detected(facts: &Facts) -> Facts {
-    let cleared =
-        |decision: &Decision| if decision.detected { Decision::default() } else { decision.clone() };
+    let cleared = |decision: &Decision| {
+        if decision.detected.is_some() { Decision::default() } else { decision.clone() }
+    };
     let addresses = facts.addresses.as_ref();
     Facts {
         name: facts.name.clone(),

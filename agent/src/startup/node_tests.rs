@@ -10,6 +10,7 @@ fn client() -> Client {
 }
 
 fn facts(name: &str, ipv4: &str, detected: bool) -> Facts {
+    let detected = detected.then(|| "eth0".to_owned());
     let ipv4 = Decision { address: Some(ipv4.parse().unwrap()), detected, ..Decision::default() };
     Facts {
         name: name.into(),

@@ -20,7 +20,8 @@ pub async fn ensure(
     ipv6_support: bool,
     interfaces: &[Interface],
 ) -> Result<(), ClientError> {
-    let existing = client.find_all::<IpPoolSpec>().await?;
+    // A pool that cannot be read still counts: no default pool may lie over it.
+    let existing = client.find_every::<IpPoolSpec>().await?;
     // The host may have been booted without IPv6.
     let ipv6_host = || std::path::Path::new("/proc/sys/net/ipv6").exists();
     for (wish, ipv6) in [(&settings.ipv4, false), (&settings.ipv6, true)] {
@@ -146,7 +147,7 @@ mod tests {
         let mut settings = PoolSettings { ipv4: Some(wish(false)), ipv6: Some(wish(true)) };
         settings.ipv6.as_mut().unwrap().cidr = Some("fd00:1::/48".parse().unwrap());
         ensure(&client, &settings, false, &[]).await.unwrap();
-        let pools = client.find_all::<IpPoolSpec>().await.unwrap();
+        let pools = client.find_every::<IpPoolSpec>().await.unwrap();
         let [pool] = &pools[..] else { panic!("{pools:?}") };
         assert_eq!(pool.metadata.name, "default-ipv4-ippool");
         assert!(pool.metadata.uid.is_some() && pool.metadata.creation_timestamp.is_some());
@@ -156,6 +157,6 @@ mod tests {
         // Any pool of the family will do.
         settings.ipv4.as_mut().unwrap().cidr = Some("10.64.0.0/16".parse().unwrap());
         ensure(&client, &settings, false, &[]).await.unwrap();
-        assert_eq!(client.find_all::<IpPoolSpec>().await.unwrap().len(), 1);
+        assert_eq!(client.find_every::<IpPoolSpec>().await.unwrap().len(), 1);
     }
 }

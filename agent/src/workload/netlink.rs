@@ -26,12 +26,13 @@ impl Wiring for Netlink {
         let link = Requests::open()?.link(host_interface)?;
         Ok(link.map(|link| HostLink {
             owner: link.alias,
+            index: link.index,
             mac: link.mac.unwrap_or(Mac([0; 6])),
             mtu: link.mtu,
         }))
     }
 
-    fn create(&self, wire: &Wire) -> Result<(), WiringError> {
+    fn create(&self, wire: &Wire) -> Result<u32, WiringError> {
         let namespace = inside::open(&wire.netns)?;
         let mut requests = Requests::open()?;
         requests.create_link(veth(wire, &namespace), &wire.host_interface)?;
@@ -79,7 +80,7 @@ fn veth(wire: &Wire, namespace: &File) -> LinkMessage {
 
 /// The workload's side first: once the host side is up, packets flow. The alias comes last; an interface that has it is
 /// complete.
-fn finish(requests: &mut Requests, wire: &Wire, namespace: &File) -> Result<(), WiringError> {
+fn finish(requests: &mut Requests, wire: &Wire, namespace: &File) -> Result<u32, WiringError> {
     inside::run(namespace, wire, inside::configure)?;
     let vanished =
         || WiringError::Changed { what: format!("{} vanished while it was made", wire.host_interface) };
@@ -88,5 +89,6 @@ fn finish(requests: &mut Requests, wire: &Wire, namespace: &File) -> Result<(), 
         // Without duplicate detection it answers at once; the kernel would try it for a second first.
         requests.add_address(index, GATEWAY_V6.into(), LINK_LOCAL_PREFIX)?;
     }
-    requests.bring_up(index, Some(&wire.owner))
+    requests.bring_up(index, Some(&wire.owner))?;
+    Ok(index)
 }

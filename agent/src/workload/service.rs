@@ -133,13 +133,13 @@ impl Service {
         if let Some(other) = request.addresses.iter().find(|a| !addresses.contains(a)) {
             return Err(missing(format!("it has not the address {other}")));
         }
-        match self.find(&identity).await? {
-            Some(link) if link.owner.as_deref() == Some(&identity.owner()) => {}
-            _ => return Err(missing(format!("interface {} is not there", identity.host_interface))),
-        }
+        let link = self.find(&identity).await?;
+        let Some(link) = link.filter(|link| link.owner.as_deref() == Some(&identity.owner())) else {
+            return Err(missing(format!("interface {} is not there", identity.host_interface)));
+        };
         let wire = self.wire(&identity, &request, addresses);
         self.kernel(&identity, move |wiring| wiring.verify(&wire)).await?;
-        self.in_force(&identity, &addresses_of(&stored), Wait::of(Duration::ZERO)).await
+        self.in_force(&identity, link.index, &addresses_of(&stored), Wait::of(Duration::ZERO)).await
     }
 
     async fn attach_now(&self, request: &AttachRequest) -> Result<AttachResponse, WorkloadError> {
@@ -154,7 +154,7 @@ impl Service {
             let ours = stored.as_ref().filter(|e| e.spec.container_id == identity.container);
             if let Some(stored) = ours.filter(|_| owner == Some(&identity.owner())) {
                 let addresses = addresses_of(stored);
-                self.in_force(&identity, &addresses, wait).await?;
+                self.in_force(&identity, link.index, &addresses, wait).await?;
                 return Ok(response(&identity, link.mtu, &addresses));
             }
             if let Some(owner) = owner.filter(|owner| !identity.displaces(owner)) {
@@ -162,6 +162,8 @@ impl Service {
                 return Err(WorkloadError::Taken { interface, owner });
             }
         }
+        // An interface lets its workload send at once; without any rules of ours that would go anywhere.
+        self.until(&identity, wait, |applied| applied.guarded).await?;
         if identity.pod.is_none() {
             self.ensure_profile(&identity.network).await?;
         }
@@ -188,15 +190,12 @@ impl Service {
             let name = identity.host_interface.clone();
             self.kernel(identity, move |wiring| wiring.remove(&name)).await?;
         }
-        // What the data plane says about an earlier interface of this name must not pass for the new one's.
-        let name = &identity.host_interface;
-        self.until(identity, wait, |applied| !applied.interfaces.contains(name)).await?;
         let wire = self.wire(identity, request, written.addresses.clone());
-        self.kernel(identity, move |wiring| wiring.create(&wire)).await?;
+        let index = self.kernel(identity, move |wiring| wiring.create(&wire)).await?;
         let mut updates = change.updates;
         updates.push(endpoint_update(&written.endpoint, Some(written.revision), written.revision));
         self.tell(updates).await?;
-        self.in_force(identity, &written.addresses, wait).await
+        self.in_force(identity, index, &written.addresses, wait).await
     }
 
     /// Takes back what an attach did. What cannot be taken back is left to the detach that follows a failed attach.

@@ -50,6 +50,8 @@ pub struct Wire {
 pub struct HostLink {
     /// Who it was made for; `None` when it was not finished, or is not ours.
     pub owner: Option<String>,
+    /// Its index.
+    pub index: u32,
     /// Its MAC.
     pub mac: Mac,
     /// Its MTU.
@@ -64,11 +66,12 @@ pub trait Wiring: Send + Sync + fmt::Debug {
     /// [`WiringError::Kernel`].
     fn find(&self, host_interface: &str) -> Result<Option<HostLink>, WiringError>;
 
-    /// Makes a veth, configures the workload's side and brings both up. The host interface must not exist.
+    /// Makes a veth, configures the workload's side and brings both up; returns the index of the host interface, which
+    /// must not exist before.
     ///
     /// # Errors
     /// [`WiringError`]; nothing is left of the veth then, unless removing it failed too.
-    fn create(&self, wire: &Wire) -> Result<(), WiringError>;
+    fn create(&self, wire: &Wire) -> Result<u32, WiringError>;
 
     /// Removes a veth; succeeds when there is none.
     ///

@@ -20,8 +20,11 @@ use tortie_agent::kernel::monitor::Dirty;
 pub(crate) fn inside(test: &str, body: impl FnOnce()) {
     const MARK: &str = "TORTIE_TEST_NAMESPACE";
     if std::env::var_os(MARK).is_some() {
-        // Names of route protocols would show in what `ip` prints, and files are the host's: none are seen, none written.
-        run("ip link set lo up; if [ -d /etc/iproute2 ]; then mount -t tmpfs tmpfs /etc/iproute2; fi");
+        // Names of route protocols would show in what `ip` prints, and files are the host's: none are seen, none written,
+        // not even where the directory would have to be made.
+        run("ip link set lo up
+            if [ -d /etc/iproute2 ]; then mount -t tmpfs tmpfs /etc/iproute2; else mount --bind /etc /etc; fi
+            if ! mountpoint -q /etc/iproute2; then mount -o remount,bind,ro /etc; fi");
         body();
         return;
     }
@@ -96,6 +99,11 @@ pub(crate) fn gateways(list: &[(&str, &str, bool)]) -> RouteTarget {
         onlink: *onlink,
     };
     RouteTarget::Gateways(list.iter().map(gateway).collect())
+}
+
+/// Names of the interfaces that are wired.
+pub(crate) fn wired(applied: &Applied) -> BTreeSet<String> {
+    applied.interfaces.keys().cloned().collect()
 }
 
 /// A set of names.

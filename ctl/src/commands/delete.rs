@@ -4,7 +4,7 @@ use tortie_datastore::Client;
 use tortie_datastore::client::Identifier;
 
 use super::results::{Results, nothing_in};
-use super::{DEFAULT_NAMESPACE, kind_of, words};
+use super::{kind_of, namespace_of, words};
 use crate::cli::{DeleteArgs, Global, Selection};
 use crate::outcome::Outcome;
 use crate::{context, input, operations};
@@ -16,7 +16,7 @@ pub(super) async fn run(global: &Global, args: &DeleteArgs) -> anyhow::Result<Ou
     let targets = match &args.selection.filename {
         None => by_name(&args.selection)?,
         Some(source) => {
-            let namespace = args.selection.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+            let namespace = namespace_of(args.selection.namespace.as_deref());
             match input::read(source, args.selection.recursive, namespace) {
                 Ok(inputs) if inputs.is_empty() => return Ok(nothing_in(source, args.selection.skip_empty)),
                 Ok(inputs) => inputs
@@ -39,7 +39,7 @@ fn by_name(selection: &Selection) -> anyhow::Result<Vec<Target>> {
     if selection.names.is_empty() {
         anyhow::bail!("failed to execute command: resource name must be specified to delete a resource");
     }
-    let namespace = selection.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+    let namespace = namespace_of(selection.namespace.as_deref());
     Ok(selection.names.iter().map(|name| (operations::identifier(kind, namespace, name), None)).collect())
 }
 

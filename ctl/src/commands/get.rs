@@ -6,7 +6,7 @@ use tortie_model::resource::{BgpConfigurationSpec, Node};
 use tortie_model::{AnyResource, DEFAULT_AS_NUMBER, Kind};
 
 use super::results::nothing_in;
-use super::{DEFAULT_NAMESPACE, kind_of, words};
+use super::{kind_of, namespace_of, words};
 use crate::cli::{GetArgs, Global};
 use crate::operations::OperationError;
 use crate::outcome::Outcome;
@@ -33,7 +33,7 @@ enum Wanted {
 
 fn wanted(args: &GetArgs) -> anyhow::Result<Result<Wanted, Outcome>> {
     let selection = &args.selection;
-    let namespace = selection.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+    let namespace = namespace_of(selection.namespace.as_deref());
     let Some(source) = &selection.filename else {
         let kind = kind_of(selection.kind.as_deref().unwrap_or_default())?;
         if selection.names.is_empty() {
@@ -60,7 +60,7 @@ async fn get(client: &Client, args: &GetArgs, format: &Format, wanted: Wanted) -
     let mut notes = Vec::new();
     match wanted {
         Wanted::All(kind) => {
-            let namespace = args.selection.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+            let namespace = namespace_of(args.selection.namespace.as_deref());
             let namespace = (!args.all_namespaces).then_some(namespace);
             match operations::list(client, kind, namespace).await {
                 Ok(list) => {

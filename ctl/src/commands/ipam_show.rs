@@ -9,7 +9,7 @@ use tortie_model::Key;
 use tortie_model::ipam::{AllocationAttribute, Block};
 use tortie_model::resource::{IpPool, IpPoolSpec};
 
-use super::words;
+use super::{address, words};
 use crate::cli::{Global, IpamShowArgs};
 use crate::context;
 use crate::operations::OperationError;
@@ -17,13 +17,7 @@ use crate::outcome::Outcome;
 use crate::output::table::boxed;
 
 pub(super) async fn run(global: &Global, args: &IpamShowArgs) -> anyhow::Result<Outcome> {
-    let address = match &args.ip {
-        Some(text) => match text.parse::<IpAddr>() {
-            Ok(address) => Some(address),
-            Err(_) => anyhow::bail!("failed to execute command: --ip {text}: must be an IP address"),
-        },
-        None => None,
-    };
+    let address = args.ip.as_deref().map(address).transpose()?;
     let client = context::client(global).await?;
     let (blocks, unreadable) = match blocks(&client).await {
         Ok(found) => found,
@@ -31,7 +25,7 @@ pub(super) async fn run(global: &Global, args: &IpamShowArgs) -> anyhow::Result<
     };
     let stdout = match address {
         Some(address) => owner_of(address, &blocks),
-        None => match client.find_all::<IpPoolSpec>().await {
+        None => match client.find_every::<IpPoolSpec>().await {
             Ok(pools) => usage(&pools, &blocks, args.show_blocks),
             Err(error) => return Ok(Outcome::failed(words(error.into()))),
         },

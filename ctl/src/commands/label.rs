@@ -1,6 +1,6 @@
 //! `label`: one label of one resource.
 
-use super::{DEFAULT_NAMESPACE, kind_of, words};
+use super::{kind_of, namespace_of, words};
 use crate::cli::{Global, LabelArgs};
 use crate::context;
 use crate::operations::{self, OperationError};
@@ -19,7 +19,7 @@ pub(super) async fn run(global: &Global, args: &LabelArgs) -> anyhow::Result<Out
         }
     };
     let client = context::client(global).await?;
-    let id = operations::identifier(kind, args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE), &args.name);
+    let id = operations::identifier(kind, namespace_of(args.namespace.as_deref()), &args.name);
     let (what, name) = (id.kind, &args.name);
     let before = match operations::get(&client, &id).await {
         Ok(resource) => resource.metadata().labels.get(key).cloned(),

@@ -1,12 +1,13 @@
-//! `patch`: changes fields of one resource by a JSON merge patch (RFC 7396).
+//! `patch`: changes fields of one resource by a JSON merge patch (RFC 7396) or a JSON patch (RFC 6902).
 //!
 //! calicoctl's `strategic` type needs merge keys on the Go types; the kinds here have none, so it comes to the same.
 
 use serde_json::Value;
+use tortie_datastore::client::Identifier;
 use tortie_model::AnyResource;
 use tortie_model::strict::{self, Origin};
 
-use super::{DEFAULT_NAMESPACE, kind_of, words};
+use super::{kind_of, namespace_of, words};
 use crate::cli::{Global, PatchArgs, PatchType};
 use crate::context;
 use crate::input::{Input, located, numbered};
@@ -15,16 +16,13 @@ use crate::outcome::Outcome;
 
 pub(super) async fn run(global: &Global, args: &PatchArgs) -> anyhow::Result<Outcome> {
     let kind = kind_of(&args.kind)?;
-    if args.patch_type == PatchType::Json {
-        anyhow::bail!("failed to execute command: patch type json (RFC 6902) is not supported; use merge");
-    }
     let failed = |reason: &str| Ok(Outcome::failed(format!("Failed to patch '{kind}' resource: {reason}")));
-    let patch = match parsed(&args.patch) {
+    let patch = match Patch::parsed(&args.patch, args.patch_type) {
         Ok(patch) => patch,
         Err(reason) => return failed(&reason),
     };
     let client = context::client(global).await?;
-    let id = operations::identifier(kind, args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE), &args.name);
+    let id = operations::identifier(kind, namespace_of(args.namespace.as_deref()), &args.name);
     let current = match operations::get(&client, &id).await {
         Ok(current) => current,
         Err(error) => return failed(&words(error)),
@@ -44,23 +42,57 @@ pub(super) async fn run(global: &Global, args: &PatchArgs) -> anyhow::Result<Out
     }
 }
 
-fn parsed(text: &str) -> Result<Value, String> {
-    let documents = strict::documents("--patch", text)
-        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
-    match documents.as_slice() {
-        [document] if document.value.is_object() => Ok(document.value.clone()),
-        _ => Err("the patch must be one object, such as {\"spec\":{\"natOutgoing\":true}}".to_owned()),
+/// A patch as given.
+enum Patch {
+    /// RFC 7396.
+    Merge(Value),
+    /// RFC 6902.
+    Operations(json_patch::Patch),
+}
+
+impl Patch {
+    fn parsed(text: &str, form: PatchType) -> Result<Patch, String> {
+        if form == PatchType::Json {
+            let example = r#"[{"op":"replace","path":"/spec/natOutgoing","value":true}]"#;
+            return serde_json::from_str(text)
+                .map(Patch::Operations)
+                .map_err(|error| format!("--patch: {error}; type json takes a list such as {example}"));
+        }
+        let documents = strict::documents("--patch", text)
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+        match documents.as_slice() {
+            [document] if document.value.is_object() => Ok(Patch::Merge(document.value.clone())),
+            _ => Err("the patch must be one object, such as {\"spec\":{\"natOutgoing\":true}}; a list of operations \
+                      goes with --type json"
+                .to_owned()),
+        }
+    }
+
+    fn apply(&self, document: &mut Value) -> Result<(), String> {
+        match self {
+            Patch::Merge(patch) => merge(document, patch),
+            Patch::Operations(patch) => {
+                json_patch::patch(document, patch).map_err(|error| format!("--patch: {error}"))?;
+            }
+        }
+        Ok(())
     }
 }
 
 /// The resource with the patch, read as strictly as a file, at the revision it was read at.
-fn patched(current: AnyResource, patch: &Value) -> Result<Input, String> {
+fn patched(current: AnyResource, patch: &Patch) -> Result<Input, String> {
     let namespace = current.metadata().namespace.clone().unwrap_or_default();
     let mut document = strictly_known(&current);
-    merge(&mut document, patch);
+    patch.apply(&mut document)?;
     let origin = Origin { file: "--patch".to_owned(), document: 0, line: 1, item: String::new() };
     match strict::read(&document, &namespace) {
-        Ok(resource) => Ok(Input { origin, resource }),
+        Ok(resource) if Identifier::of(&resource) == Identifier::of(&current) => {
+            Ok(Input { origin, resource })
+        }
+        Ok(resource) => {
+            let (is, would) = (Identifier::of(&current), Identifier::of(&resource));
+            Err(format!("a patch cannot make {would} of {is}: kind, name and namespace stay"))
+        }
         Err(problems) => {
             let mistakes: Vec<String> = problems.iter().map(|p| located(&origin, &document, p)).collect();
             Err(numbered(&mistakes))

@@ -3,7 +3,7 @@
 use tortie_datastore::Client;
 
 use super::results::{Results, nothing_in};
-use super::{DEFAULT_NAMESPACE, words};
+use super::{namespace_of, words};
 use crate::cli::{CreateArgs, FileArgs, Global};
 use crate::context;
 use crate::input::{self, Input};
@@ -20,7 +20,7 @@ pub(super) async fn run(
     verb: Verb,
     skip_exists: bool,
 ) -> anyhow::Result<Outcome> {
-    let namespace = args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+    let namespace = namespace_of(args.namespace.as_deref());
     let inputs = match input::read(&args.filename, args.recursive, namespace) {
         Ok(inputs) => inputs,
         Err(error) => return Ok(Outcome::failed(format!("failed to execute command: {error}"))),

@@ -1,7 +1,6 @@
 //! What users may not write (calico-datamodel 1.11, 2.5).
 
-use tortie_datastore::ClientError;
-use tortie_datastore::client::{DEFAULT_ALLOW_PROFILE, Identifier};
+use tortie_datastore::client::{Identifier, is_built_in};
 use tortie_model::Kind;
 
 use super::OperationError;
@@ -18,11 +17,9 @@ pub(super) fn refuse_write(operation: &'static str, id: &Identifier) -> Result<(
     if id.kind == Kind::ClusterInformation {
         return unsupported("it is written by the nodes of the cluster");
     }
-    if id.kind == Kind::Profile && id.name == DEFAULT_ALLOW_PROFILE {
-        return match operation {
-            "create" => Err(ClientError::AlreadyExists(id.clone()).into()),
-            _ => unsupported("every cluster has it as it is"),
-        };
+    // Creating it fails as creating anything that exists.
+    if is_built_in(id) && operation != "create" {
+        return unsupported("every cluster has it as it is");
     }
     if id.kind == Kind::NetworkPolicy && id.name.starts_with(KUBERNETES_POLICY_PREFIX) {
         return unsupported("it is made from a Kubernetes NetworkPolicy; change that one through Kubernetes");

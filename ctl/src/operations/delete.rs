@@ -61,8 +61,8 @@ pub(crate) async fn delete(
 
 async fn refuse_tier_in_use(client: &Client, id: &Identifier) -> Result<(), OperationError> {
     let in_tier = |tier: &Option<String>| tier.as_deref() == Some(id.name.as_str());
-    let global = client.find_all::<GlobalNetworkPolicySpec>().await?;
-    let namespaced = client.find_all::<NetworkPolicySpec>().await?;
+    let global = client.find_every::<GlobalNetworkPolicySpec>().await?;
+    let namespaced = client.find_every::<NetworkPolicySpec>().await?;
     let users = global.iter().filter(|p| in_tier(&p.spec.tier)).count()
         + namespaced.iter().filter(|p| in_tier(&p.spec.tier)).count();
     if users > 0 {

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use serde_json::Value;
 use tortie_datastore::client::Identifier;
 use tortie_datastore::ipam::{Extra, Ipam, IpamError};
-use tortie_datastore::store::{Operation, Transaction};
-use tortie_datastore::{Client, ClientError};
+use tortie_datastore::store::{Compare, Operation, Outcome, Transaction};
+use tortie_datastore::{Client, ClientError, StoreError};
 use tortie_model::resource::{BgpPeerSpec, WorkloadEndpointSpec};
 use tortie_model::{Key, Kind};
 
@@ -32,9 +32,11 @@ pub(super) async fn release(client: &Client, node: &str) -> Result<(), Operation
         ipam.release_by_handle(&handle, Extra::default()).await.map_err(released)?;
     }
     affinities::release(client, |host, _| host == node).await?;
-    remove_keys(client, vec![Key::IpamHost(node.to_owned()).to_string()]).await?;
-    for peer in client.find_all::<BgpPeerSpec>().await?.iter().filter(|peer| peer.spec.node == node) {
-        unless_absent(client.delete(&identifier(Kind::BgpPeer, "", &peer.metadata.name), None).await)?;
+    remove(client, Key::IpamHost(node.to_owned()).to_string(), None).await?;
+    for peer in client.find_every::<BgpPeerSpec>().await?.iter().filter(|peer| peer.spec.node == node) {
+        // At the revision read: it may be another node's by now.
+        let revision = peer.metadata.resource_version.as_deref().and_then(|r| r.parse().ok());
+        unless_absent(client.delete(&identifier(Kind::BgpPeer, "", &peer.metadata.name), revision).await)?;
     }
     for kind in [Kind::FelixConfiguration, Kind::BgpConfiguration] {
         let own = identifier(kind, "", &format!("node.{node}"));
@@ -44,7 +46,7 @@ pub(super) async fn release(client: &Client, node: &str) -> Result<(), Operation
 }
 
 async fn endpoints(client: &Client, ipam: &Ipam, node: &str) -> Result<(), OperationError> {
-    for endpoint in client.find_all::<WorkloadEndpointSpec>().await? {
+    for endpoint in client.find_every::<WorkloadEndpointSpec>().await? {
         if endpoint.spec.node != node {
             continue;
         }
@@ -68,16 +70,23 @@ async fn host_endpoints(client: &Client, node: &str) -> Result<(), OperationErro
         value.is_some_and(|value| value.pointer("/spec/node").and_then(Value::as_str) == Some(node))
     };
     let entries = client.store().list(&prefix).await?.entries;
-    let keys = entries.into_iter().filter(|entry| of_node(&entry.value)).map(|entry| entry.key).collect();
-    remove_keys(client, keys).await
-}
-
-async fn remove_keys(client: &Client, keys: Vec<String>) -> Result<(), OperationError> {
-    for key in keys {
-        let transaction = Transaction { compares: Vec::new(), operations: vec![Operation::Delete(key)] };
-        client.store().transact(transaction).await?;
+    for entry in entries.into_iter().filter(|entry| of_node(&entry.value)) {
+        remove(client, entry.key, Some(entry.mod_revision)).await?;
     }
     Ok(())
+}
+
+/// Removes a key, at a revision when what it held decided that it goes.
+async fn remove(client: &Client, key: String, revision: Option<i64>) -> Result<(), OperationError> {
+    let compares = revision.map(|revision| Compare::ModRevision(key.clone(), revision)).into_iter().collect();
+    let transaction = Transaction { compares, operations: vec![Operation::Delete(key.clone())] };
+    match client.store().transact(transaction).await? {
+        Outcome::Conflict { current, .. } if !current.is_empty() => {
+            let reason = format!("{key} was changed meanwhile; delete the node again");
+            Err(StoreError::Refused { reason }.into())
+        }
+        Outcome::Committed { .. } | Outcome::Conflict { .. } => Ok(()),
+    }
 }
 
 fn unless_absent<T>(result: Result<T, ClientError>) -> Result<(), OperationError> {

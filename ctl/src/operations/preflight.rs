@@ -63,9 +63,7 @@ pub(crate) async fn preflight(
     for (index, Input { origin, resource }) in inputs.iter().enumerate() {
         let id = Identifier::of(resource);
         let mut refuse = |reason: &dyn std::fmt::Display| refusals.push(format!("{origin}, {id}: {reason}"));
-        if let Err(error) = builtin::refuse_write(verb.name(), &id)
-            && !error.exists()
-        {
+        if let Err(error) = builtin::refuse_write(verb.name(), &id) {
             refuse(&error);
             continue;
         }
@@ -80,7 +78,7 @@ impl Known {
     async fn read(client: &Client, inputs: &[Input]) -> Result<Known, OperationError> {
         let has = |wanted: fn(&AnyResource) -> bool| inputs.iter().any(|input| wanted(&input.resource));
         let pools = if has(|r| matches!(r, AnyResource::IpPool(_))) {
-            client.find_all::<IpPoolSpec>().await?
+            client.find_every::<IpPoolSpec>().await?
         } else {
             Vec::new()
         };

@@ -41,6 +41,8 @@ async fn a_value_nobody_can_read_is_reported_and_can_be_deleted() {
     client.create(pool("a")).await.unwrap();
     let list = client.list(Kind::IpPool, None).await.unwrap();
     assert_eq!((list.items.len(), list.invalid.len(), list.revision), (1, 1, 2));
+    assert_eq!(client.find_all::<IpPoolSpec>().await.unwrap().len(), 1);
+    assert!(matches!(client.find_every::<IpPoolSpec>().await, Err(ClientError::Decode(_))));
     let broken = id(Kind::IpPool, "broken");
     assert!(matches!(client.get(&broken).await, Err(ClientError::Decode(_))));
     let deleted = client.delete(&broken, None).await.unwrap();

@@ -52,6 +52,10 @@ fn classify_status(status: &Status, requested: i64) -> Failure {
         Code::ResourceExhausted if message.contains("too many requests") => {
             Failure::Lost { reason: message.to_owned(), sent: false }
         }
+        // What tonic makes of an answer that is plain HTTP. A proxy may have passed the request on before it failed.
+        _ if message.starts_with("grpc-status header missing") => {
+            Failure::Lost { reason: format!("what answers there is not etcd ({message})"), sent: true }
+        }
         Code::InvalidArgument
         | Code::NotFound
         | Code::AlreadyExists
@@ -145,6 +149,8 @@ mod tests {
         assert!(matches!(compacted, Failure::Answered(StoreError::Compacted { requested: 7, .. })));
         let denied = of(Status::permission_denied("etcdserver: permission denied"));
         assert!(matches!(denied, Failure::Answered(StoreError::Refused { .. })));
+        let other = of(Status::unimplemented("grpc-status header missing, mapped from HTTP status code 404"));
+        assert!(matches!(other, Failure::Lost { sent: true, reason } if reason.contains("not etcd")));
         // The cluster may have applied the request before it lost its leader.
         let leader = of(Status::unavailable("etcdserver: leader changed"));
         assert!(matches!(leader, Failure::Lost { sent: true, .. }));

@@ -15,7 +15,7 @@
 //! One process, no cluster, no TLS, no users: past that it is an etcd cluster, with the same clients and the same keys.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -45,8 +45,7 @@ use services::Services;
 use state::Identity;
 
 /// Where the embedded datastore listens unless told otherwise.
-pub const DEFAULT_ADDRESS: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2379);
+pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2379);
 
 /// Revisions that stay readable when nobody compacts.
 const KEEP_REVISIONS: i64 = 5000;
@@ -94,10 +93,7 @@ impl Server {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), ServerError> {
-        let address = listener.local_addr().map_err(|source| {
-            let address = SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), 0);
-            ServerError::Listen { address, source }
-        })?;
+        let address = local_address(&listener)?;
         let (stop, stopping) = channel::channel(false);
         let services = Services { engine: self.engine.handle(), stopping: stopping.clone(), address };
         let mut stopped = stopping.clone();
@@ -125,6 +121,13 @@ impl Server {
     }
 }
 
+fn local_address(listener: &TcpListener) -> Result<SocketAddr, ServerError> {
+    listener.local_addr().map_err(|source| {
+        let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        ServerError::Listen { address, source }
+    })
+}
+
 /// A datastore served inside this process, to be used like any other: by connecting to it.
 #[derive(Debug)]
 pub struct Embedded {
@@ -139,8 +142,15 @@ impl Embedded {
     /// # Errors
     /// As [`Server::open`] and [`Server::bind`].
     pub async fn start(data_dir: &Path, address: SocketAddr) -> Result<Embedded, ServerError> {
-        let listener = Server::bind(address, false).await?;
-        let address = listener.local_addr().map_err(|source| ServerError::Listen { address, source })?;
+        Embedded::start_on(data_dir, Server::bind(address, false).await?).await
+    }
+
+    /// The same on a listener of [`Server::bind`].
+    ///
+    /// # Errors
+    /// As [`Server::open`], and [`ServerError::Listen`].
+    pub async fn start_on(data_dir: &Path, listener: TcpListener) -> Result<Embedded, ServerError> {
+        let address = local_address(&listener)?;
         let data_dir = data_dir.to_owned();
         // Opening reads the whole file.
         let server = tokio::task::spawn_blocking(move || Server::open(&data_dir)).await;
@@ -158,9 +168,15 @@ impl Embedded {
         self.address
     }
 
-    /// How to connect to it.
+    /// How to connect to it from this machine.
     pub fn config(&self) -> StoreConfig {
-        StoreConfig::etcd([format!("http://{}", self.address)])
+        let mut address = self.address;
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            IpAddr::V4(_) | IpAddr::V6(_) => {}
+        }
+        StoreConfig::etcd([format!("http://{address}")])
     }
 
     /// Stops serving and closes the file.

@@ -11,6 +11,10 @@ use etcd_client::proto::{PbEvent, PbKeyValue};
 
 use super::error::Refusal;
 
+/// Keys and values read for a watch at once, beyond which the next revision waits for the next read: what is under way
+/// to a slow client is bounded by bytes, not only by events.
+const EVENT_BYTES: usize = 1 << 20;
+
 /// A set of keys, as `key` and `range_end` of etcd's requests give it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Interval {
@@ -243,8 +247,8 @@ impl Keyspace {
         Ok(removed)
     }
 
-    /// Events of an interval from a revision on: whole revisions until at least `limit` events are there. Returns
-    /// them and the revision to go on from.
+    /// Events of an interval from a revision on: whole revisions until at least `limit` events or [`EVENT_BYTES`] are
+    /// there. Returns them and the revision to go on from.
     pub(super) fn events(
         &self,
         interval: &Interval,
@@ -255,12 +259,14 @@ impl Keyspace {
         if from < self.compacted {
             return Err(Refusal::Compacted);
         }
-        let mut events = Vec::new();
+        let (mut events, mut bytes) = (Vec::new(), 0);
         for (revision, keys) in self.log.range(from..) {
             for key in keys.iter().filter(|key| interval.contains(key)) {
-                events.extend(self.event(key, *revision, with_previous));
+                let event = self.event(key, *revision, with_previous);
+                bytes += event.as_ref().map_or(0, event_bytes);
+                events.extend(event);
             }
-            if events.len() >= limit {
+            if events.len() >= limit || bytes >= EVENT_BYTES {
                 return Ok((events, revision + 1));
             }
         }
@@ -281,6 +287,12 @@ impl Keyspace {
         let prev_kv = (with_previous && revision > self.compacted).then(before).flatten();
         Some(PbEvent { r#type: i32::from(version.value.is_none()), kv: Some(kv), prev_kv })
     }
+}
+
+/// Bytes of keys and values in an event.
+pub(super) fn event_bytes(event: &PbEvent) -> usize {
+    let kvs = [event.kv.as_ref(), event.prev_kv.as_ref()];
+    kvs.into_iter().flatten().map(|kv| kv.key.len() + kv.value.len()).sum()
 }
 
 fn next_sub(change: &Change) -> u32 {

@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::engine::Handle;
 use super::error::Refusal;
-use super::mvcc::Interval;
+use super::mvcc::{Interval, event_bytes};
 use super::services::Services;
 
 /// Events read at once; a revision is never split by it.
@@ -281,10 +281,8 @@ impl Session {
 
 /// Cuts events into parts of bounded size, each with at least one event.
 fn fragments(events: Vec<PbEvent>) -> Vec<Vec<PbEvent>> {
-    let size = |event: &PbEvent| {
-        let kvs = [event.kv.as_ref(), event.prev_kv.as_ref()];
-        kvs.into_iter().flatten().map(|kv| kv.key.len() + kv.value.len() + 32).sum::<usize>()
-    };
+    // Numbers and lengths of an event take no more.
+    let size = |event: &PbEvent| event_bytes(event) + 64;
     let mut parts: Vec<Vec<PbEvent>> = vec![Vec::new()];
     let mut filled = 0;
     for event in events {

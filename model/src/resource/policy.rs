@@ -23,7 +23,7 @@ pub struct NetworkPolicySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
     /// Lower comes first; absent comes last.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "crate::scalar::serialize_order")]
     pub order: Option<f64>,
     /// Rules for traffic to the endpoints.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -53,7 +53,7 @@ pub struct GlobalNetworkPolicySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
     /// Lower comes first; absent comes last.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "crate::scalar::serialize_order")]
     pub order: Option<f64>,
     /// Rules for traffic to the endpoints.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -125,7 +125,7 @@ pub enum TierAction {
 #[serde(rename_all = "camelCase", default)]
 pub struct TierSpec {
     /// Lower comes first; absent comes last.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "crate::scalar::serialize_order")]
     pub order: Option<f64>,
     /// Verdict at the end; absent means Deny.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -13,6 +13,7 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, EnumAccess, Expected, U
 use serde::forward_to_deserialize_any;
 use serde_json::Value;
 
+use super::words::{explained, plain_words};
 use super::{Problem, nearest, shortened};
 
 /// Rounds after which the rest of a hopeless document is not looked at.
@@ -128,7 +129,15 @@ impl de::Error for ReadError {
             found,
             Unexpected::Bool(_) | Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_)
         );
-        let hint = if is_scalar && expected == "text" { "; put it in quotes" } else { "" };
+        let wants_bare = expected == "true or false" || expected.contains("number");
+        let quoted = |text: &str| matches!(text, "true" | "false") || text.parse::<f64>().is_ok();
+        let hint = if is_scalar && expected == "text" {
+            "; put it in quotes"
+        } else if wants_bare && matches!(found, Unexpected::Str(text) if quoted(text)) {
+            "; take it out of its quotes"
+        } else {
+            ""
+        };
         ReadError::new(format!("must be {expected}{hint}"))
     }
 
@@ -147,42 +156,6 @@ impl de::Error for ReadError {
 
     fn missing_field(field: &'static str) -> Self {
         ReadError { problem: Problem::bad_object(field, "is required"), place: None }
-    }
-}
-
-/// serde's names of types in words for people who write YAML.
-fn plain_words(expected: &str) -> String {
-    let words = match expected {
-        "a string" | "string" => "text",
-        "a boolean" => "true or false",
-        "a sequence" => "a list",
-        "a map" => "an object with fields",
-        "u8" => "a whole number from 0 to 255",
-        "u16" => "a whole number from 0 to 65535",
-        "u32" => "a whole number from 0 to 4294967295",
-        "u64" | "usize" => "a whole number from 0 on",
-        "i64" => "a whole number",
-        "f64" => "a number",
-        "IPv4 address" => "an IPv4 address",
-        "IPv6 address" => "an IPv6 address",
-        "IP address" => "an IP address",
-        other if other.starts_with("struct ") => "an object with fields",
-        other => other,
-    };
-    words.to_owned()
-}
-
-/// What the parsers of addresses say, in full.
-fn explained(message: &str) -> String {
-    let network = ["invalid address: ", "invalid prefix", "invalid cidr format", "network size error"];
-    if network.iter().any(|start| message.starts_with(start)) {
-        return "must be a network such as 10.0.0.0/16 or fd00::/48".to_owned();
-    }
-    match message {
-        "invalid IP address syntax" => "must be an IP address".to_owned(),
-        "invalid IPv4 address syntax" => "must be an IPv4 address".to_owned(),
-        "invalid IPv6 address syntax" => "must be an IPv6 address".to_owned(),
-        other => other.to_owned(),
     }
 }
 

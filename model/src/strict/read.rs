@@ -79,6 +79,9 @@ fn read_v3(document: &Value, default_namespace: &str) -> Result<AnyResource, Vec
     let mut resource = AnyResource::visit_spec_type(kind, ReadV3(document))?;
     defaults::apply(&mut resource, default_namespace);
     let mut problems = validate::validate(&resource);
+    if matches!(kind, Kind::NetworkPolicy | Kind::GlobalNetworkPolicy | Kind::Profile) {
+        problems.extend(validate::nets_without_length(document.get("spec")));
+    }
     if kind == Kind::IpPool && document.pointer("/spec/cidr").is_none() {
         problems.retain(|problem| problem.path() != "spec.cidr");
         problems.insert(0, Problem::bad_object("spec.cidr", "is required"));

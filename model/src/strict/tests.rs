@@ -255,3 +255,55 @@ fn any_json() -> impl Strategy<Value = serde_json::Value> {
         ]
     })
 }
+
+#[test]
+fn nets_of_rules_need_a_prefix_length_but_stored_ones_are_read_without() {
+    let rules = "egress: [{action: Deny, destination: {nets: [10.0.0.0/8, 10.0.0.1], notNets: [10.0.0.2]}}, {action: Deny, source: {nets: ['fd00::1']}}]";
+    for kind in ["NetworkPolicy", "GlobalNetworkPolicy", "Profile"] {
+        let text = format!(
+            "apiVersion: projectcalico.org/v3\nkind: {kind}\nmetadata: {{name: p}}\nspec: {{{rules}}}\n"
+        );
+        assert_eq!(
+            problems(&text),
+            [
+                "error with field spec.egress[0].destination.nets[1] = '10.0.0.1' (must have a prefix length, such as 10.0.0.1/32)",
+                "error with field spec.egress[0].destination.notNets[0] = '10.0.0.2' (must have a prefix length, such as 10.0.0.2/32)",
+                "error with field spec.egress[1].source.nets[0] = 'fd00::1' (must have a prefix length, such as fd00::1/128)",
+            ]
+        );
+    }
+    // The old form was laxer; its documents are converted to full nets.
+    let v1 = "apiVersion: v1\nkind: profile\nmetadata: {name: p}\nspec: {egress: [{action: deny, destination: {nets: [10.0.0.1]}}]}\n";
+    assert_eq!(problems(v1), [""; 0]);
+    let stored: crate::rule::Rule =
+        serde_json::from_value(serde_json::json!({"source": {"nets": ["10.0.0.1"]}})).unwrap();
+    assert_eq!(stored.source.nets[0].to_string(), "10.0.0.1/32");
+}
+
+#[test]
+fn numbers_in_quotes_are_told_so() {
+    assert_eq!(
+        pool_with("{cidr: 10.0.0.0/16, blockSize: '26', natOutgoing: 'true'}"),
+        [
+            "error with field spec.blockSize = '26' (must be a whole number from 0 to 255; take it out of its quotes)",
+            "error with field spec.natOutgoing = 'true' (must be true or false; take it out of its quotes)",
+        ]
+    );
+}
+
+#[test]
+fn orders_are_written_as_go_writes_them() {
+    for (order, text) in [
+        ("5", "5"),
+        ("5.0", "5"),
+        ("1e6", "1000000"),
+        ("-3", "-3"),
+        ("1.5", "1.5"),
+        ("1e300", "1e+300"),
+        ("-0.0", "-0.0"),
+    ] {
+        let spec: crate::resource::TierSpec =
+            serde_json::from_str(&format!("{{\"order\":{order}}}")).unwrap();
+        assert_eq!(serde_json::to_string(&spec).unwrap(), format!("{{\"order\":{text}}}"));
+    }
+}

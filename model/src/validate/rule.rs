@@ -1,10 +1,14 @@
 //! Rules of policies and profiles (calico-datamodel 2.6).
 
+use std::net::IpAddr;
+
 use ipnetwork::IpNetwork;
+use serde_json::Value;
 
 use super::Report;
 use crate::rule::{Action, EntityRule, Icmp, Rule};
 use crate::scalar::{Port, Protocol};
+use crate::strict::Problem;
 
 const MAX_RULES: usize = 1024;
 const MAX_NETS: usize = 256;
@@ -135,6 +139,34 @@ fn nets(path: &str, nets: &[IpNetwork], report: &mut Report) {
     for (i, net) in nets.iter().enumerate() {
         report.masked(&format!("{path}[{i}]"), net);
     }
+}
+
+/// Nets of the rules of a `spec` as users wrote it that are bare addresses. Once read they are networks of full length
+/// like any other, so only the text can tell.
+pub(crate) fn nets_without_length(spec: Option<&Value>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for direction in ["ingress", "egress"] {
+        let rules = spec.and_then(|spec| spec.get(direction)).and_then(Value::as_array);
+        for (i, rule) in rules.into_iter().flatten().enumerate() {
+            for (side, field) in [
+                ("source", "nets"),
+                ("source", "notNets"),
+                ("destination", "nets"),
+                ("destination", "notNets"),
+            ] {
+                let nets = rule.get(side).and_then(|entity| entity.get(field)).and_then(Value::as_array);
+                for (j, net) in nets.into_iter().flatten().enumerate() {
+                    let Some(address) = net.as_str().and_then(|net| net.parse::<IpAddr>().ok()) else {
+                        continue;
+                    };
+                    let rule = format!("must have a prefix length, such as {}", IpNetwork::from(address));
+                    let path = format!("spec.{direction}[{i}].{side}.{field}[{j}]");
+                    problems.push(Problem::bad_value(path, address, rule));
+                }
+            }
+        }
+    }
+    problems
 }
 
 fn ports(path: &str, ports: &[Port], rule: &Rule, report: &mut Report) {

@@ -11,6 +11,7 @@ use crate::calc::{RouterId, Settings};
 struct Ends {
     events: mpsc::Sender<SyncEvent>,
     own: mpsc::Sender<Vec<Update>>,
+    host_mtu: watch::Sender<u32>,
     desired: watch::Receiver<Option<Arc<Desired>>>,
     bgp: watch::Receiver<Option<Arc<BgpDesired>>>,
     progress: watch::Receiver<Progress>,
@@ -31,6 +32,7 @@ fn start() -> Ends {
     };
     let (events, events_reader) = mpsc::channel(1);
     let (own, own_reader) = mpsc::channel(1);
+    let (host_mtu, host_mtu_reader) = watch::channel(1500);
     let (desired, desired_reader) = watch::channel(None);
     let (bgp, bgp_reader) = watch::channel(None);
     let (progress, progress_reader) = watch::channel(Progress::default());
@@ -39,6 +41,7 @@ fn start() -> Ends {
     let channels = Channels {
         events: events_reader,
         own: own_reader,
+        host_mtu: host_mtu_reader,
         desired,
         bgp,
         progress,
@@ -49,6 +52,7 @@ fn start() -> Ends {
     Ends {
         events,
         own,
+        host_mtu,
         desired: desired_reader,
         bgp: bgp_reader,
         progress: progress_reader,
@@ -113,6 +117,12 @@ async fn nothing_is_wanted_before_in_sync_then_everything() {
     send(&ends, vec![lock(11, true)]).await;
     send(&ends, vec![]).await;
     assert!(!ends.desired.has_changed().unwrap());
+
+    // Workloads and tunnels follow the host.
+    ends.host_mtu.send_replace(9000);
+    ends.desired.changed().await.unwrap();
+    assert_eq!(ends.desired.borrow().as_ref().unwrap().ipip.as_ref().unwrap().mtu, 8980);
+    assert_eq!(*ends.mtu.borrow(), 8980);
 
     // The end of the watch is the end of the task.
     drop(ends.events);

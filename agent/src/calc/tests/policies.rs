@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tortie_model::Kind;
+use tortie_model::rule::{Action, Rule};
 use tortie_policy::Snapshot;
 use tortie_policy::snapshot::{EndpointToHost, PolicyBody, PolicyId};
 
@@ -129,4 +130,13 @@ fn traffic_to_the_host_follows_the_nearest_configuration() {
     let (snapshot, problems) = snapshot_with(&world, &settings());
     assert_eq!(snapshot.endpoint_to_host, EndpointToHost::Drop);
     assert!(problems.of("FelixConfiguration node.n1").unwrap().contains("Maybe"));
+}
+
+#[test]
+fn the_profile_that_allows_everything_is_there_although_nobody_stores_it() {
+    let profiles = snapshot(&World::default()).profiles;
+    let allow = profiles["projectcalico-default-allow"].as_ref().expect("it is valid");
+    let actions = |rules: &[Rule]| rules.iter().map(|rule| rule.action).collect::<Vec<_>>();
+    assert_eq!((actions(&allow.ingress), actions(&allow.egress)), (vec![Action::Allow], vec![Action::Allow]));
+    assert_eq!(allow.ingress[0], Rule { action: Action::Allow, ..Rule::default() }, "without conditions");
 }

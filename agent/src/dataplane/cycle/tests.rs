@@ -137,6 +137,10 @@ fn rules_come_first_and_removals_last() {
     assert_eq!(kernel.state().sysctls["net/ipv4/conf/cali1/rp_filter"], "2");
 }
 
+fn wired(outcome: &Outcome) -> Vec<&str> {
+    outcome.applied.interfaces.keys().map(String::as_str).collect()
+}
+
 #[test]
 fn without_rules_nothing_is_opened_and_nothing_is_ready() {
     let kernel = FakeKernel::new(machine(&[("cali1", true)]));
@@ -144,8 +148,8 @@ fn without_rules_nothing_is_opened_and_nothing_is_ready() {
     kernel.fail_at(0, Errno::EPERM);
     let outcome =
         engine.cycle(&one_workload(), &learned(&[("192.168.2.0/26", &["10.0.0.2"])], true), Dirty::ALL);
-    assert!(outcome.retry && !outcome.applied.ready);
-    assert_eq!(outcome.applied.interfaces, BTreeSet::new());
+    assert!(outcome.retry && !outcome.applied.ready && !outcome.applied.guarded);
+    assert_eq!(wired(&outcome), Vec::<&str>::new());
     assert!(outcome.applied.failures.contains_key("ruleset"));
     let state = kernel.state();
     assert!(!state.routes.contains_key(&key("192.168.1.1/32")));
@@ -156,8 +160,8 @@ fn without_rules_nothing_is_opened_and_nothing_is_ready() {
     assert_eq!(state.sysctls["net/ipv4/ip_forward"], "0");
     assert!(state.neighbours.is_empty());
     let outcome = engine.cycle(&one_workload(), &learned(&[], true), Dirty::default());
-    assert!(!outcome.retry && outcome.applied.ready);
-    assert_eq!(outcome.applied.interfaces, BTreeSet::from(["cali1".to_string()]));
+    assert!(!outcome.retry && outcome.applied.ready && outcome.applied.guarded);
+    assert_eq!(wired(&outcome), ["cali1"]);
 }
 
 #[test]
@@ -167,7 +171,7 @@ fn an_interface_is_wired_when_it_appears_and_again_when_it_is_made_anew() {
     let (desired, learned) = (one_workload(), learned(&[], true));
     let outcome = engine.cycle(&desired, &learned, Dirty::ALL);
     assert!(!outcome.retry && outcome.applied.ready && outcome.applied.failures.is_empty(), "{outcome:?}");
-    assert_eq!(outcome.applied.interfaces, BTreeSet::new());
+    assert_eq!(wired(&outcome), Vec::<&str>::new());
     let hint = Dirty { links: true, ..Dirty::default() };
     for (index, up, wired) in [(20, false, false), (20, true, true), (21, true, true), (21, false, false)] {
         kernel.drift(|state| {
@@ -181,7 +185,8 @@ fn an_interface_is_wired_when_it_appears_and_again_when_it_is_made_anew() {
         });
         let outcome = engine.cycle(&desired, &learned, hint);
         assert!(!outcome.retry, "{outcome:?}");
-        assert_eq!(!outcome.applied.interfaces.is_empty(), wired, "{index} {up}");
+        let reported = outcome.applied.interfaces.get("cali1").map(|wired| wired.index);
+        assert_eq!(reported, wired.then_some(index), "{index} {up}");
         if wired {
             let state = kernel.state();
             assert_eq!(state.sysctls["net/ipv4/conf/cali1/proxy_arp"], "1");
@@ -218,7 +223,7 @@ fn two_claims_to_one_address_go_to_the_newer_interface_and_are_named() {
     desired.interfaces.insert("cali2".into(), workload(&["192.168.1.1"], 2));
     let outcome = engine(&kernel).cycle(&desired, &learned(&[], true), Dirty::ALL);
     assert!(!outcome.retry);
-    assert_eq!(outcome.applied.interfaces, BTreeSet::from(["cali1".to_string()]));
+    assert_eq!(wired(&outcome), ["cali1"]);
     assert!(outcome.applied.failures["cali2"].contains("192.168.1.1 is also that of cali1"), "{outcome:?}");
     assert_eq!(kernel.state().routes[&key("192.168.1.1/32")].hops[0].interface, 11);
 }

@@ -1,17 +1,15 @@
 //! The kernel's part of an attach and a detach, and waiting for the data plane.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnetwork::IpNetwork;
 use tokio::time::Instant;
 use tortie_model::local_api::AttachRequest;
 
 use super::{Service, stopped};
-use crate::desired::Applied;
+use crate::desired::{Applied, Wired};
 use crate::workload::WorkloadError;
 use crate::workload::identity::Identity;
 use crate::workload::wiring::{HostLink, Wire, Wiring, WiringError};
@@ -86,16 +84,19 @@ impl Service {
         }
     }
 
-    /// Waits until the data plane has wired the interface with these addresses.
+    /// Waits until the data plane has wired this very interface with these addresses. By name alone, word of an earlier
+    /// interface, or of an earlier endpoint with it, would pass for the new one's.
     pub(super) async fn in_force(
         &self,
         identity: &Identity,
+        index: u32,
         addresses: &[IpAddr],
         wait: Wait,
     ) -> Result<(), WorkloadError> {
         let name = &identity.host_interface;
-        let routes: BTreeSet<IpNetwork> = addresses.iter().copied().map(IpNetwork::from).collect();
-        self.until(identity, wait, |a| a.interfaces.contains(name) && routes.is_subset(&a.routes)).await
+        let is_this =
+            |wired: &Wired| wired.index == index && addresses.iter().all(|a| wired.addresses.contains(a));
+        self.until(identity, wait, |applied| applied.interfaces.get(name).is_some_and(is_this)).await
     }
 
     /// Waits until what the data plane has applied fulfils a condition.
@@ -124,9 +125,10 @@ fn complaints(applied: &Applied, interface: &str) -> String {
         (object.contains(interface) || text.contains(interface)).then(|| format!("{object}: {text}"))
     };
     let found: Vec<String> = applied.failures.iter().filter_map(about).collect();
-    match (found.is_empty(), applied.ready) {
+    let unguarded = || applied.failures.get("ruleset").map(|text| format!("ruleset: {text}"));
+    match (found.is_empty(), applied.guarded) {
         (false, _) => found.join("; "),
         (true, true) => "the data plane has not reported it".to_owned(),
-        (true, false) => "the data plane is not in sync yet".to_owned(),
+        (true, false) => unguarded().unwrap_or_else(|| "the data plane is not in sync yet".to_owned()),
     }
 }

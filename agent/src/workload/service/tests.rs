@@ -1,7 +1,7 @@
 //! The service over a store in memory, a kernel of maps and a data plane that obeys, with faults wherever it looks.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -15,6 +15,7 @@ use tortie_model::resource::{IpPool, IpPoolSpec, Node, NodeSpec, ProfileSpec, Wo
 use tortie_model::{AnyResource, Key, Kind, ObjectMeta};
 
 use super::*;
+use crate::desired::Wired;
 use crate::workload::ErrorKind;
 use crate::workload::wiring::{HostLink, Wire, WiringError};
 
@@ -48,6 +49,9 @@ impl Faults {
     }
 }
 
+/// No index is given twice.
+static NEXT_INDEX: AtomicU32 = AtomicU32::new(10);
+
 /// Host interfaces by name.
 type Links = Arc<Mutex<BTreeMap<String, HostLink>>>;
 
@@ -75,11 +79,13 @@ impl Wiring for FakeKernel {
         self.call(|links| links.get(host_interface).cloned())
     }
 
-    fn create(&self, wire: &Wire) -> Result<(), WiringError> {
+    fn create(&self, wire: &Wire) -> Result<u32, WiringError> {
         self.call(|links| {
-            let link = HostLink { owner: Some(wire.owner.clone()), mac: HOST_MAC, mtu: wire.mtu };
+            let index = NEXT_INDEX.fetch_add(1, Ordering::Relaxed);
+            let link = HostLink { owner: Some(wire.owner.clone()), index, mac: HOST_MAC, mtu: wire.mtu };
             let before = links.insert(wire.host_interface.clone(), link);
             assert_eq!(before, None, "the kernel refuses a second {}", wire.host_interface);
+            index
         })
     }
 
@@ -231,8 +237,13 @@ async fn obey(links: Links, applied: watch::Sender<Arc<Applied>>, mut updates: m
         let there = || wanted.values().filter(|(name, _)| links.contains_key(name));
         let state = Applied {
             ready: true,
-            interfaces: there().map(|(name, _)| name.clone()).collect(),
-            routes: there().flat_map(|(_, addresses)| addresses).map(|a| (*a).into()).collect(),
+            guarded: true,
+            interfaces: there()
+                .map(|(name, addresses)| {
+                    let addresses = addresses.iter().copied().collect();
+                    (name.clone(), Wired { index: links[name].index, addresses })
+                })
+                .collect(),
             ..Applied::default()
         };
         applied.send_if_modified(|now| {

@@ -104,3 +104,16 @@ fn an_interval_that_runs_backwards_is_empty() {
     assert_eq!(space.range(&Interval::new(b"b", &[0]), 0).count(), 1);
     assert_eq!(space.range(&Interval::new(b"a", b"c"), 0).count(), 1);
 }
+
+#[test]
+fn large_values_are_read_for_watches_in_parts_of_bounded_size() {
+    let mut space = Keyspace::default();
+    let large = "x".repeat(EVENT_BYTES * 2 / 3);
+    for key in ["a", "b", "c"] {
+        put(&mut space, key, &large);
+    }
+    let (events, next) = space.events(&all(), 2, 1000, false).unwrap();
+    assert_eq!((events.len(), next), (2, 4));
+    let (events, next) = space.events(&all(), next, 1000, false).unwrap();
+    assert_eq!((events.len(), next), (1, 5));
+}

@@ -308,7 +308,7 @@ fn check(state: &State, desired: &Desired, applied: &Applied) -> Result<(), Test
             route.is_some_and(|route| Some(route.hops[0].interface) == link.map(|link| link.index))
         };
         let wired = link.is_some() && workload.addresses.iter().all(held);
-        prop_assert_eq!(applied.interfaces.contains(name), wired, "{}", name);
+        prop_assert_eq!(applied.interfaces.contains_key(name), wired, "{}", name);
         if wired {
             prop_assert_eq!(&state.sysctls[&format!("net/ipv4/conf/{name}/proxy_arp")], "1");
             prop_assert_eq!(&state.sysctls[&format!("net/ipv4/conf/{name}/rp_filter")], "2");

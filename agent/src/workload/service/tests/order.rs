@@ -59,10 +59,19 @@ async fn endpoint_and_profile_are_upstreams() {
     );
 }
 
+/// Rules are loaded, and these interfaces are wired: name, index, address.
+fn guarded(wired: &[(&str, u32, IpAddr)]) -> Arc<Applied> {
+    let interfaces = wired.iter().map(|(name, index, address)| {
+        ((*name).to_owned(), Wired { index: *index, addresses: [*address].into() })
+    });
+    Arc::new(Applied { guarded: true, interfaces: interfaces.collect(), ..Applied::default() })
+}
+
 #[tokio::test(start_paused = true)]
 async fn calc_hears_of_every_write_at_its_revision() {
     let world = World::new().await;
     let (service, applied, mut updates) = world.agent_without_data_plane(&Faults::none());
+    applied.send_replace(guarded(&[]));
     let attach = tokio::spawn({
         let service = service.clone();
         async move { service.attach(request("c1")).await }
@@ -83,13 +92,16 @@ async fn calc_hears_of_every_write_at_its_revision() {
         assert_eq!(heard.get(&kv.key), Some(&kv.mod_revision), "{}", kv.key);
     }
     let address = world.state().await.0.into_keys().next().unwrap();
-    let mut state = Applied { ready: true, ..Applied::default() };
-    state.interfaces.insert("calic1".into());
-    applied.send_replace(Arc::new(state.clone()));
-    tokio::task::yield_now().await;
-    assert!(!attach.is_finished(), "an interface without its routes is not wired");
-    state.routes.insert(address.into());
-    applied.send_replace(Arc::new(state));
+    let index = world.links.lock().unwrap()["calic1"].index;
+    for (stale, index, address) in [
+        ("the name of an earlier interface", index - 1, address),
+        ("the addresses of an earlier endpoint", index, "10.65.0.200".parse().unwrap()),
+    ] {
+        applied.send_replace(guarded(&[("calic1", index, address)]));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(!attach.is_finished(), "{stale} must not pass");
+    }
+    applied.send_replace(guarded(&[("calic1", index, address)]));
     attach.await.unwrap().unwrap();
 
     service.detach(of(&request("c1"))).await.unwrap();
@@ -211,28 +223,28 @@ async fn families_and_addresses_are_as_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn word_of_an_earlier_interface_does_not_pass_for_the_new_ones() {
+async fn no_interface_is_made_while_no_rules_are_loaded() {
     let world = World::new().await;
     let (service, applied, _updates) = world.agent_without_data_plane(&Faults::none());
-    let mut stale = Applied { ready: true, interfaces: ["calic1".to_owned()].into(), ..Applied::default() };
-    // The earlier interface may even have had the address the new one gets.
-    stale.routes = (0..=255).map(|n| IpAddr::from([10, 65, 0, n]).into()).collect();
-    applied.send_replace(Arc::new(stale));
-    // Time stands still but for this: the attach waits as long as it may, and is undone.
+    let failures = [("ruleset".to_owned(), "cannot run nft".to_owned())].into();
+    applied.send_replace(Arc::new(Applied { failures, ..Applied::default() }));
+    // Time stands still but for this: the attach waits as long as it may.
     let error = service.attach(request("c1")).await.unwrap_err();
-    assert!(matches!(error, WorkloadError::NotApplied { .. }), "{}", error.chain());
+    assert!(error.chain().contains("ruleset: cannot run nft"), "{}", error.chain());
     assert_eq!(world.state().await, (BTreeMap::new(), Vec::new()));
 
     let attach = tokio::spawn({
         let service = service.clone();
         async move { service.attach(request("c1")).await }
     });
-    applied.send_replace(Arc::new(Applied { ready: true, ..Applied::default() }));
-    let wired = tokio::time::timeout(Duration::from_secs(5), async {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(world.links.lock().unwrap().is_empty());
+    applied.send_replace(guarded(&[]));
+    let made = tokio::time::timeout(Duration::from_secs(5), async {
         while !world.links.lock().unwrap().contains_key("calic1") {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
-    wired.await.unwrap();
+    made.await.unwrap();
     attach.abort();
 }

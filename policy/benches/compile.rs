@@ -1,0 +1,99 @@
+//! Compiling what a busy node of a large cluster enforces: 500 of 10 000 endpoints are here, 1000 policies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main};
+use tortie_model::resource::{NetworkPolicySpec, PolicyType, ProfileSpec, TierSpec};
+use tortie_model::rule::{Action, EntityRule, Rule};
+use tortie_model::scalar::{Port, Protocol};
+use tortie_policy::snapshot::{Endpoint, EndpointId, PolicyBody, PolicyId, Snapshot};
+use tortie_policy::{compile, nft};
+
+const NAMESPACES: u32 = 100;
+const APPS: u32 = 20;
+
+/// Endpoint `n` of so many: each namespace has all applications, and five endpoints of different ones here.
+fn endpoint(n: u32, endpoints: u32) -> (EndpointId, Endpoint) {
+    let namespace = format!("ns{}", n % NAMESPACES);
+    let (row, rows) = (n / NAMESPACES, endpoints / NAMESPACES);
+    let app = row * APPS / rows;
+    let labels = BTreeMap::from(
+        [("app", format!("app{app}")), ("tier", format!("t{}", app % 3)), ("pod", format!("p{n}"))]
+            .map(|(name, value)| (name.to_owned(), value)),
+    );
+    let labels =
+        labels.into_iter().chain([("projectcalico.org/namespace".into(), namespace.clone())]).collect();
+    let endpoint = Endpoint {
+        labels,
+        profiles: vec![format!("kns.{namespace}")],
+        addresses: BTreeSet::from([IpAddr::V4(Ipv4Addr::from(0x0a41_0000 + n))]),
+        ports: Vec::new(),
+        interface: row.is_multiple_of(rows / 5).then(|| format!("cali{n}")),
+    };
+    (EndpointId { namespace, name: format!("p{n}") }, endpoint)
+}
+
+fn profile(n: u32) -> (String, Option<ProfileSpec>) {
+    let labels = [("pcns.team".to_owned(), format!("team{}", n % 10))];
+    (format!("kns.ns{n}"), Some(ProfileSpec { labels_to_apply: labels.into(), ..ProfileSpec::default() }))
+}
+
+/// Policy `n`: one application of one namespace may be reached by another, and by every team that has the label.
+fn policy(n: u32) -> (PolicyId, PolicyBody) {
+    let app = n / NAMESPACES * 2 % APPS;
+    let allow = |source: EntityRule, port| Rule {
+        action: Action::Allow,
+        protocol: Some(Protocol::Tcp),
+        source,
+        destination: EntityRule { ports: vec![Port::Range(port, port)], ..EntityRule::default() },
+        ..Rule::default()
+    };
+    let neighbour =
+        EntityRule { selector: format!("app == 'app{}'", (app + 1) % APPS), ..EntityRule::default() };
+    let team = EntityRule {
+        selector: "tier in {'t0', 't1'}".into(),
+        namespace_selector: format!("team == 'team{}'", n % 10),
+        ..EntityRule::default()
+    };
+    let spec = NetworkPolicySpec {
+        order: Some(f64::from(n)),
+        selector: format!("app == 'app{app}'"),
+        types: vec![PolicyType::Ingress],
+        ingress: vec![allow(neighbour, 8080), allow(team, 9090)],
+        ..NetworkPolicySpec::default()
+    };
+    let id = PolicyId { name: format!("default.policy{n}"), namespace: format!("ns{}", n % NAMESPACES) };
+    (id, PolicyBody::Network(Box::new(spec)))
+}
+
+fn snapshot(endpoints: u32, policies: u32) -> Snapshot {
+    Snapshot {
+        tiers: [("default".to_owned(), TierSpec::default())].into(),
+        policies: (0..policies).map(policy).collect(),
+        profiles: (0..NAMESPACES).map(profile).collect(),
+        endpoints: (0..endpoints).map(|n| endpoint(n, endpoints)).collect(),
+        ..Snapshot::default()
+    }
+}
+
+fn compiling(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("policy");
+    group.sampling_mode(SamplingMode::Flat).sample_size(10);
+    group.measurement_time(Duration::from_secs(5)).warm_up_time(Duration::from_secs(1));
+    // As many endpoints here and the same policies, in a cluster of a tenth and in the whole one.
+    for (name, snapshot) in
+        [("500_of_1000_endpoints", snapshot(1000, 1000)), ("500_of_10000_endpoints", snapshot(10_000, 1000))]
+    {
+        let compiled = compile(&snapshot);
+        assert_eq!(compiled.problems, []);
+        assert_eq!(snapshot.endpoints.values().filter(|e| e.interface.is_some()).count(), 500);
+        group.bench_function(BenchmarkId::new("compile", name), |b| b.iter(|| compile(&snapshot)));
+        group.bench_function(BenchmarkId::new("render", name), |b| b.iter(|| nft::render(&compiled.ruleset)));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, compiling);
+criterion_main!(benches);
