@@ -12,7 +12,7 @@ const TAIL: usize = 40;
 pub fn print(lab: &Lab, out: &mut impl Write) {
     for node in &lab.nodes {
         section(out, node.name(), "log of tortie-node", tail(&node.log()));
-        for line in ["ip -4 route", "ip neigh", "nft list table inet tortie"] {
+        for line in ["ip -4 route", "ip neigh", "ip -s link", "nft list table inet tortie"] {
             ask(out, node.name(), &node.run(line));
         }
         if let Ok(status) = node.tortiectl("node status") {
@@ -20,8 +20,9 @@ pub fn print(lab: &Lab, out: &mut impl Write) {
         }
     }
     for pod in &lab.pods {
-        ask(out, &pod.name, &pod.netns.run("ip -4 route"));
-        ask(out, &pod.name, &pod.netns.run("ip neigh"));
+        for line in ["ip -4 route", "ip neigh", "ip -s link", "nstat -z"] {
+            ask(out, &pod.name, &pod.netns.run(line));
+        }
     }
     for question in ["show protocols", "show route"] {
         let text = lab.bird.ask(question).map_or_else(|e| format!("{e:#}"), |o| o.text());

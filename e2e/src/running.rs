@@ -16,7 +16,7 @@ Inside:  tortie-lab exec node1 -- tortiectl node status
          tortie-lab exec node1 -- ip route            (nodes: node1, node2, node3)
          tortie-lab exec web -- ping 172.169.10.1     (pods: web, guest, client, far)
          tortie-lab exec router -- birdc -s /run/lab/router/bird.ctl show route
-         tortie-lab exec rack-a -- tcpdump -n -Z root -i node1
+         tortie-lab exec node1 -- nft list table inet tortie
 Logs:    /run/lab/node1/agent.log, /run/lab/router/bird.log, /run/lab/router/store.log";
 
 /// Tells how to get into a lab whose first process has this id.

@@ -23,7 +23,7 @@ spec: {types: [Ingress], ingress: [{action: Allow, protocol: ICMP}]}
 
 fn with_pods() -> Result<Lab> {
     let mut lab = Lab::build()?;
-    ensure!(lab.ipip, "needs a kernel with IPIP: run `make vm-test`");
+    ensure!(lab.ipip, "needs a kernel with IPIP: run make vm-test");
     lab.configure_and_start()?;
     for wanted in PODS {
         lab.add_pod(wanted)?;
