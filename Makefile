@@ -5,8 +5,8 @@ export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 NEED := e2e/scripts/need.sh
 
 BUILD_NEEDS := cc=build-essential protoc=protobuf-compiler /usr/include/google/protobuf/descriptor.proto=libprotobuf-dev
-LAB_NEEDS := ip=iproute2 nft=nftables ping=iputils-ping bird=bird2 tcpdump=tcpdump
-STORE_NEEDS := etcd=etcd-server etcdctl=etcd-client
+LAB_NEEDS := ip=iproute2 nft=nftables ping=iputils-ping sysctl=procps bird=bird2 tcpdump=tcpdump etcdctl=etcd-client
+STORE_NEEDS := etcd=etcd-server
 VM_NEEDS := qemu-system-x86_64=qemu-system-x86 python3=python3 /usr/share/doc/python3-venv=python3-venv
 
 PREFIX ?= /usr/local
@@ -23,7 +23,7 @@ build: ## the binaries, for development
 	cargo build --workspace --bins
 
 demo: build ## the product's main job, step by step, in namespaces; needs no root
-	@$(NEED) $(LAB_NEEDS) etcdctl=etcd-client
+	@$(NEED) $(LAB_NEEDS)
 	target/debug/tortie-lab demo
 
 test: build ## unit, contract and namespace end-to-end tests
