@@ -15,6 +15,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{Gid, Uid};
 
 use crate::process::{BIN_DIR, PATH, Run};
@@ -68,10 +69,39 @@ pub fn init(command: &[String]) -> Result<()> {
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).context("cannot make mounts private")?;
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
         .context("cannot mount a tmpfs on /run")?;
+    protect_files()?;
     // Only so that `ps` shows the lab alone: where a container masks /proc the kernel refuses, and nothing else needs it.
     let _ = mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>);
     Run::line("ip link set lo up").ok()?;
     let Some((program, args)) = command.split_first() else { bail!("no command to run in the lab") };
     let error = Command::new(program).args(args).env("PATH", PATH).exec();
     Err(error).with_context(|| format!("cannot start {program}"))
+}
+
+/// Where the agent names its route protocols for `ip`.
+const PROTOCOL_NAMES: &str = "/etc/iproute2/rt_protos.d";
+
+/// Root inside is root of the machine's files when root started the lab, and the agent writes some; so the root file system
+/// becomes read-only in here, and what the agent may write there is a directory of the sandbox's own.
+fn protect_files() -> Result<()> {
+    if Path::new(PROTOCOL_NAMES).is_dir() {
+        mount(Some("tmpfs"), PROTOCOL_NAMES, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
+            .with_context(|| format!("cannot mount a tmpfs on {PROTOCOL_NAMES}"))?;
+    }
+    // Flags set outside must be repeated: a user namespace may not lift them.
+    let set = statvfs("/").context("cannot look at the root file system")?.flags();
+    let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    for (outside, repeated) in [
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+    ] {
+        if set.contains(outside) {
+            flags |= repeated;
+        }
+    }
+    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).context("cannot make / read-only")
 }
