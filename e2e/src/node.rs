@@ -141,6 +141,21 @@ impl Node {
     }
 }
 
+/// Whether a line of `ip route` is a route learned by BGP: protocol 81, or its name where `ip` knows it.
+pub fn is_learned(line: &str) -> bool {
+    has_protocol(line, ["81", "tortie-bgp"])
+}
+
+/// Whether a line of `ip route` is one of the node's own: protocol 80, or its name.
+pub fn is_own(line: &str) -> bool {
+    has_protocol(line, ["80", "tortie"])
+}
+
+fn has_protocol(line: &str, names: [&str; 2]) -> bool {
+    let mut words = line.split_whitespace().skip_while(|word| *word != "proto").skip(1);
+    words.next().is_some_and(|protocol| names.contains(&protocol))
+}
+
 /// `ip monitor route` on a node.
 #[derive(Debug)]
 pub struct RouteWatch {
@@ -203,4 +218,20 @@ pub fn read_env(name: &str) -> Vec<(String, String)> {
 
 fn env_file(name: &str) -> PathBuf {
     Path::new(LAB_DIR).join(format!("{name}.env"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protocols_are_known_by_number_and_by_name() {
+        assert!(is_learned("10.0.0.0/26 via 10.1.0.12 dev eth0 proto 81 "));
+        assert!(is_learned("10.0.0.0/26 via 10.2.0.11 dev tunl0 proto tortie-bgp onlink"));
+        assert!(is_own("blackhole 10.0.0.0/26 proto 80") && is_own("blackhole 10.0.0.0/26 proto tortie"));
+        assert!(
+            !is_own("10.0.0.0/26 dev eth0 proto tortie-bgp")
+                && !is_learned("10.0.0.0/26 dev eth0 proto kernel")
+        );
+    }
 }

@@ -15,6 +15,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{Gid, Uid};
 
 use crate::process::{BIN_DIR, PATH, Run};
@@ -68,7 +69,7 @@ pub fn init(command: &[String]) -> Result<()> {
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).context("cannot make mounts private")?;
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
         .context("cannot mount a tmpfs on /run")?;
-    hide_protocol_names()?;
+    protect_files()?;
     // Only so that `ps` shows the lab alone: where a container masks /proc the kernel refuses, and nothing else needs it.
     let _ = mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>);
     Run::line("ip link set lo up").ok()?;
@@ -77,16 +78,30 @@ pub fn init(command: &[String]) -> Result<()> {
     Err(error).with_context(|| format!("cannot start {program}"))
 }
 
-/// The agent names its route protocols for `ip route` in a file below `/etc`; run by root, it would be the machine's.
-fn hide_protocol_names() -> Result<()> {
-    for directory in ["/etc/iproute2/rt_protos.d", "/etc/iproute2"] {
-        if Path::new(directory).is_dir() {
-            return mount(Some("tmpfs"), directory, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
-                .with_context(|| format!("cannot mount a tmpfs on {directory}"));
+/// Where the agent names its route protocols for `ip`.
+const PROTOCOL_NAMES: &str = "/etc/iproute2/rt_protos.d";
+
+/// Root inside is root of the machine's files when root started the lab, and the agent writes some; so the root file system
+/// becomes read-only in here, and what the agent may write there is a directory of the sandbox's own.
+fn protect_files() -> Result<()> {
+    if Path::new(PROTOCOL_NAMES).is_dir() {
+        mount(Some("tmpfs"), PROTOCOL_NAMES, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
+            .with_context(|| format!("cannot mount a tmpfs on {PROTOCOL_NAMES}"))?;
+    }
+    // Flags set outside must be repeated: a user namespace may not lift them.
+    let set = statvfs("/").context("cannot look at the root file system")?.flags();
+    let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    for (outside, repeated) in [
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+    ] {
+        if set.contains(outside) {
+            flags |= repeated;
         }
     }
-    mount(Some("/etc"), "/etc", None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
-        .context("cannot bind /etc")?;
-    let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-    mount(None::<&str>, "/etc", None::<&str>, read_only, None::<&str>).context("cannot make /etc read-only")
+    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).context("cannot make / read-only")
 }

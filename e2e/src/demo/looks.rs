@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::eventually::{eventually, seconds};
 use crate::lab::{Lab, POOL};
+use crate::node::{is_learned, is_own};
 use crate::report::Report;
 
 /// `ip route`, `ip neigh` and `proxy_arp` on the node and inside the pod.
@@ -19,27 +20,24 @@ pub fn kernel(lab: &Lab, report: &mut Report) -> Result<()> {
     let blocks = lab.blocks()?;
 
     let routes = report.show("node1", &node.run("ip -4 route"))?.stdout;
-    // Protocols may have names on this machine; the numbers are what counts.
-    let numbers = node.run("ip -N -4 route").ok()?;
-    let has_number =
-        |parts: &[&str]| numbers.lines().any(|line| parts.iter().all(|part| line.contains(part)));
-    let has = |parts: &[&str]| routes.lines().any(|line| parts.iter().all(|part| line.contains(part)));
+    let has =
+        |start: &str, right: &dyn Fn(&str) -> bool| routes.lines().any(|l| l.starts_with(start) && right(l));
     report.check(
         format!("{} is a /32 route to its own interface, scope link", pod.name),
-        has(&[&format!("{address} dev {host}"), "scope link"]),
+        has(&format!("{address} dev {host} "), &|line| is_own(line) && line.contains("scope link")),
     );
     for (owner, block) in &blocks {
         match owner {
             0 => report.check(
                 format!("the node's own block {block} is a blackhole"),
-                has(&[&format!("blackhole {block}")]) && has_number(&[&block.to_string(), "proto 80"]),
+                has(&format!("blackhole {block} "), &is_own),
             ),
             owner => {
                 let owner = &lab.nodes[*owner];
                 let via = format!("{block} via {} ", next_hop(lab, 0, owner.place.address));
                 report.check(
                     format!("the block {block} of {} was learned by BGP (protocol 81)", owner.name()),
-                    has_number(&[&via, "proto 81"]),
+                    has(&via, &is_learned),
                 );
             }
         }
