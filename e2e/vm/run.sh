@@ -19,7 +19,7 @@ mkdir -p "$cache"
 
 # Python 3 comes with the package of virtual environments; busybox and kmod make the machine's first file system.
 e2e/scripts/need.sh qemu-system-x86_64=qemu-system-x86 /usr/share/doc/python3-venv=python3-venv \
-    busybox=busybox-static depmod=kmod strip=binutils
+    busybox=busybox-static depmod=kmod strip=binutils file=file
 # shellcheck source=e2e/vm/boot.sh
 . e2e/vm/boot.sh
 
