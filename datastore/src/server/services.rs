@@ -1,10 +1,11 @@
 //! The unary services of etcd's API: KV, Lease, Cluster and Maintenance. Each method is a call into the engine.
 
-use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use etcd_client::proto::{
-    PbAlarmRequest, PbAlarmResponse, PbClusterService, PbCompactionRequest, PbCompactionResponse,
+    PbAlarmMember, PbAlarmRequest, PbAlarmResponse, PbClusterService, PbCompactionRequest, PbCompactionResponse,
     PbDefragmentRequest, PbDefragmentResponse, PbDeleteRequest, PbDeleteResponse, PbDowngradeRequest,
     PbDowngradeResponse, PbHashKvRequest, PbHashKvResponse, PbHashRequest, PbHashResponse, PbKvService,
     PbLeaseGrantRequest, PbLeaseGrantResponse, PbLeaseKeepAliveRequest, PbLeaseKeepAliveResponse,
@@ -23,9 +24,14 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::engine::Handle;
 use super::error::Refusal;
+use super::limits::Gates;
+use super::{snapshot, txn};
 
 /// The etcd whose API this is, and who answers, as a semantic version.
 const VERSION: &str = concat!("3.5.0+tortie-", env!("CARGO_PKG_VERSION"));
+
+/// `AlarmType.NOSPACE` of the protocol.
+const NO_SPACE: i32 = 1;
 
 /// Answers that come as a stream.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -37,7 +43,10 @@ pub(super) struct Services {
     /// True once the server stops: streams end then.
     pub(super) stopping: watch::Receiver<bool>,
     /// Where it listens.
-    pub(super) address: SocketAddr,
+    pub(super) url: String,
+    pub(super) gates: Gates,
+    /// Where snapshots are put together.
+    pub(super) data_dir: Arc<Path>,
 }
 
 fn unsupported<T>(what: &'static str) -> Result<Response<T>, Status> {
@@ -61,8 +70,12 @@ impl PbKvService for Services {
     }
 
     async fn put(&self, request: Request<PbPutRequest>) -> Result<Response<PbPutResponse>, Status> {
-        let request = request.into_inner();
-        Ok(Response::new(self.engine.call(move |work| work.state.put(request, work.log)).await?))
+        let (request, limit) = (request.into_inner(), self.gates.limits.bytes);
+        let answer = self.engine.call(move |work| {
+            work.state.check_space(limit)?;
+            work.state.put(request, work.log)
+        });
+        Ok(Response::new(answer.await?))
     }
 
     async fn delete_range(
@@ -74,8 +87,14 @@ impl PbKvService for Services {
     }
 
     async fn txn(&self, request: Request<PbTxnRequest>) -> Result<Response<PbTxnResponse>, Status> {
-        let request = request.into_inner();
-        Ok(Response::new(self.engine.call(move |work| work.state.txn(request, work.log)).await?))
+        let (request, limit) = (request.into_inner(), self.gates.limits.bytes);
+        let answer = self.engine.call(move |work| {
+            if txn::puts(&request) {
+                work.state.check_space(limit)?;
+            }
+            work.state.txn(request, work.log)
+        });
+        Ok(Response::new(answer.await?))
     }
 
     async fn compact(
@@ -99,7 +118,11 @@ impl PbLeaseService for Services {
         if request.id == 0 {
             request.id = random_lease();
         }
-        let grant = self.engine.call(move |work| work.state.grant(request, work.now, work.log));
+        let limit = self.gates.limits.bytes;
+        let grant = self.engine.call(move |work| {
+            work.state.check_space(limit)?;
+            work.state.grant(request, work.now, work.log)
+        });
         Ok(Response::new(grant.await?))
     }
 
@@ -115,10 +138,12 @@ impl PbLeaseService for Services {
         &self,
         request: Request<Streaming<PbLeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
+        let place = self.gates.stream()?;
         let (sender, answers) = mpsc::channel(4);
         let mut requests = request.into_inner();
         let Services { engine, mut stopping, .. } = self.clone();
         tokio::spawn(async move {
+            let _place = place;
             loop {
                 let request = tokio::select! {
                     request = requests.message() => request,
@@ -183,7 +208,7 @@ impl PbClusterService for Services {
         &self,
         _: Request<PbMemberListRequest>,
     ) -> Result<Response<PbMemberListResponse>, Status> {
-        let url = format!("http://{}", self.address);
+        let url = self.url.clone();
         let answer = self.engine.call(move |work| {
             let member = PbMember {
                 id: work.state.identity.member,
@@ -209,9 +234,13 @@ impl PbMaintenanceService for Services {
     type SnapshotStream = Answers<PbSnapshotResponse>;
 
     async fn alarm(&self, _: Request<PbAlarmRequest>) -> Result<Response<PbAlarmResponse>, Status> {
-        let answer = self
-            .engine
-            .call(|work| Ok(PbAlarmResponse { header: work.state.header(), ..PbAlarmResponse::default() }));
+        let limit = self.gates.limits.bytes;
+        let answer = self.engine.call(move |work| {
+            let full = work.state.check_space(limit).is_err();
+            let alarm = PbAlarmMember { member_id: work.state.identity.member, alarm: NO_SPACE };
+            let alarms = full.then_some(alarm).into_iter().collect();
+            Ok(PbAlarmResponse { header: work.state.header(), alarms })
+        });
         Ok(Response::new(answer.await?))
     }
 
@@ -255,7 +284,10 @@ impl PbMaintenanceService for Services {
         &self,
         _: Request<PbSnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        unsupported("Snapshot")
+        let place = self.gates.snapshot()?;
+        let image = self.engine.image().await?;
+        let blobs = snapshot::stream(image, self.data_dir.clone(), place);
+        Ok(Response::new(Box::pin(blobs)))
     }
 
     async fn move_leader(
