@@ -4,11 +4,13 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{FutureExt, Stream, stream};
+use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -30,8 +32,10 @@ pub struct Limits {
     pub streams: usize,
     /// Watches on all streams; further ones are refused.
     pub watches: usize,
-    /// Requests to keys read and answered at once; further ones wait.
+    /// Requests to keys under way; further ones are refused.
     pub requests: usize,
+    /// How many of them may be larger than 256 KiB; further ones are refused.
+    pub large_requests: usize,
     /// Bytes of keys, values and leases, history included, beyond which writes are refused as by an etcd over its
     /// quota. All of it is in memory.
     pub bytes: u64,
@@ -44,12 +48,15 @@ impl Default for Limits {
             per_connection: 256,
             streams: 2048,
             watches: 16_384,
-            requests: 128,
+            requests: 2048,
+            large_requests: 128,
             bytes: 1 << 30,
         }
     }
 }
 
+/// From how many bytes on a request is a large one.
+const LARGE: usize = 256 << 10;
 /// How long a new connection may stay silent.
 const SILENCE: Duration = Duration::from_secs(10);
 /// How long a request to keys may take from its first byte to the answer; as long as etcd's (`ReqTimeout`), roughly.
@@ -64,6 +71,7 @@ pub(super) struct Gates {
     streams: Arc<Semaphore>,
     watches: Arc<Semaphore>,
     requests: Arc<Semaphore>,
+    large_requests: Arc<Semaphore>,
     snapshots: Arc<Semaphore>,
 }
 
@@ -74,6 +82,7 @@ impl Gates {
             streams: Arc::new(Semaphore::new(limits.streams)),
             watches: Arc::new(Semaphore::new(limits.watches)),
             requests: Arc::new(Semaphore::new(limits.requests)),
+            large_requests: Arc::new(Semaphore::new(limits.large_requests)),
             snapshots: Arc::new(Semaphore::new(1)),
         }
     }
@@ -93,9 +102,10 @@ impl Gates {
         self.snapshots.clone().try_acquire_owned().map_err(|_| Status::resource_exhausted(TOO_MANY))
     }
 
-    /// A service whose requests wait for their turn before they are read.
+    /// A service whose requests count. None waits for its turn: what it had sent already would fill the connection's
+    /// window, and nobody on that connection would get on.
     pub(super) fn gated<S>(&self, inner: S) -> Gated<S> {
-        Gated { inner, requests: self.requests.clone() }
+        Gated { inner, gates: self.clone() }
     }
 }
 
@@ -106,7 +116,7 @@ pub(super) const TOO_MANY: &str = "etcdserver: too many requests";
 #[derive(Clone, Debug)]
 pub(super) struct Gated<S> {
     inner: S,
-    requests: Arc<Semaphore>,
+    gates: Gates,
 }
 
 impl<S: NamedService> NamedService for Gated<S> {
@@ -116,8 +126,7 @@ impl<S: NamedService> NamedService for Gated<S> {
 impl<S> Service<http::Request<Body>> for Gated<S>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
-    S: Clone + Send + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
 {
     type Response = http::Response<Body>;
     type Error = Infallible;
@@ -128,15 +137,55 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let (mut inner, requests) = (self.inner.clone(), self.requests.clone());
+        let Ok(place) = self.gates.requests.clone().try_acquire_owned() else {
+            return Box::pin(async { Ok(Status::resource_exhausted(TOO_MANY).into_http()) });
+        };
+        let large = Arc::new(OnceLock::new());
+        let request = request.map(|body| {
+            let (gate, large) = (self.gates.large_requests.clone(), large.clone());
+            Body::new(Metered { body, read: 0, gate, large })
+        });
+        let answer = self.inner.call(request);
         Box::pin(async move {
-            let answer = async {
-                let _place = requests.acquire_owned().await;
-                inner.call(request).await
-            };
+            // Both places are held until the request is done with, not only read.
+            let _places = (place, large);
             let late = |_| Ok(Status::unavailable("etcdserver: request timed out").into_http());
             tokio::time::timeout(REQUEST, answer).await.unwrap_or_else(late)
         })
+    }
+}
+
+/// A request's body, which takes a place among the large ones when it turns out to be one.
+struct Metered {
+    body: Body,
+    read: usize,
+    gate: Arc<Semaphore>,
+    large: Arc<OnceLock<OwnedSemaphorePermit>>,
+}
+
+impl http_body::Body for Metered {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+        self.read += bytes.map_or(0, Bytes::len);
+        if self.read > LARGE && self.large.get().is_none() {
+            let Ok(place) = self.gate.clone().try_acquire_owned() else {
+                return Poll::Ready(Some(Err(Status::resource_exhausted(TOO_MANY))));
+            };
+            // Nobody else sets it.
+            let _ = self.large.set(place);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
     }
 }
 

@@ -225,7 +225,7 @@ async fn a_damaged_file_is_refused_in_words() {
 }
 
 /// Damaged files tried.
-const DAMAGES: u32 = 150;
+const DAMAGES: u32 = 100;
 
 fn damage(bytes: &mut Vec<u8>, round: u32, random: &mut proptest::test_runner::TestRng) {
     use proptest::prelude::Rng;

@@ -12,6 +12,7 @@ mod connection;
 mod differential;
 mod durability;
 mod etcdctl;
+mod serving;
 mod suite;
 mod syncing;
 
