@@ -16,7 +16,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::engine::Handle;
-use super::error::Refusal;
 use super::limits::{Gates, TOO_MANY};
 use super::mvcc::{Interval, event_bytes};
 use super::services::Services;
@@ -27,8 +26,8 @@ const EVENTS: usize = 1000;
 const BUFFER: usize = 2;
 /// How often a quiet watch that asked for it hears the revision, as in etcd.
 const PROGRESS: Duration = Duration::from_secs(600);
-/// Bytes of events in one response of a watch that allows fragments.
-const FRAGMENT: usize = 1 << 20;
+/// Bytes of events in one response of a watch that allows fragments: as in etcd what a request may have.
+const FRAGMENT: usize = super::MAX_REQUEST;
 /// The id of responses that belong to no watch or to all of them.
 const NO_WATCH: i64 = -1;
 
@@ -214,7 +213,7 @@ impl Session {
                         return Ok(());
                     }
                 }
-                Err(refusal) => return self.give_up(id, header, compacted, &refusal).await,
+                Err(_) => return self.give_up(id, header, compacted).await,
             }
         }
     }
@@ -244,13 +243,12 @@ impl Session {
         Ok(())
     }
 
-    /// Cancels a watch whose position was compacted.
+    /// Cancels a watch whose position was compacted. As in etcd the revision says why, and no reason is given.
     async fn give_up(
         &mut self,
         id: i64,
         header: Option<PbResponseHeader>,
         compacted: i64,
-        refusal: &Refusal,
     ) -> Result<(), Ended> {
         self.watches.remove(&id);
         let cancelled = PbWatchResponse {
@@ -258,7 +256,6 @@ impl Session {
             watch_id: id,
             canceled: true,
             compact_revision: compacted,
-            cancel_reason: refusal.to_string(),
             ..Default::default()
         };
         self.send(cancelled).await
