@@ -42,7 +42,9 @@ pub struct ServerTls {
 impl std::fmt::Debug for ServerTls {
     /// Without the key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServerTls").field("authenticates", &self.authenticates_clients()).finish_non_exhaustive()
+        f.debug_struct("ServerTls")
+            .field("authenticates", &self.authenticates_clients())
+            .finish_non_exhaustive()
     }
 }
 
@@ -61,11 +63,15 @@ impl TlsFiles {
         let key = pem("key-file", &self.key_file);
         let clients = pem("trusted-ca-file", &self.trusted_ca_file);
         match (&self.cert_file, &self.key_file) {
-            (Some(_), None) => problems.push(format!("{prefix}cert-file is given but {prefix}key-file is not")),
-            (None, Some(_)) => problems.push(format!("{prefix}key-file is given but {prefix}cert-file is not")),
-            (None, None) if self.trusted_ca_file.is_some() || self.client_cert_auth => problems.push(format!(
-                "client certificates need TLS: give {prefix}cert-file and {prefix}key-file too"
-            )),
+            (Some(_), None) => {
+                problems.push(format!("{prefix}cert-file is given but {prefix}key-file is not"))
+            }
+            (None, Some(_)) => {
+                problems.push(format!("{prefix}key-file is given but {prefix}cert-file is not"))
+            }
+            (None, None) if self.trusted_ca_file.is_some() || self.client_cert_auth => problems.push(
+                format!("client certificates need TLS: give {prefix}cert-file and {prefix}key-file too"),
+            ),
             (None, None) | (Some(_), Some(_)) => {}
         }
         if self.client_cert_auth && self.trusted_ca_file.is_none() {

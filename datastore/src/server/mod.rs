@@ -49,7 +49,7 @@ pub use snapshot::{read_data_dir, read_snapshot};
 use disk::Disk;
 use engine::Engine;
 use limits::Gates;
-use services::Services;
+use services::{NoUsers, Services};
 use state::Identity;
 
 /// Where the embedded datastore listens unless told otherwise.
@@ -144,6 +144,7 @@ impl Server {
         let keys = PbKvServer::new(services.clone()).max_decoding_message_size(MAX_REQUEST);
         let routes = server
             .add_service(gates.gated(keys))
+            .add_service(NoUsers)
             .add_service(PbWatchServer::new(services.clone()).max_decoding_message_size(MAX_OTHER))
             .add_service(PbLeaseServer::new(services.clone()).max_decoding_message_size(MAX_OTHER))
             .add_service(PbClusterServer::new(services.clone()).max_decoding_message_size(MAX_OTHER))

@@ -113,12 +113,15 @@ pub fn read_snapshot(path: &Path, prefix: &str) -> Result<Listing, ServerError> 
     let whole = bytes.len() > DIGEST && Sha256::digest(&bytes[..length])[..] == bytes[length..];
     if !whole {
         return Err(refused(
-            "its checksum does not fit: the file is cut short, changed, or no snapshot of a datastore".to_owned(),
+            "its checksum does not fit: the file is cut short, changed, or no snapshot of a datastore"
+                .to_owned(),
         ));
     }
     bytes.truncate(length);
     let database = Database::builder().create_with_backend(InMemory(Mutex::new(bytes))).map_err(|error| {
-        refused(format!("{error}: it is no snapshot of the embedded datastore; etcd's are restored by etcd's tools"))
+        refused(format!(
+            "{error}: it is no snapshot of the embedded datastore; etcd's are restored by etcd's tools"
+        ))
     })?;
     let state = disk::read(&database, Duration::ZERO).map_err(refused)?;
     Ok(listing(&state, prefix))

@@ -4,9 +4,7 @@
 
 use std::time::Duration;
 
-use etcd_client::proto::{
-    PbKeyValue, PbRangeResponse, PbResponseHeader, PbTxnOpResponse, PbWatchResponse,
-};
+use etcd_client::proto::{PbKeyValue, PbRangeResponse, PbResponseHeader, PbTxnOpResponse, PbWatchResponse};
 use etcd_client::{
     Client, Compare, CompareOp, DeleteOptions, Error, GetOptions, LeaseGrantOptions, LeaseTimeToLiveOptions,
     PutOptions, SortOrder, SortTarget, Txn, TxnOp, WatchFilterType, WatchOptions, WatchStream,
@@ -27,16 +25,45 @@ const MARK: &str = "k/!mark";
 #[derive(Clone, Debug)]
 enum Request {
     Get(String, Get),
-    Put { key: String, value: String, lease: i64, previous: bool, ignore_value: bool, ignore_lease: bool },
-    Delete { key: String, end: Option<String>, previous: bool },
-    Txn { compares: Vec<Test>, then: Vec<Request>, otherwise: Vec<Request> },
-    Compact { back: i64 },
-    Grant { id: i64, ttl: i64 },
-    Revoke { id: i64 },
-    KeysOfLease { id: i64 },
+    Put {
+        key: String,
+        value: String,
+        lease: i64,
+        previous: bool,
+        ignore_value: bool,
+        ignore_lease: bool,
+    },
+    Delete {
+        key: String,
+        end: Option<String>,
+        previous: bool,
+    },
+    Txn {
+        compares: Vec<Test>,
+        then: Vec<Request>,
+        otherwise: Vec<Request>,
+    },
+    Compact {
+        back: i64,
+    },
+    Grant {
+        id: i64,
+        ttl: i64,
+    },
+    Revoke {
+        id: i64,
+    },
+    KeysOfLease {
+        id: i64,
+    },
     Leases,
     /// From now on, or from a revision back.
-    Watch { end: String, back: Option<i64>, previous: bool, filter: Option<WatchFilterType> },
+    Watch {
+        end: String,
+        back: Option<i64>,
+        previous: bool,
+        filter: Option<WatchFilterType>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -119,8 +146,12 @@ fn watch() -> impl Strategy<Value = Request> {
         1 => Just(Some(WatchFilterType::NoPut)),
         1 => Just(Some(WatchFilterType::NoDelete)),
     ];
-    (end, back, any::<bool>(), filter)
-        .prop_map(|(end, back, previous, filter)| Request::Watch { end, back, previous, filter })
+    (end, back, any::<bool>(), filter).prop_map(|(end, back, previous, filter)| Request::Watch {
+        end,
+        back,
+        previous,
+        filter,
+    })
 }
 
 /// `open`: whether deletes may reach to the last key. In a transaction etcd overlooks that such a delete covers a put;
@@ -171,7 +202,8 @@ fn get_options(get: &Get, now: i64) -> GetOptions {
     if let Some((target, order)) = get.sort {
         options = options.with_sort(target, order);
     }
-    let [min_mod, max_mod, min_create, max_create] = get.bounds.map(|back| back.map(|back| (now - back).max(0)));
+    let [min_mod, max_mod, min_create, max_create] =
+        get.bounds.map(|back| back.map(|back| (now - back).max(0)));
     if let Some(revision) = min_mod {
         options = options.with_min_mod_revision(revision);
     }
@@ -515,8 +547,16 @@ async fn watch_script(backend: Backend) -> Vec<String> {
     let mut stream = client.watch_client().watch("a/", Some(with_id(7))).await.unwrap();
     let mut next = async |stream: &mut WatchStream| {
         let answer = tokio::time::timeout(Duration::from_secs(60), stream.message()).await;
-        let PbWatchResponse { header, watch_id, created, canceled, fragment, compact_revision, cancel_reason, events } =
-            answer.expect("an answer within a minute").unwrap().expect("the stream goes on").0;
+        let PbWatchResponse {
+            header,
+            watch_id,
+            created,
+            canceled,
+            fragment,
+            compact_revision,
+            cancel_reason,
+            events,
+        } = answer.expect("an answer within a minute").unwrap().expect("the stream goes on").0;
         let revision = header.map_or(0, |header| header.revision);
         let events: Vec<String> = events
             .iter()

@@ -188,7 +188,8 @@ async fn file_of_a_store(dir: &Path, clean: bool) -> Vec<u8> {
 /// never panics (which would end the released binary without a word), and never begins anew in silence.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_file_is_refused_in_words() {
-    let mut random = proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha);
+    let mut random =
+        proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha);
     let (mut refused, mut opened) = (0, 0);
     for clean in [true, false] {
         let dir = tempfile::tempdir().unwrap();

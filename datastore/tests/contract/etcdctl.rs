@@ -152,8 +152,14 @@ async fn operation() {
     assert!(members.contains(", started, embedded, ") && members.contains(url.as_str()), "{members}");
     assert!(etcdctl(bare, &["defrag"]).contains("Finished defragmenting"));
     assert_eq!(etcdctl(url, &["alarm", "list"]), "");
-    let snapshot = refusal(url, &["member", "add", "x", "--peer-urls", "http://127.0.0.1:1"]);
-    assert!(snapshot.contains("not supported by the embedded datastore; use an etcd cluster"), "{snapshot}");
+    let member: &[&str] = &["member", "add", "x", "--peer-urls", "http://127.0.0.1:1"];
+    for arguments in [member, &["user", "list"], &["auth", "enable"]] {
+        let refused = refusal(url, arguments);
+        assert!(
+            refused.contains("not supported by the embedded datastore; use an etcd cluster"),
+            "{refused}"
+        );
+    }
     assert_eq!(etcdctl(url, &["get", "/t/a"]), "/t/a\n2\n");
 }
 

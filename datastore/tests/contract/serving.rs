@@ -92,7 +92,10 @@ fn files_that_make_no_tls_are_all_named() {
     let ca_alone = TlsFiles { trusted_ca_file: path("ca"), ..TlsFiles::default() };
     assert_eq!(problems(ca_alone), "client certificates need TLS: give --cert-file and --key-file too");
     let absent = problems(TlsFiles { cert_file: path("no"), key_file: path("neither"), ..good.clone() });
-    assert!(absent.contains("--cert-file: cannot read") && absent.contains("--key-file: cannot read"), "{absent}");
+    assert!(
+        absent.contains("--cert-file: cannot read") && absent.contains("--key-file: cannot read"),
+        "{absent}"
+    );
     let swapped = problems(TlsFiles { cert_file: path("key"), key_file: path("cert"), ..good.clone() });
     assert!(swapped.starts_with("--cert-file and --key-file: "), "{swapped}");
     let other = problems(TlsFiles { key_file: path("client-key"), ..good });
@@ -107,7 +110,14 @@ async fn limited(dir: &Path, limits: Limits) -> Embedded {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_is_refused_and_leaves_room_again() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Limits { connections: 4, streams: 3, watches: 2, requests: 50, large_requests: 3, ..Limits::default() };
+    let limits = Limits {
+        connections: 4,
+        streams: 3,
+        watches: 2,
+        requests: 50,
+        large_requests: 3,
+        ..Limits::default()
+    };
     let embedded = limited(dir.path(), limits).await;
     let client = etcd_client::Client::connect([url(embedded.address())], None).await.unwrap();
     client.kv_client().put("k", "v", None).await.unwrap();
@@ -182,8 +192,10 @@ async fn a_full_store_refuses_writes_until_it_is_compacted() {
     // What is counted is what is there after a restart too.
     embedded.stop().await.unwrap();
     let embedded = limited(dir.path(), Limits { bytes: 200, ..Limits::default() }).await;
-    let mut kv =
-        etcd_client::Client::connect([crate::backend::url(embedded.address())], None).await.unwrap().kv_client();
+    let mut kv = etcd_client::Client::connect([crate::backend::url(embedded.address())], None)
+        .await
+        .unwrap()
+        .kv_client();
     assert!(kv.put("k", "v", None).await.is_err());
     embedded.stop().await.unwrap();
 }
