@@ -15,6 +15,7 @@ mod etcdctl;
 mod serving;
 mod suite;
 mod syncing;
+mod watching;
 
 macro_rules! contract {
     ($($case:ident on $($backend:ident)+;)*) => {$(
