@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use tortie_datastore::config::{ConfigError as StoreConfigError, StoreConfig};
-use tortie_datastore::server::DEFAULT_ADDRESS;
+use tortie_datastore::server::{DEFAULT_ADDRESS, ServerTls, TlsFiles};
 use tortie_model::local_api::DEFAULT_SOCKET;
 use tortie_model::scalar::{AsNumber, ScalarError};
 use tortie_policy::snapshot::EndpointToHost;
@@ -45,10 +45,20 @@ struct Flags {
     /// Where the embedded datastore listens (or TORTIE_EMBEDDED_LISTEN); 127.0.0.1:2379 unless told otherwise.
     #[arg(long, value_name = "ADDR:PORT", requires = "embedded_datastore")]
     embedded_listen: Option<String>,
-    /// Let the embedded datastore, which has neither encryption nor passwords, listen on other than loopback addresses
+    /// Let the embedded datastore listen on other than loopback addresses without TLS
     /// (or TORTIE_EMBEDDED_INSECURE=true).
     #[arg(long, requires = "embedded_datastore")]
     embedded_insecure: bool,
+    /// Serve the embedded datastore with TLS: this certificate chain (or TORTIE_EMBEDDED_CERT_FILE). The agent shows it
+    /// too, as its own.
+    #[arg(long, value_name = "FILE", requires = "embedded_datastore")]
+    embedded_cert_file: Option<PathBuf>,
+    /// The certificate's key (or TORTIE_EMBEDDED_KEY_FILE).
+    #[arg(long, value_name = "FILE", requires = "embedded_datastore")]
+    embedded_key_file: Option<PathBuf>,
+    /// Authorities of the clients' certificates and of the server's (or TORTIE_EMBEDDED_TRUSTED_CA_FILE).
+    #[arg(long, value_name = "FILE", requires = "embedded_datastore")]
+    embedded_trusted_ca_file: Option<PathBuf>,
     /// Listen for tortie-cni and tortiectl on this unix socket (or TORTIE_SOCKET).
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -87,6 +97,8 @@ pub enum DatastoreConfig {
         listen: SocketAddr,
         /// Whether that may be other than a loopback address.
         insecure: bool,
+        /// Its certificates, which are the agent's own as well.
+        tls: Option<ServerTls>,
     },
 }
 
@@ -247,13 +259,40 @@ impl Reader<'_> {
             None => ("TORTIE_EMBEDDED_LISTEN", self.value("TORTIE_EMBEDDED_LISTEN", DEFAULT_ADDRESS, parse)),
         };
         let insecure = self.flag("TORTIE_EMBEDDED_INSECURE", false) || flags.embedded_insecure;
-        if !insecure && !listen.ip().is_loopback() {
+        let tls = self.embedded_tls(flags);
+        if !insecure && tls.is_none() && !listen.ip().is_loopback() {
             self.problems.push(format!(
-                "{name}: '{listen}' is no loopback address, and the embedded datastore has neither encryption nor \
-                 passwords; add --embedded-insecure if everybody who can reach it may change the network"
+                "{name}: '{listen}' is no loopback address; give the embedded datastore a certificate \
+                 (--embedded-cert-file, --embedded-key-file, --embedded-trusted-ca-file), or add --embedded-insecure \
+                 if everybody who can reach it may change the network"
             ));
         }
-        DatastoreConfig::Embedded { directory, listen, insecure }
+        DatastoreConfig::Embedded { directory, listen, insecure, tls }
+    }
+
+    /// The certificates of the embedded datastore. The agent is its client too, and must be able to trust it: all three
+    /// files or none.
+    fn embedded_tls(&mut self, flags: &Flags) -> Option<ServerTls> {
+        let file = |flag: &Option<PathBuf>, variable: &str| {
+            flag.clone().or_else(|| self.environment.get(variable).map(PathBuf::from))
+        };
+        let files = TlsFiles {
+            cert_file: file(&flags.embedded_cert_file, "TORTIE_EMBEDDED_CERT_FILE"),
+            key_file: file(&flags.embedded_key_file, "TORTIE_EMBEDDED_KEY_FILE"),
+            trusted_ca_file: file(&flags.embedded_trusted_ca_file, "TORTIE_EMBEDDED_TRUSTED_CA_FILE"),
+            client_cert_auth: false,
+        };
+        if files.cert_file.is_some() && files.trusted_ca_file.is_none() {
+            self.problems.push(
+                "--embedded-cert-file needs --embedded-trusted-ca-file: without it whoever reaches the datastore could \
+                 change the network, and the agent could not tell its own server"
+                    .to_owned(),
+            );
+        }
+        files.read("--embedded-").unwrap_or_else(|problems| {
+            self.problems.extend(problems);
+            None
+        })
     }
 
     fn backend(&mut self) -> Backend {

@@ -300,13 +300,25 @@ pub(crate) enum DatastoreCommand {
                       ETCD_ENDPOINTS=http://127.0.0.1:2379 tortiectl get nodes")]
     Serve(ServeArgs),
     /// Print everything stored, one JSON object a line
-    #[command(after_help = "Example:\n  tortiectl datastore export > backup.jsonl")]
-    Export,
+    #[command(after_help = "Example:\n  tortiectl datastore export > backup.jsonl\n  \
+                      tortiectl datastore export | ETCD_ENDPOINTS=https://10.0.0.1:2379 tortiectl datastore import -f -\n  \
+                      etcdctl snapshot save backup.db && tortiectl datastore export --snapshot backup.db")]
+    Export(ExportArgs),
     /// Store what `export` printed; a datastore that is not empty is an error
     #[command(
         after_help = "Example:\n  ETCD_ENDPOINTS=https://10.0.0.1:2379 tortiectl datastore import -f backup.jsonl"
     )]
     Import(ImportArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Of a snapshot that `etcdctl snapshot save` took of an embedded datastore, instead of the datastore
+    #[arg(long, value_name = "FILE", conflicts_with = "data_dir")]
+    pub(crate) snapshot: Option<PathBuf>,
+    /// Of the directory of an embedded datastore that does not run
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -327,9 +339,21 @@ pub(crate) struct ServeArgs {
     /// Address and port
     #[arg(long, default_value = "127.0.0.1:2379", value_name = "ADDR:PORT")]
     pub(crate) listen: SocketAddr,
-    /// Allow an address other machines reach: there is no authentication
-    #[arg(long)]
+    /// Allow an address other machines reach without TLS: whoever reaches it may change the network
+    #[arg(long, conflicts_with = "cert_file")]
     pub(crate) insecure: bool,
+    /// Serve TLS with this certificate chain (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert_file: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Let in only clients with a certificate of these authorities (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trusted_ca_file: Option<PathBuf>,
+    /// Let in only clients with a certificate; implied by --trusted-ca-file, as in etcd
+    #[arg(long)]
+    pub(crate) client_cert_auth: bool,
 }
 
 /// The tree under the name it was invoked by.

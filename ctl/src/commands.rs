@@ -46,7 +46,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Ipam(IpamCommand::Release(args)) => ipam_change::release(global, &args).await,
         Command::Ipam(IpamCommand::Configure(args)) => ipam_change::configure(global, &args).await,
         Command::Node(NodeCommand::Status(args)) => Ok(node_status::run(&args).await),
-        Command::Datastore(DatastoreCommand::Export) => datastore_copy::export(global).await,
+        Command::Datastore(DatastoreCommand::Export(args)) => datastore_copy::export(global, &args).await,
         Command::Datastore(DatastoreCommand::Import(args)) => datastore_copy::import(global, &args).await,
         Command::Datastore(DatastoreCommand::Serve(args)) => datastore_serve::run(&args).await,
         Command::Version(args) => version::run(global, &args).await,

@@ -5,6 +5,7 @@
 mod support;
 
 use std::path::Path;
+use std::process::Command;
 
 use support::{RunningStore, run};
 
@@ -80,6 +81,62 @@ fn an_export_is_imported_byte_for_byte_into_another_store() {
             "cannot read /nonexistent",
         );
     }
+}
+
+#[test]
+fn a_snapshot_or_the_directory_of_a_stopped_server_is_exported_as_the_server_itself() {
+    let mut source = RunningStore::embedded();
+    source.put("/calico/a", "1");
+    source.put("/calico/b", "2");
+    source.put("/elsewhere", "3");
+    let live = ok(&source, &["datastore", "export"], "");
+    let dir = tempfile::tempdir().unwrap();
+    let snapshot = dir.path().join("snapshot").display().to_string();
+    let saved = Command::new("etcdctl")
+        .env("ETCDCTL_API", "3")
+        .args(["--endpoints", &source.endpoint, "snapshot", "save", &snapshot])
+        .output()
+        .unwrap();
+    assert!(saved.status.success(), "{saved:?}");
+    let offline = |args: &[&str]| run(None, Path::new("."), &[&["datastore", "export"], args].concat(), "");
+    let from_snapshot = offline(&["--snapshot", &snapshot]);
+    assert_eq!((from_snapshot.code, from_snapshot.stdout.as_str()), (0, live.as_str()));
+    let data = source.data_dir().display().to_string();
+    let in_use = offline(&["--data-dir", &data]);
+    assert_eq!(in_use.code, 1);
+    assert!(in_use.stderr.contains("is in use by another process"), "{}", in_use.stderr);
+    source.kill();
+    assert_eq!(offline(&["--data-dir", &data]).stdout, live);
+
+    // One command brings it into a real etcd.
+    let Some(target) = RunningStore::etcd() else { return };
+    let said = ok(&target, &["datastore", "import", "-f", "-"], &from_snapshot.stdout);
+    assert_eq!(said, "Successfully imported 2 keys\n");
+    assert_eq!(
+        keys_and_values(&target),
+        [("/calico/a", "1"), ("/calico/b", "2")].map(|(k, v)| (k.into(), v.into()))
+    );
+    let none = offline(&["--snapshot", "/nonexistent"]);
+    assert!(none.stderr.contains("snapshot /nonexistent: cannot be read"), "{}", none.stderr);
+}
+
+#[test]
+fn serving_refuses_what_would_let_everybody_in() {
+    let serve = |args: &[&str]| {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("d").display().to_string();
+        let start = ["datastore", "serve", "--data-dir", &data, "--listen"];
+        let refused = run(None, Path::new("."), &[&start[..], args].concat(), "");
+        assert_eq!(refused.code, 1, "{args:?}");
+        assert!(!dir.path().join("d").exists(), "nothing is made");
+        refused.stderr
+    };
+    let open = serve(&["0.0.0.0:0"]);
+    assert!(open.contains("--cert-file") && open.contains("--insecure"), "{open}");
+    assert!(
+        serve(&["0.0.0.0:0", "--cert-file", "/x"]).contains("--cert-file is given but --key-file is not")
+    );
+    assert!(serve(&["0.0.0.0:0", "--cert-file", "/x", "--insecure"]).contains("cannot be used with"));
 }
 
 #[test]

@@ -30,9 +30,12 @@ pub(super) struct Datastore {
 pub(super) async fn open(config: &DatastoreConfig, wait: bool) -> anyhow::Result<Datastore> {
     let (config, embedded) = match config {
         DatastoreConfig::Cluster(config) => (config.clone(), None),
-        DatastoreConfig::Embedded { directory, listen, insecure } => {
+        DatastoreConfig::Embedded { directory, listen, insecure, tls } => {
             let serve = async {
-                let listener = Server::bind(*listen, *insecure).await?;
+                let listener = match tls {
+                    Some(tls) => Server::bind_tls(*listen, tls.clone()).await?,
+                    None => Server::bind(*listen, *insecure).await?,
+                };
                 Embedded::start_on(directory, listener).await
             };
             let embedded = serve

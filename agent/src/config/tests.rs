@@ -89,6 +89,18 @@ fn the_embedded_datastore_is_for_this_machine_unless_told_otherwise() {
     assert!(
         refused(&[], &variables[..1]).starts_with("TORTIE_EMBEDDED_LISTEN: '10.0.0.1:2379' is no loopback")
     );
+    let cert = ["--embedded-listen", "10.0.0.1:1", "--embedded-cert-file", "/none"];
+    let text = match read(&[&["--embedded-datastore", "/x"], &cert[..]].concat(), &[]) {
+        Err(ConfigError::Invalid(problems)) => problems.join("\n"),
+        other => panic!("{other:?}"),
+    };
+    for part in [
+        "--embedded-cert-file needs --embedded-trusted-ca-file",
+        "--embedded-cert-file is given but --embedded-key-file is not",
+        "--embedded-cert-file: cannot read '/none'",
+    ] {
+        assert!(text.contains(part), "no '{part}' in: {text}");
+    }
     assert!(refused(&["--embedded-listen", "here"], &[]).contains("'here' must be an address and a port"));
     assert!(matches!(read(&["--embedded-insecure"], &[]), Err(ConfigError::Flags(_))));
 }

@@ -12,12 +12,13 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use tortie_datastore::server::{read_data_dir, read_snapshot};
 use tortie_datastore::store::{Compare, KeyValue, Operation, Outcome as Stored, Transaction};
 use tortie_datastore::{Store, StoreError};
 use tortie_model::key::ROOT;
 
 use super::words;
-use crate::cli::{Global, ImportArgs};
+use crate::cli::{ExportArgs, Global, ImportArgs};
 use crate::input::{self, InputError, numbered};
 use crate::outcome::Outcome;
 use crate::{context, operations};
@@ -47,7 +48,15 @@ struct Line {
     hex: Option<String>,
 }
 
-pub(super) async fn export(global: &Global) -> anyhow::Result<Outcome> {
+pub(super) async fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Outcome> {
+    let listing = match (&args.snapshot, &args.data_dir) {
+        (Some(file), _) => Some(read_snapshot(file, ROOT)?),
+        (None, Some(directory)) => Some(read_data_dir(directory, ROOT)?),
+        (None, None) => None,
+    };
+    if let Some(listing) = listing {
+        return Ok(Outcome::ok(written(listing.revision, &listing.entries)));
+    }
     let client = context::client(global).await?;
     Ok(match client.store().list(ROOT).await {
         Ok(listing) => Outcome::ok(written(listing.revision, &listing.entries)),

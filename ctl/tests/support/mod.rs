@@ -16,14 +16,12 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_tortiectl");
 pub(crate) struct RunningStore {
     pub(crate) endpoint: String,
     child: Child,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Drop for RunningStore {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
@@ -41,7 +39,19 @@ impl RunningStore {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let endpoint = line.trim().rsplit(' ').next().unwrap().to_owned();
         assert!(endpoint.starts_with("http://127.0.0.1:"), "{line}");
-        RunningStore { endpoint, child, _data: data }
+        RunningStore { endpoint, child, data }
+    }
+
+    /// Where an embedded datastore keeps its data.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.data.path().join("store")
+    }
+
+    /// Kills it; its data stay.
+    pub(crate) fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// A real etcd, where one is installed.
@@ -67,7 +77,7 @@ impl RunningStore {
             .spawn();
         match child {
             Ok(child) => {
-                let store = RunningStore { endpoint, child, _data: data };
+                let store = RunningStore { endpoint, child, data };
                 store.wait_until_it_answers();
                 Some(store)
             }

@@ -4,6 +4,7 @@
 //! durable commit, and only then answers any of them: no answer, not even to a read, tells of something a crash could
 //! undo. While one commit runs the next batch gathers, so throughput grows with load.
 
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -32,7 +33,13 @@ pub(super) trait Storage: Send + 'static {
 
     /// Bytes used.
     fn size(&self) -> u64;
+
+    /// What is stored now, to be copied while other things are stored.
+    fn image(&self) -> Result<Image, String>;
 }
+
+/// Writes what was stored when it was made as a file of its own.
+pub(super) type Image = Box<dyn FnOnce(&Path) -> Result<(), String> + Send>;
 
 /// What a job may use.
 pub(super) struct Work<'a> {
@@ -52,6 +59,7 @@ type Answer = Box<dyn FnOnce(&Result<(), Refusal>) + Send>;
 enum Message {
     Job(Job),
     Shrink(oneshot::Sender<Result<(), String>>),
+    Image(oneshot::Sender<Result<Image, String>>),
     Stop,
 }
 
@@ -126,6 +134,13 @@ impl Handle {
         receiver.await.map_err(|_| Refusal::Stopped)?.map_err(Refusal::NotStored)
     }
 
+    /// Everything acknowledged so far, to be copied.
+    pub(super) async fn image(&self) -> Result<Image, Refusal> {
+        let (sender, receiver) = oneshot::channel();
+        self.messages.send(Message::Image(sender)).map_err(|_| Refusal::Stopped)?;
+        receiver.await.map_err(|_| Refusal::Stopped)?.map_err(Refusal::NoSnapshot)
+    }
+
     /// The last stored revision, as it grows.
     pub(super) fn revisions(&self) -> watch::Receiver<i64> {
         self.revision.clone()
@@ -155,7 +170,7 @@ impl<S: Storage> Owner<S> {
             while let Some(message) = next {
                 match message {
                     Message::Job(job) => jobs.push(job),
-                    Message::Shrink(_) | Message::Stop => {
+                    Message::Shrink(_) | Message::Image(_) | Message::Stop => {
                         other = Some(message);
                         break;
                     }
@@ -169,6 +184,9 @@ impl<S: Storage> Owner<S> {
                 Some(Message::Stop) => return,
                 Some(Message::Shrink(answer)) => {
                     let _ = answer.send(self.storage.shrink());
+                }
+                Some(Message::Image(answer)) => {
+                    let _ = answer.send(self.storage.image());
                 }
                 Some(Message::Job(_)) | None => {}
             }

@@ -36,6 +36,12 @@ pub(super) enum Refusal {
     /// The file did not take the write; the store is as it was before.
     #[error("the embedded datastore could not write its file: {0}")]
     NotStored(String),
+    /// More is stored than [`super::Limits::bytes`] allows.
+    #[error("etcdserver: mvcc: database space exceeded")]
+    NoSpace,
+    /// A snapshot could not be made.
+    #[error("the embedded datastore could not copy its file: {0}")]
+    NoSnapshot(String),
     /// The server stops, or its file failed for good.
     #[error("the embedded datastore is shutting down")]
     Stopped,
@@ -58,7 +64,7 @@ impl From<Refusal> for Status {
             Refusal::LeaseNotFound => Code::NotFound,
             Refusal::LeaseExists => Code::FailedPrecondition,
             Refusal::NestedTransaction | Refusal::Unsupported(_) => Code::Unimplemented,
-            Refusal::NotStored(_) => Code::ResourceExhausted,
+            Refusal::NotStored(_) | Refusal::NoSpace | Refusal::NoSnapshot(_) => Code::ResourceExhausted,
             Refusal::Stopped => Code::Unavailable,
         };
         Status::new(code, refusal.to_string())
@@ -79,6 +85,14 @@ pub enum ServerError {
     /// Another process has the data.
     #[error("the datastore in {} is in use by another process: stop it, or use another directory", .0.display())]
     InUse(PathBuf),
+    /// A snapshot is no snapshot of the embedded server, or cut short, or changed.
+    #[error("snapshot {}: {reason}", .path.display())]
+    Snapshot {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The file cannot be read or written.
     #[error("datastore file {}: {reason}", .path.display())]
     File {
@@ -100,8 +114,9 @@ pub enum ServerError {
     },
     /// Everybody who can reach the address could change the network.
     #[error(
-        "refusing to listen on {0}: the embedded datastore has neither encryption nor passwords; listen on a \
-         loopback address, or pass --insecure if everybody who can reach {0} may change the network"
+        "refusing to listen on {0} without TLS; listen on a loopback address, or give the server a certificate \
+         (--cert-file, --key-file, and --trusted-ca-file for those of its clients), or pass --insecure if everybody who \
+         can reach {0} may change the network"
     )]
     NotLoopback(std::net::SocketAddr),
     /// The server failed while serving.

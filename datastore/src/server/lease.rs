@@ -57,6 +57,12 @@ impl Leases {
         self.leases.get(&id)
     }
 
+    /// What they take in memory, roughly; keys are the keyspace's.
+    pub(super) fn bytes(&self) -> u64 {
+        const EACH: u64 = 256;
+        EACH * u64::try_from(self.leases.len()).unwrap_or(u64::MAX)
+    }
+
     pub(super) fn ids(&self) -> impl Iterator<Item = i64> {
         self.ends.iter().map(|(_, id)| *id)
     }

@@ -8,40 +8,48 @@
 //! | file | owns |
 //! |---|---|
 //! | `mvcc`, `range`, `txn`, `lease`, `state` | what requests mean; pure |
-//! | `disk` | the file |
+//! | `disk` | the file; `snapshot` its copies, and reading them |
 //! | `engine` | order, group commit, answers only after the commit |
 //! | `services`, `watch` | gRPC |
+//! | `access`, `limits` | who may reach it; what they may cost |
+//! | `embedded` | all of it inside another process |
 //!
-//! One process, no cluster, no TLS, no users: past that it is an etcd cluster, with the same clients and the same keys.
+//! One process, no cluster, no users: past that it is an etcd cluster, with the same clients and the same keys.
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::proto::{PbClusterServer, PbKvServer, PbLeaseServer, PbMaintenanceServer, PbWatchServer};
-use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch as channel};
-use tokio::task::JoinHandle;
-use tonic::transport::server::TcpIncoming;
+use tokio::sync::watch as channel;
 
+mod access;
 mod disk;
+mod embedded;
 mod engine;
 mod error;
 mod lease;
+mod limits;
 mod mvcc;
 mod range;
 mod services;
+mod snapshot;
 mod state;
 mod txn;
 mod watch;
 
+pub use access::{Listener, ServerTls, TlsFiles};
+pub use embedded::Embedded;
 pub use error::ServerError;
+pub use limits::Limits;
+pub use snapshot::{read_data_dir, read_snapshot};
 
-use crate::config::StoreConfig;
 use disk::Disk;
 use engine::Engine;
-use services::Services;
+use limits::Gates;
+use services::{NoUsers, Services};
 use state::Identity;
 
 /// Where the embedded datastore listens unless told otherwise.
@@ -50,8 +58,18 @@ pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOC
 /// Revisions that stay readable when nobody compacts.
 const KEEP_REVISIONS: i64 = 5000;
 
-/// Largest request: etcd's `--max-request-bytes` and its allowance for the rest of the message.
+/// Largest request to keys: etcd's `--max-request-bytes` and its allowance for the rest of the message.
 const MAX_REQUEST: usize = (1536 + 512) << 10;
+/// Largest request of the other services, which carry a key at most.
+const MAX_OTHER: usize = 64 << 10;
+
+/// What one connection, and one request on it, may send ahead of being read.
+const CONNECTION_WINDOW: u32 = 256 << 10;
+const STREAM_WINDOW: u32 = 128 << 10;
+
+/// A quiet connection is asked whether its client still lives, and closed without an answer.
+const PING: Duration = Duration::from_secs(30);
+const PONG: Duration = Duration::from_secs(20);
 
 /// How long connections may take to end when the server stops.
 const GRACE: Duration = Duration::from_secs(2);
@@ -60,6 +78,8 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Server {
     engine: Engine,
+    data_dir: Arc<Path>,
+    limits: Limits,
 }
 
 impl Server {
@@ -70,45 +90,71 @@ impl Server {
     pub fn open(data_dir: &Path) -> Result<Server, ServerError> {
         let (cluster, member) = uuid::Uuid::new_v4().as_u64_pair();
         let disk = Disk::open(data_dir, Identity { cluster, member })?;
-        Ok(Server { engine: Engine::start(disk, KEEP_REVISIONS)? })
+        let engine = Engine::start(disk, KEEP_REVISIONS)?;
+        Ok(Server { engine, data_dir: data_dir.into(), limits: Limits::default() })
     }
 
-    /// Listens on an address: a loopback address, or any other when `insecure` says so.
+    /// The same with other limits than the usual ones.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Server {
+        Server { limits, ..self }
+    }
+
+    /// Listens on an address without TLS: a loopback address, or any other when `insecure` says so.
     ///
     /// # Errors
     /// [`ServerError::NotLoopback`] or [`ServerError::Listen`].
-    pub async fn bind(address: SocketAddr, insecure: bool) -> Result<TcpListener, ServerError> {
-        if !insecure && !address.ip().is_loopback() {
-            return Err(ServerError::NotLoopback(address));
-        }
-        TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })
+    pub async fn bind(address: SocketAddr, insecure: bool) -> Result<Listener, ServerError> {
+        Listener::plain(address, insecure).await
+    }
+
+    /// Listens on any address with TLS.
+    ///
+    /// # Errors
+    /// [`ServerError::Listen`].
+    pub async fn bind_tls(address: SocketAddr, tls: ServerTls) -> Result<Listener, ServerError> {
+        Listener::secure(address, tls).await
     }
 
     /// Serves until `shutdown` resolves; the file is closed when this returns.
     ///
     /// # Errors
-    /// [`ServerError::Listen`] or [`ServerError::Serve`].
+    /// [`ServerError::Serve`].
     pub async fn serve(
         self,
-        listener: TcpListener,
+        listener: Listener,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), ServerError> {
-        let address = local_address(&listener)?;
+        let Server { engine, data_dir, limits } = self;
+        let url = listener.url();
         let (stop, stopping) = channel::channel(false);
-        let services = Services { engine: self.engine.handle(), stopping: stopping.clone(), address };
-        let mut stopped = stopping.clone();
-        let routes = tonic::transport::Server::builder()
-            .add_service(PbKvServer::new(services.clone()).max_decoding_message_size(MAX_REQUEST))
-            .add_service(PbWatchServer::new(services.clone()))
-            .add_service(PbLeaseServer::new(services.clone()))
-            .add_service(PbClusterServer::new(services.clone()))
-            .add_service(PbMaintenanceServer::new(services));
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let gates = Gates::new(limits);
+        let services = Services {
+            engine: engine.handle(),
+            stopping: stopping.clone(),
+            url: url.clone(),
+            gates: gates.clone(),
+            data_dir,
+        };
+        let mut stopped = stopping;
+        let mut server = server(&limits);
+        if let Some(tls) = &listener.tls {
+            server = server.tls_config(tls.config()).map_err(ServerError::Serve)?;
+        }
+        let keys = PbKvServer::new(services.clone()).max_decoding_message_size(MAX_REQUEST);
+        let routes = server
+            .add_service(gates.gated(keys))
+            .add_service(NoUsers)
+            .add_service(PbWatchServer::new(services.clone()).max_decoding_message_size(MAX_OTHER))
+            .add_service(PbLeaseServer::new(services.clone()).max_decoding_message_size(MAX_OTHER))
+            .add_service(PbClusterServer::new(services.clone()).max_decoding_message_size(MAX_OTHER))
+            .add_service(PbMaintenanceServer::new(services).max_decoding_message_size(MAX_OTHER));
+        let incoming = limits::incoming(listener.socket, limits.connections);
         let serving = routes.serve_with_incoming_shutdown(incoming, async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         });
         tokio::pin!(serving);
-        tracing::info!(%address, "embedded datastore serving");
+        tracing::info!(url, "embedded datastore serving");
         let result = tokio::select! {
             result = &mut serving => result,
             () = shutdown => {
@@ -116,75 +162,17 @@ impl Server {
                 tokio::time::timeout(GRACE, &mut serving).await.unwrap_or(Ok(()))
             }
         };
-        drop(self.engine);
+        drop(engine);
         result.map_err(ServerError::Serve)
     }
 }
 
-fn local_address(listener: &TcpListener) -> Result<SocketAddr, ServerError> {
-    listener.local_addr().map_err(|source| {
-        let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-        ServerError::Listen { address, source }
-    })
-}
-
-/// A datastore served inside this process, to be used like any other: by connecting to it.
-#[derive(Debug)]
-pub struct Embedded {
-    address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<Result<(), ServerError>>,
-}
-
-impl Embedded {
-    /// Opens the datastore of a directory and serves it on a loopback address; port 0 picks a free one.
-    ///
-    /// # Errors
-    /// As [`Server::open`] and [`Server::bind`].
-    pub async fn start(data_dir: &Path, address: SocketAddr) -> Result<Embedded, ServerError> {
-        Embedded::start_on(data_dir, Server::bind(address, false).await?).await
-    }
-
-    /// The same on a listener of [`Server::bind`].
-    ///
-    /// # Errors
-    /// As [`Server::open`], and [`ServerError::Listen`].
-    pub async fn start_on(data_dir: &Path, listener: TcpListener) -> Result<Embedded, ServerError> {
-        let address = local_address(&listener)?;
-        let data_dir = data_dir.to_owned();
-        // Opening reads the whole file.
-        let server = tokio::task::spawn_blocking(move || Server::open(&data_dir)).await;
-        let server = server.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-        let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(server.serve(listener, async {
-            // A dropped sender means the same.
-            let _ = stopped.await;
-        }));
-        Ok(Embedded { address, stop: Some(stop), task })
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// How to connect to it from this machine.
-    pub fn config(&self) -> StoreConfig {
-        let mut address = self.address;
-        match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-            IpAddr::V4(_) | IpAddr::V6(_) => {}
-        }
-        StoreConfig::etcd([format!("http://{address}")])
-    }
-
-    /// Stops serving and closes the file.
-    ///
-    /// # Errors
-    /// [`ServerError::Serve`] when it had failed before.
-    pub async fn stop(mut self) -> Result<(), ServerError> {
-        self.stop = None;
-        self.task.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
-    }
+/// HTTP/2 with its share of the limits.
+fn server(limits: &Limits) -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .max_concurrent_streams(limits.per_connection)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .http2_keepalive_interval(Some(PING))
+        .http2_keepalive_timeout(Some(PONG))
 }

@@ -13,7 +13,7 @@ use super::error::Refusal;
 
 /// Keys and values read for a watch at once, beyond which the next revision waits for the next read: what is under way
 /// to a slow client is bounded by bytes, not only by events.
-const EVENT_BYTES: usize = 1 << 20;
+const EVENT_BYTES: usize = 256 << 10;
 
 /// A set of keys, as `key` and `range_end` of etcd's requests give it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,12 +116,14 @@ pub(super) struct Keyspace {
     keys: BTreeMap<Bytes, Vec<Version>>,
     /// Keys changed at each revision from `compacted` on, in the order of their change.
     log: BTreeMap<i64, Vec<Bytes>>,
+    /// What all versions take, roughly.
+    bytes: u64,
 }
 
 impl Default for Keyspace {
     /// As etcd's: the empty store is at revision 1.
     fn default() -> Keyspace {
-        Keyspace { revision: 1, compacted: -1, keys: BTreeMap::new(), log: BTreeMap::new() }
+        Keyspace { revision: 1, compacted: -1, keys: BTreeMap::new(), log: BTreeMap::new(), bytes: 0 }
     }
 }
 
@@ -136,7 +138,25 @@ impl Keyspace {
         if record.version.revision >= self.compacted {
             self.log.entry(record.version.revision).or_default().push(record.key.clone());
         }
+        self.bytes += size(&record.key, &record.version);
         self.keys.entry(record.key).or_default().push(record.version);
+    }
+
+    /// Whether what was restored fits together; what does not.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let newest = self.log.last_key_value().map_or(0, |(revision, _)| *revision);
+        if self.revision < 1 || newest > self.revision || self.compacted > self.revision {
+            return Err(format!(
+                "the last revision is {}, but there are changes of {newest} and a compaction at {}",
+                self.revision, self.compacted
+            ));
+        }
+        Ok(())
+    }
+
+    /// What the keys and values of all versions take in memory, roughly.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The last revision.
@@ -210,6 +230,7 @@ impl Keyspace {
     }
 
     fn append(&mut self, change: &mut Change, key: Bytes, version: Version) {
+        self.bytes += size(&key, &version);
         change.records.push(Record { key: key.clone(), version: version.clone() });
         self.keys.entry(key).or_default().push(version);
     }
@@ -234,16 +255,20 @@ impl Keyspace {
         }
         self.compacted = revision;
         self.log = self.log.split_off(&revision);
-        let mut removed = Vec::new();
-        self.keys.retain(|_, versions| {
+        let (mut removed, mut freed) = (Vec::new(), 0);
+        self.keys.retain(|key, versions| {
             let later = versions.partition_point(|v| v.revision <= revision);
             let mut keep = later.saturating_sub(1);
             if versions.get(keep).is_some_and(|v| v.value.is_none() && v.revision < revision) {
                 keep += 1;
             }
-            removed.extend(versions.drain(..keep).map(|v| (v.revision, v.sub)));
+            for version in versions.drain(..keep) {
+                freed += size(key, &version);
+                removed.push((version.revision, version.sub));
+            }
             !versions.is_empty()
         });
+        self.bytes -= freed;
         Ok(removed)
     }
 
@@ -287,6 +312,13 @@ impl Keyspace {
         let prev_kv = (with_previous && revision > self.compacted).then(before).flatten();
         Some(PbEvent { r#type: i32::from(version.value.is_none()), kv: Some(kv), prev_kv })
     }
+}
+
+/// What a version takes; keys are shared, so this is too much rather than too little.
+fn size(key: &Bytes, version: &Version) -> u64 {
+    const OVERHEAD: usize = 128;
+    let bytes = OVERHEAD + key.len() + version.value.as_ref().map_or(0, Bytes::len);
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// Bytes of keys and values in an event.

@@ -1,31 +1,44 @@
 //! The unary services of etcd's API: KV, Lease, Cluster and Maintenance. Each method is a call into the engine.
 
-use std::net::SocketAddr;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use etcd_client::proto::{
-    PbAlarmRequest, PbAlarmResponse, PbClusterService, PbCompactionRequest, PbCompactionResponse,
-    PbDefragmentRequest, PbDefragmentResponse, PbDeleteRequest, PbDeleteResponse, PbDowngradeRequest,
-    PbDowngradeResponse, PbHashKvRequest, PbHashKvResponse, PbHashRequest, PbHashResponse, PbKvService,
-    PbLeaseGrantRequest, PbLeaseGrantResponse, PbLeaseKeepAliveRequest, PbLeaseKeepAliveResponse,
-    PbLeaseLeasesRequest, PbLeaseLeasesResponse, PbLeaseRevokeRequest, PbLeaseRevokeResponse, PbLeaseService,
-    PbLeaseTimeToLiveRequest, PbLeaseTimeToLiveResponse, PbMaintenanceService, PbMember, PbMemberAddRequest,
-    PbMemberAddResponse, PbMemberListRequest, PbMemberListResponse, PbMemberPromoteRequest,
-    PbMemberPromoteResponse, PbMemberRemoveRequest, PbMemberRemoveResponse, PbMemberUpdateRequest,
-    PbMemberUpdateResponse, PbMoveLeaderRequest, PbMoveLeaderResponse, PbPutRequest, PbPutResponse,
-    PbRangeRequest, PbRangeResponse, PbRangeStreamResponse, PbSnapshotRequest, PbSnapshotResponse,
-    PbStatusRequest, PbStatusResponse, PbTxnRequest, PbTxnResponse,
+    PbAlarmMember, PbAlarmRequest, PbAlarmResponse, PbClusterService, PbCompactionRequest,
+    PbCompactionResponse, PbDefragmentRequest, PbDefragmentResponse, PbDeleteRequest, PbDeleteResponse,
+    PbDowngradeRequest, PbDowngradeResponse, PbHashKvRequest, PbHashKvResponse, PbHashRequest,
+    PbHashResponse, PbKvService, PbLeaseGrantRequest, PbLeaseGrantResponse, PbLeaseKeepAliveRequest,
+    PbLeaseKeepAliveResponse, PbLeaseLeasesRequest, PbLeaseLeasesResponse, PbLeaseRevokeRequest,
+    PbLeaseRevokeResponse, PbLeaseService, PbLeaseTimeToLiveRequest, PbLeaseTimeToLiveResponse,
+    PbMaintenanceService, PbMember, PbMemberAddRequest, PbMemberAddResponse, PbMemberListRequest,
+    PbMemberListResponse, PbMemberPromoteRequest, PbMemberPromoteResponse, PbMemberRemoveRequest,
+    PbMemberRemoveResponse, PbMemberUpdateRequest, PbMemberUpdateResponse, PbMoveLeaderRequest,
+    PbMoveLeaderResponse, PbPutRequest, PbPutResponse, PbRangeRequest, PbRangeResponse,
+    PbRangeStreamResponse, PbSnapshotRequest, PbSnapshotResponse, PbStatusRequest, PbStatusResponse,
+    PbTxnRequest, PbTxnResponse,
 };
 use futures::Stream;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
+use tonic::server::NamedService;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::engine::Handle;
 use super::error::Refusal;
+use super::limits::Gates;
+use super::{snapshot, txn};
 
 /// The etcd whose API this is, and who answers, as a semantic version.
 const VERSION: &str = concat!("3.5.0+tortie-", env!("CARGO_PKG_VERSION"));
+
+/// `AlarmType.NOSPACE` of the protocol.
+const NO_SPACE: i32 = 1;
 
 /// Answers that come as a stream.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -37,11 +50,36 @@ pub(super) struct Services {
     /// True once the server stops: streams end then.
     pub(super) stopping: watch::Receiver<bool>,
     /// Where it listens.
-    pub(super) address: SocketAddr,
+    pub(super) url: String,
+    pub(super) gates: Gates,
+    /// Where snapshots are put together.
+    pub(super) data_dir: Arc<Path>,
 }
 
 fn unsupported<T>(what: &'static str) -> Result<Response<T>, Status> {
     Err(Refusal::Unsupported(what).into())
+}
+
+/// etcd's service of users, which is not there. Every request is told so, where tonic would answer without a word.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NoUsers;
+
+impl NamedService for NoUsers {
+    const NAME: &'static str = "etcdserverpb.Auth";
+}
+
+impl Service<http::Request<Body>> for NoUsers {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+        ready(Ok(Status::from(Refusal::Unsupported("Auth")).into_http()))
+    }
 }
 
 #[async_trait]
@@ -61,8 +99,12 @@ impl PbKvService for Services {
     }
 
     async fn put(&self, request: Request<PbPutRequest>) -> Result<Response<PbPutResponse>, Status> {
-        let request = request.into_inner();
-        Ok(Response::new(self.engine.call(move |work| work.state.put(request, work.log)).await?))
+        let (request, limit) = (request.into_inner(), self.gates.limits.bytes);
+        let answer = self.engine.call(move |work| {
+            work.state.check_space(limit)?;
+            work.state.put(request, work.log)
+        });
+        Ok(Response::new(answer.await?))
     }
 
     async fn delete_range(
@@ -74,8 +116,14 @@ impl PbKvService for Services {
     }
 
     async fn txn(&self, request: Request<PbTxnRequest>) -> Result<Response<PbTxnResponse>, Status> {
-        let request = request.into_inner();
-        Ok(Response::new(self.engine.call(move |work| work.state.txn(request, work.log)).await?))
+        let (request, limit) = (request.into_inner(), self.gates.limits.bytes);
+        let answer = self.engine.call(move |work| {
+            if txn::puts(&request) {
+                work.state.check_space(limit)?;
+            }
+            work.state.txn(request, work.log)
+        });
+        Ok(Response::new(answer.await?))
     }
 
     async fn compact(
@@ -99,7 +147,11 @@ impl PbLeaseService for Services {
         if request.id == 0 {
             request.id = random_lease();
         }
-        let grant = self.engine.call(move |work| work.state.grant(request, work.now, work.log));
+        let limit = self.gates.limits.bytes;
+        let grant = self.engine.call(move |work| {
+            work.state.check_space(limit)?;
+            work.state.grant(request, work.now, work.log)
+        });
         Ok(Response::new(grant.await?))
     }
 
@@ -115,10 +167,12 @@ impl PbLeaseService for Services {
         &self,
         request: Request<Streaming<PbLeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
+        let place = self.gates.stream()?;
         let (sender, answers) = mpsc::channel(4);
         let mut requests = request.into_inner();
         let Services { engine, mut stopping, .. } = self.clone();
         tokio::spawn(async move {
+            let _place = place;
             loop {
                 let request = tokio::select! {
                     request = requests.message() => request,
@@ -183,7 +237,7 @@ impl PbClusterService for Services {
         &self,
         _: Request<PbMemberListRequest>,
     ) -> Result<Response<PbMemberListResponse>, Status> {
-        let url = format!("http://{}", self.address);
+        let url = self.url.clone();
         let answer = self.engine.call(move |work| {
             let member = PbMember {
                 id: work.state.identity.member,
@@ -209,9 +263,13 @@ impl PbMaintenanceService for Services {
     type SnapshotStream = Answers<PbSnapshotResponse>;
 
     async fn alarm(&self, _: Request<PbAlarmRequest>) -> Result<Response<PbAlarmResponse>, Status> {
-        let answer = self
-            .engine
-            .call(|work| Ok(PbAlarmResponse { header: work.state.header(), ..PbAlarmResponse::default() }));
+        let limit = self.gates.limits.bytes;
+        let answer = self.engine.call(move |work| {
+            let full = work.state.check_space(limit).is_err();
+            let alarm = PbAlarmMember { member_id: work.state.identity.member, alarm: NO_SPACE };
+            let alarms = full.then_some(alarm).into_iter().collect();
+            Ok(PbAlarmResponse { header: work.state.header(), alarms })
+        });
         Ok(Response::new(answer.await?))
     }
 
@@ -255,7 +313,10 @@ impl PbMaintenanceService for Services {
         &self,
         _: Request<PbSnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        unsupported("Snapshot")
+        let place = self.gates.snapshot()?;
+        let image = self.engine.image().await?;
+        let blobs = snapshot::stream(image, self.data_dir.clone(), place);
+        Ok(Response::new(Box::pin(blobs)))
     }
 
     async fn move_leader(

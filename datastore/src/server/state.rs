@@ -57,6 +57,16 @@ impl State {
         })
     }
 
+    /// What is in memory, roughly.
+    pub(super) fn bytes(&self) -> u64 {
+        self.keyspace.bytes() + self.leases.bytes()
+    }
+
+    /// Refuses to grow beyond a number of bytes, as an etcd over its quota refuses puts and leases.
+    pub(super) fn check_space(&self, limit: u64) -> Result<(), Refusal> {
+        if self.bytes() < limit { Ok(()) } else { Err(Refusal::NoSpace) }
+    }
+
     /// Ties keys to their leases again, after a start.
     pub(super) fn attach_leases(&mut self) {
         for kv in self.keyspace.range(&Interval::new(&[0], &[0]), 0).filter(|kv| kv.lease != 0) {

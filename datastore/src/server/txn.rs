@@ -37,6 +37,12 @@ pub(super) fn check(request: &PbTxnRequest) -> Result<(), Refusal> {
     branches.iter().try_for_each(|branch| check_disjoint(branch))
 }
 
+/// Whether one of its branches puts something, as etcd asks before it lets a transaction in over its quota.
+pub(super) fn puts(request: &PbTxnRequest) -> bool {
+    let mut operations = request.success.iter().chain(&request.failure);
+    operations.any(|operation| matches!(operation.request, Some(PbTxnOpRequest::RequestPut(_))))
+}
+
 fn check_operation(operation: &PbTxnRequestOp) -> Result<(), Refusal> {
     match &operation.request {
         Some(PbTxnOpRequest::RequestRange(request)) => range::check(request),

@@ -11,23 +11,23 @@ use etcd_client::proto::{
     PbEvent, PbResponseHeader, PbWatchRequest, PbWatchRequestUnion, PbWatchResponse, PbWatchService,
 };
 use futures::Stream;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::engine::Handle;
-use super::error::Refusal;
+use super::limits::{Gates, TOO_MANY};
 use super::mvcc::{Interval, event_bytes};
 use super::services::Services;
 
 /// Events read at once; a revision is never split by it.
 const EVENTS: usize = 1000;
 /// Responses under way to a client.
-const BUFFER: usize = 16;
+const BUFFER: usize = 2;
 /// How often a quiet watch that asked for it hears the revision, as in etcd.
 const PROGRESS: Duration = Duration::from_secs(600);
-/// Bytes of events in one response of a watch that allows fragments.
-const FRAGMENT: usize = 1 << 20;
+/// Bytes of events in one response of a watch that allows fragments: as in etcd what a request may have.
+const FRAGMENT: usize = super::MAX_REQUEST;
 /// The id of responses that belong to no watch or to all of them.
 const NO_WATCH: i64 = -1;
 
@@ -39,11 +39,13 @@ impl PbWatchService for Services {
         &self,
         request: Request<Streaming<PbWatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        let place = self.gates.stream()?;
         let (responses, receiver) = mpsc::channel(BUFFER);
-        let session =
-            Session { engine: self.engine.clone(), responses, watches: BTreeMap::new(), next_id: 0 };
+        let (engine, gates) = (self.engine.clone(), self.gates.clone());
+        let session = Session { engine, gates, responses, watches: BTreeMap::new(), next_id: 0 };
         let mut stopping = self.stopping.clone();
         tokio::spawn(async move {
+            let _place = place;
             tokio::select! {
                 _ = session.run(request.into_inner()) => {}
                 _ = stopping.wait_for(|stop| *stop) => {}
@@ -66,6 +68,8 @@ struct Watching {
     no_deletes: bool,
     /// Whether nothing was sent since the last round of progress notices.
     quiet: bool,
+    /// Its place among all watches, from its creation on.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 /// The client has gone, or the server stops.
@@ -74,6 +78,7 @@ struct Ended;
 /// The watches of one stream.
 struct Session {
     engine: Handle,
+    gates: Gates,
     responses: mpsc::Sender<Result<PbWatchResponse, Status>>,
     watches: BTreeMap<i64, Watching>,
     next_id: i64,
@@ -113,6 +118,7 @@ impl Session {
                     no_puts: create.filters.contains(&0),
                     no_deletes: create.filters.contains(&1),
                     quiet: true,
+                    place: None,
                 };
                 self.create(create.watch_id, watching).await
             }
@@ -142,10 +148,13 @@ impl Session {
     /// Starts a watch: at a revision, or after the present one.
     async fn create(&mut self, wanted: i64, mut watching: Watching) -> Result<(), Ended> {
         let header = self.header().await?;
+        watching.place = self.gates.watch();
         let problem = if watching.interval.is_empty() {
             Some("mvcc: watcher range is empty")
         } else if wanted != 0 && self.watches.contains_key(&wanted) {
             Some("mvcc: duplicate watch ID provided on the WatchStream")
+        } else if watching.place.is_none() {
+            Some(TOO_MANY)
         } else {
             None
         };
@@ -204,7 +213,7 @@ impl Session {
                         return Ok(());
                     }
                 }
-                Err(refusal) => return self.give_up(id, header, compacted, &refusal).await,
+                Err(_) => return self.give_up(id, header, compacted).await,
             }
         }
     }
@@ -234,13 +243,12 @@ impl Session {
         Ok(())
     }
 
-    /// Cancels a watch whose position was compacted.
+    /// Cancels a watch whose position was compacted. As in etcd the revision says why, and no reason is given.
     async fn give_up(
         &mut self,
         id: i64,
         header: Option<PbResponseHeader>,
         compacted: i64,
-        refusal: &Refusal,
     ) -> Result<(), Ended> {
         self.watches.remove(&id);
         let cancelled = PbWatchResponse {
@@ -248,7 +256,6 @@ impl Session {
             watch_id: id,
             canceled: true,
             compact_revision: compacted,
-            cancel_reason: refusal.to_string(),
             ..Default::default()
         };
         self.send(cancelled).await

@@ -65,14 +65,14 @@ async fn the_embedded_server_listens_on_loopback_only_unless_told() {
 }
 
 /// A certificate authority and what it signed, as PEM texts and files.
-struct Certificates {
+pub(crate) struct Certificates {
     dir: tempfile::TempDir,
     authority: String,
     client: (String, String),
 }
 
 impl Certificates {
-    fn new() -> Certificates {
+    pub(crate) fn new() -> Certificates {
         use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -87,17 +87,25 @@ impl Certificates {
         };
         let (server, client) = (signed(&["127.0.0.1", "localhost"]), signed(&["client"]));
         let dir = tempfile::tempdir().unwrap();
-        for (name, text) in [("ca", &authority), ("cert", &server.0), ("key", &server.1)] {
+        let files = [
+            ("ca", &authority),
+            ("cert", &server.0),
+            ("key", &server.1),
+            ("client-cert", &client.0),
+            ("client-key", &client.1),
+        ];
+        for (name, text) in files {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
         Certificates { dir, authority, client }
     }
 
-    fn path(&self, name: &str) -> String {
+    /// Of `ca`, `cert`, `key`, `client-cert` or `client-key`.
+    pub(crate) fn path(&self, name: &str) -> String {
         self.dir.path().join(name).display().to_string()
     }
 
-    fn options(&self, url: &str, with_identity: bool) -> EtcdOptions {
+    pub(crate) fn options(&self, url: &str, with_identity: bool) -> EtcdOptions {
         let mut options = options(url);
         let identity = (self.client.0.clone().into_bytes(), self.client.1.clone().into_bytes());
         options.tls = Tls {

@@ -10,27 +10,27 @@ use tokio::process::ChildStdout;
 use crate::backend::{Backend, Etcd};
 use crate::suite::put;
 
-fn command(url: &str, arguments: &[&str]) -> Command {
+pub(crate) fn command(url: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("etcdctl");
     command.env("ETCDCTL_API", "3").args(["--endpoints", url]).args(arguments);
     command
 }
 
-fn run(url: &str, arguments: &[&str]) -> Output {
+pub(crate) fn run(url: &str, arguments: &[&str]) -> Output {
     command(url, arguments)
         .output()
         .unwrap_or_else(|error| panic!("cannot run etcdctl ({error}): apt install etcd-client"))
 }
 
 /// Its output; it must succeed.
-fn etcdctl(url: &str, arguments: &[&str]) -> String {
+pub(crate) fn etcdctl(url: &str, arguments: &[&str]) -> String {
     let output = run(url, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// Its words when it fails.
-fn refusal(url: &str, arguments: &[&str]) -> String {
+pub(crate) fn refusal(url: &str, arguments: &[&str]) -> String {
     let output = run(url, arguments);
     assert!(!output.status.success(), "{arguments:?} succeeded");
     String::from_utf8(output.stderr).unwrap()
@@ -152,8 +152,14 @@ async fn operation() {
     assert!(members.contains(", started, embedded, ") && members.contains(url.as_str()), "{members}");
     assert!(etcdctl(bare, &["defrag"]).contains("Finished defragmenting"));
     assert_eq!(etcdctl(url, &["alarm", "list"]), "");
-    let snapshot = refusal(url, &["member", "add", "x", "--peer-urls", "http://127.0.0.1:1"]);
-    assert!(snapshot.contains("not supported by the embedded datastore; use an etcd cluster"), "{snapshot}");
+    let member: &[&str] = &["member", "add", "x", "--peer-urls", "http://127.0.0.1:1"];
+    for arguments in [member, &["user", "list"], &["auth", "enable"]] {
+        let refused = refusal(url, arguments);
+        assert!(
+            refused.contains("not supported by the embedded datastore; use an etcd cluster"),
+            "{refused}"
+        );
+    }
     assert_eq!(etcdctl(url, &["get", "/t/a"]), "/t/a\n2\n");
 }
 

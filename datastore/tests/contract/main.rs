@@ -12,8 +12,10 @@ mod connection;
 mod differential;
 mod durability;
 mod etcdctl;
+mod serving;
 mod suite;
 mod syncing;
+mod watching;
 
 macro_rules! contract {
     ($($case:ident on $($backend:ident)+;)*) => {$(
