@@ -278,10 +278,10 @@ fn felix_parameters() {
         Kind::FelixConfiguration,
         "default",
         &[
-            ("{ipv6Support: true, routeRefreshInterval: 90s, healthPort: 9099, unknownToUs: [1]}", &[]),
+            ("{ipv6Support: true, routeRefreshInterval: 90s, healthPort: 9099}", &[]),
             (
                 "{ipv6Support: 'on', routeRefreshInterval: '90', healthPort: 99999}",
-                &["spec.routeRefreshInterval", "spec.ipv6Support", "spec.healthPort"],
+                &["spec.ipv6Support", "spec.routeRefreshInterval", "spec.healthPort"],
             ),
             ("{nodeSelector: all()}", &["spec.nodeSelector"]),
             ("{defaultEndpointToHostAction: Reject}", &["spec.defaultEndpointToHostAction"]),
