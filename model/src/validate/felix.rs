@@ -25,11 +25,10 @@ pub(super) fn configuration(config: &FelixConfiguration, report: &mut Report) {
             Some(Form::PortRanges) => port_ranges(&path, value, report),
             Some(Form::ProtoPorts) => proto_ports(&path, value, report),
             Some(Form::Ipv4List) => ipv4_list(&path, value, report),
-            Some(Form::TableRange) => tables(&path, std::slice::from_ref(value), report),
-            Some(Form::TableRanges) => match list(&path, value, report) {
-                Some(ranges) => tables(&path, ranges, report),
-                None => {}
-            },
+            Some(Form::TableRange) => {
+                table_range(&path, value, report);
+            }
+            Some(Form::TableRanges) => table_ranges(&path, value, report),
             Some(Form::Selector) => match value.as_str() {
                 Some(selector) => report.selector_without_global(&path, selector),
                 None => report.bad(path, shown(value), "must be a selector"),
@@ -147,20 +146,24 @@ fn ipv4_list(path: &str, value: &Value, report: &mut Report) {
     }
 }
 
-/// Ranges of routing tables: inside the kernel's numbers, and not too many in all.
-fn tables(path: &str, ranges: &[Value], report: &mut Report) {
+fn table_ranges(path: &str, value: &Value, report: &mut Report) {
     let mut total: u64 = 0;
-    for (i, range) in ranges.iter().enumerate() {
-        let path = if ranges.len() == 1 { path.to_owned() } else { format!("{path}[{i}]") };
-        let end = |name| range.get(name).and_then(Value::as_u64);
-        match (end("min"), end("max")) {
-            (Some(min), Some(max)) if 1 <= min && min <= max && max <= u64::from(u32::MAX) => {
-                total = total.saturating_add(max - min + 1);
-            }
-            _ => report.bad(path, shown(range), "must have min and max, 1 ≤ min ≤ max ≤ 4294967295"),
-        }
+    for (i, range) in list(path, value, report).into_iter().flatten().enumerate() {
+        total = total.saturating_add(table_range(&format!("{path}[{i}]"), range, report));
     }
     if total > MAX_TABLES {
         report.bad(path, format!("{total} tables"), format!("at most {MAX_TABLES} tables are allowed"));
+    }
+}
+
+/// Checks a range of routing tables; returns how many it has.
+fn table_range(path: &str, range: &Value, report: &mut Report) -> u64 {
+    let end = |name| range.get(name).and_then(Value::as_u64);
+    match (end("min"), end("max")) {
+        (Some(min), Some(max)) if 1 <= min && min <= max && max <= u64::from(u32::MAX) => max - min + 1,
+        _ => {
+            report.bad(path, shown(range), "must have min and max, 1 ≤ min ≤ max ≤ 4294967295");
+            0
+        }
     }
 }

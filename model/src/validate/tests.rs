@@ -3,6 +3,9 @@ use crate::Kind;
 use crate::codec::from_document;
 use crate::defaults;
 
+mod felix;
+mod kinds;
+
 /// Paths of the problems of a document, `spec` in YAML.
 fn paths(kind: Kind, name: &str, spec: &str) -> Vec<String> {
     let spec: serde_json::Value = serde_yaml::from_str(spec).unwrap();
