@@ -125,7 +125,7 @@ fn a_policy_is_one_policy_under_every_name_and_in_every_form() {
                     let said = store.run_with_input(&[verb, "-f", "-"], &text);
                     assert_eq!(said.code, 0, "{context}: {said:?}");
                 }
-                assert_eq!(keys(&store), [key.clone()], "{context}");
+                assert_eq!(keys(&store), std::slice::from_ref(&key), "{context}");
                 let written = value(&store, &key);
                 assert_eq!(
                     written["metadata"]["annotations"]["projectcalico.org/metadata"], r#"{"name":"foo"}"#,

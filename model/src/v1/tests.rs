@@ -3,6 +3,8 @@ use crate::AnyResource;
 use crate::strict::{documents, read};
 use sha1::Digest as _;
 
+mod table;
+
 fn document(text: &str) -> Value {
     documents("f", text).unwrap().remove(0).value
 }

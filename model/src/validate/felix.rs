@@ -85,13 +85,11 @@ fn broken_rule(form: Form, value: &Value) -> Option<String> {
 }
 
 fn list<'v>(path: &str, value: &'v Value, report: &mut Report) -> Option<&'v [Value]> {
-    match value {
-        Value::Array(items) => Some(items),
-        other => {
-            report.bad(path, shown(other), "must be a list");
-            None
-        }
+    let items = value.as_array();
+    if items.is_none() {
+        report.bad(path, shown(value), "must be a list");
     }
+    items.map(Vec::as_slice)
 }
 
 /// A port by number, or a range of them; names stand for nothing here.
@@ -122,7 +120,7 @@ fn proto_ports(path: &str, value: &Value, report: &mut Report) {
             let value = shown(fields.get("protocol").unwrap_or(&Value::Null));
             report.bad(format!("{path}.protocol"), value, "must be tcp, udp or sctp");
         }
-        if !fields.get("port").and_then(Value::as_u64).is_some_and(|port| port <= 65535) {
+        if fields.get("port").and_then(Value::as_u64).is_none_or(|port| port > 65535) {
             let value = shown(fields.get("port").unwrap_or(&Value::Null));
             report.bad(format!("{path}.port"), value, "must be a port, 0 to 65535");
         }
@@ -140,7 +138,7 @@ fn proto_ports(path: &str, value: &Value, report: &mut Report) {
 
 fn ipv4_list(path: &str, value: &Value, report: &mut Report) {
     for (i, entry) in list(path, value, report).into_iter().flatten().enumerate() {
-        if !entry.as_str().is_some_and(|text| text.parse::<Ipv4Network>().is_ok()) {
+        if entry.as_str().is_none_or(|text| text.parse::<Ipv4Network>().is_err()) {
             report.bad(format!("{path}[{i}]"), shown(entry), "must be an IPv4 address or network");
         }
     }

@@ -92,7 +92,7 @@ fn ports(path: &str, ports: &[KubernetesPort], report: &mut Report) {
             }
         }
         if let Some(end) = port.end_port
-            && !number.is_some_and(|number| number <= u64::from(end))
+            && number.is_none_or(|number| number > u64::from(end))
         {
             report.bad(format!("{path}.endPort"), end, "needs a port by number that is not greater");
         }
