@@ -60,9 +60,9 @@ pub struct WorkloadEndpointSpec {
     /// Source prefixes accepted besides its own addresses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allow_spoofed_source_prefixes: Vec<String>,
-    /// Rate and connection limits.
+    /// Rate and connection limits; rare, so they take no room where there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub qos_controls: Option<QosControls>,
+    pub qos_controls: Option<Box<QosControls>>,
 }
 
 /// Limits of a workload's traffic.
