@@ -191,7 +191,7 @@ fn bgp_filters() {
         let expected: Vec<String> = expected.iter().map(|path| format!("spec.{list}[0].{path}")).collect();
         assert_eq!(rule(list, text), expected, "{text}");
     }
-    let many = vec!["{setPriority: {value: 1}}"; 11].join(", ");
+    let many = ["{setPriority: {value: 1}}"; 11].join(", ");
     let expected = ["spec.importV4[0].operations"];
     assert_eq!(rule("importV4", &format!("action: Accept, operations: [{many}]")), expected);
 }
