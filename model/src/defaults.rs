@@ -217,6 +217,39 @@ mod tests {
     }
 
     #[test]
+    fn staged_policies_get_the_same_unless_they_delete() {
+        for (kind, spec, expected) in [
+            (
+                Kind::StagedNetworkPolicy,
+                r#"{"egress":[{}]}"#,
+                r#""spec":{"stagedAction":"Set","tier":"default","egress":[{"action":"Allow"}],"types":["Egress"]}}"#,
+            ),
+            (
+                Kind::StagedGlobalNetworkPolicy,
+                r#"{"stagedAction":"Learn","tier":"sec"}"#,
+                r#""spec":{"stagedAction":"Learn","tier":"sec","types":["Ingress"]}}"#,
+            ),
+            (
+                Kind::StagedGlobalNetworkPolicy,
+                r#"{"stagedAction":"Delete"}"#,
+                r#""spec":{"stagedAction":"Delete","tier":"default"}}"#,
+            ),
+            (Kind::StagedKubernetesNetworkPolicy, "{}", r#""spec":{"stagedAction":"Set","podSelector":{}}}"#),
+            (
+                Kind::IpamConfiguration,
+                r#"{"autoAllocateBlocks":false}"#,
+                r#""spec":{"strictAffinity":false,"maxBlocksPerHost":0,"autoAllocateBlocks":false}}"#,
+            ),
+        ] {
+            let text = stored(kind, &format!(r#"{{"metadata":{{"name":"p"}},"spec":{spec}}}"#));
+            assert!(text.ends_with(expected), "{text}");
+            let tier = if spec.contains("sec") { "sec" } else { "default" };
+            let label = format!(r#""projectcalico.org/tier":"{tier}""#);
+            assert_eq!(text.contains(&label), kind.has_tiered_names(), "{text}");
+        }
+    }
+
+    #[test]
     fn an_endpoint_gets_its_name_and_labels() {
         let text = stored(
             Kind::WorkloadEndpoint,

@@ -52,6 +52,18 @@ fn every_kind_is_read_and_written_without_a_change() {
 }
 
 #[test]
+fn four_kinds_always_have_a_status() {
+    for document in documents() {
+        let mut bare = document.clone();
+        bare.as_object_mut().unwrap().shift_remove("status");
+        let kind = kind_of(&document);
+        let always = [Kind::Node, Kind::Tier, Kind::CalicoNodeStatus, Kind::KubeControllersConfiguration];
+        let written = encoded(&decoded(&bare));
+        assert_eq!(written.ends_with(r#","status":{}}"#), always.contains(&kind), "{written}");
+    }
+}
+
+#[test]
 fn what_is_stored_is_a_good_document_too() {
     for document in documents() {
         let mut written = read(&document, "default").unwrap_or_else(|problems| panic!("{problems:#?}"));
