@@ -63,7 +63,10 @@ fn kind_of(argument: &str) -> anyhow::Result<Kind> {
         let aliases = Kind::all().flat_map(Kind::aliases).copied();
         let hint = match nearest(argument, aliases) {
             Some(alias) => format!("; did you mean '{alias}'?"),
-            None => format!("; types are {}", Kind::all().map(Kind::name).collect::<Vec<_>>().join(", ")),
+            None => {
+                let managed = Kind::all().filter(|kind| !kind.aliases().is_empty()).map(Kind::name);
+                format!("; types are {}", managed.collect::<Vec<_>>().join(", "))
+            }
         };
         anyhow::anyhow!("failed to execute command: resource type '{argument}' is not supported{hint}")
     })

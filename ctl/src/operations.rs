@@ -115,7 +115,13 @@ pub(crate) async fn create(client: &Client, resource: AnyResource) -> Result<Any
     };
     stamp(stored.metadata_mut());
     names::annotate(&mut stored, &id.name);
-    Ok(names::shown(client.create(stored).await?))
+    names::name_for_store(&mut stored);
+    match client.create(stored).await {
+        Ok(created) => Ok(names::shown(created)),
+        // Under the name the user knows.
+        Err(ClientError::AlreadyExists(_)) => Err(ClientError::AlreadyExists(id).into()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Gives an object its uid and time of creation where it has none.

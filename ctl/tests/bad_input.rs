@@ -122,6 +122,14 @@ fn every_kind_of_mistake_is_refused_before_anything_is_written() {
     refused(&store, bad, &[place, "spec.filters[0] = 'f' (BGPFilter does not exist)"]);
     let bad = "apiVersion: projectcalico.org/v3\nkind: ClusterInformation\nmetadata: {name: default}\n";
     refused(&store, bad, &[place, "is not supported on ClusterInformation(default)"]);
+    let bad = "apiVersion: projectcalico.org/v3\nkind: StagedGlobalNetworkPolicy\nmetadata: {name: p}\nspec: {tier: defalt}\n";
+    refused(
+        &store,
+        bad,
+        &[place, "StagedGlobalNetworkPolicy(p)", "spec.tier = 'defalt' (tier does not exist"],
+    );
+    let bad = "apiVersion: projectcalico.org/v3\nkind: BlockAffinity\nmetadata: {name: a}\nspec: {state: confirmed, node: n, cidr: 10.0.0.0/26}\n";
+    refused(&store, bad, &[place, "is not supported on BlockAffinity(a): it is written by IPAM"]);
     let bad = "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: knp.default.a}\n";
     refused(&store, bad, &[place, "NetworkPolicy(default/knp.default.a)", "through Kubernetes"]);
 }

@@ -7,22 +7,7 @@ mod support;
 use std::io::Read;
 use std::process::{Command, Stdio};
 
-use support::{RunningStore, inputs, run};
-
-const PREFIX: &str = "/calico/resources/v3/projectcalico.org/";
-
-fn value(store: &RunningStore, key: &str) -> serde_json::Value {
-    let contents = store.contents();
-    let found = contents.iter().find(|(k, ..)| *k == format!("{PREFIX}{key}"));
-    let (_, value, _) = found.unwrap_or_else(|| panic!("no {key} in {contents:#?}"));
-    serde_json::from_str(value).unwrap()
-}
-
-fn policy(name: &str, order: u32) -> String {
-    format!(
-        "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {{name: {name}}}\nspec: {{order: {order}}}\n"
-    )
-}
+use support::{IPAM, PREFIX, RunningStore, inputs, policy, run};
 
 #[test]
 fn the_v1_pool_is_stored_as_upstream_stores_a_pool() {
@@ -48,46 +33,21 @@ fn the_v1_pool_is_stored_as_upstream_stores_a_pool() {
 }
 
 #[test]
-fn policy_names_of_three_eras_are_one_policy() {
+fn unknown_fields_of_new_kinds_survive_an_apply() {
     let store = RunningStore::embedded();
-    let old = |name: &str, annotations: &str| {
-        store.put(
-            &format!("{PREFIX}networkpolicies/default/{name}"),
-            &format!(
-                r#"{{"kind":"NetworkPolicy","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{name}","namespace":"default","uid":"u","creationTimestamp":"2026-01-02T03:04:05Z"{annotations}}},"spec":{{"order":1,"types":["Ingress"]}}}}"#
-            ),
-        );
-    };
-    old("default.ancient", "");
-    old("default.old", r#","annotations":{"projectcalico.org/metadata":"{\"name\":\"old\"}"}"#);
-    let create = store.run_with_input(&["create", "-f", "-"], &policy("new", 1));
-    assert_eq!(create.code, 0, "{create:?}");
-    assert_eq!(
-        store.run(&["get", "np", "-o", "custom-columns=NAME"]).stdout,
-        "NAME      \nancient   \nold       \nnew       \n\n"
+    let key = format!("{PREFIX}felixconfigurations/default");
+    store.put(
+        &key,
+        r#"{"kind":"FelixConfiguration","apiVersion":"projectcalico.org/v3","metadata":{"name":"default","uid":"u","creationTimestamp":"t"},"spec":{"bpfLogLevel":"Info","fromTheFuture":{"a":1}}}"#,
     );
-    // Shown without the annotation, stored with it, and with the tier's label.
-    let shown = store.run(&["get", "np", "new", "-o", "yaml"]).stdout;
-    assert!(!shown.contains("annotations"), "{shown}");
-    let stored = value(&store, "networkpolicies/default/new");
-    assert_eq!(stored["metadata"]["annotations"]["projectcalico.org/metadata"], r#"{"name":"new"}"#);
-    assert_eq!(stored["metadata"]["labels"]["projectcalico.org/tier"], "default");
-    // A change keeps the key: there must never be two of one policy.
-    for name in ["ancient", "old"] {
-        let create = store.run_with_input(&["create", "-f", "-"], &policy(name, 1));
-        assert!(
-            create.stderr.contains(&format!("already exists: NetworkPolicy(default/{name})")),
-            "{create:?}"
-        );
-        assert_eq!(store.run_with_input(&["apply", "-f", "-"], &policy(name, 7)).code, 0);
-        let stored = value(&store, &format!("networkpolicies/default/default.{name}"));
-        assert_eq!((&stored["spec"]["order"], &stored["metadata"]["uid"]), (&7.into(), &"u".into()));
-        assert_eq!(
-            store.run(&["delete", "np", name]).stdout,
-            "Successfully deleted 1 'NetworkPolicy' resource(s)\n"
-        );
-    }
-    assert_eq!(store.contents().len(), 1);
+    let document = "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: default}\nspec: {ipipMTU: 1400}\n";
+    assert_eq!(store.run_with_input(&["apply", "-f", "-"], document).code, 0);
+    let spec = &store.value("felixconfigurations/default")["spec"];
+    assert_eq!((&spec["ipipMTU"], &spec["fromTheFuture"]["a"]), (&1400.into(), &1.into()));
+    assert_eq!(spec.get("bpfLogLevel"), None);
+    let patch = store.run(&["patch", "felixconfig", "default", "-p", "{\"spec\":{\"ipipMTU\":1300}}"]);
+    assert_eq!(patch.code, 0, "{patch:?}");
+    assert_eq!(store.value("felixconfigurations/default")["spec"]["fromTheFuture"]["a"], 1);
 }
 
 #[test]
@@ -156,8 +116,6 @@ fn clusters_of_another_major_version_need_a_flag() {
     assert!(store.run(&["version"]).stdout.ends_with("Cluster Version:   v4.0.0\nCluster Type:      bgp\n"));
 }
 
-const IPAM: &str = "/calico/ipam/v2/";
-
 /// A /30 of `host` with as many addresses in use as there are handles.
 fn put_block(store: &RunningStore, cidr: &str, host: &str, handles: &[&str]) {
     let key = cidr.replace('/', "-");
@@ -178,10 +136,6 @@ fn put_block(store: &RunningStore, cidr: &str, host: &str, handles: &[&str]) {
     }
 }
 
-fn keys(store: &RunningStore) -> Vec<String> {
-    store.contents().into_iter().map(|(key, ..)| key.replace(IPAM, "ipam/").replace(PREFIX, "")).collect()
-}
-
 #[test]
 fn a_deleted_pool_gives_up_its_blocks() {
     let store = RunningStore::embedded();
@@ -199,7 +153,7 @@ fn a_deleted_pool_gives_up_its_blocks() {
     let said = store.run(&["delete", "ipPool", "10.1.0.0/24"]);
     assert_eq!(said.stdout, "Successfully deleted 1 'IPPool' resource(s)\n", "{said:?}");
     assert_eq!(
-        keys(&store),
+        store.keys(),
         [
             "ipam/assignment/ipv4/block/10.1.0.0-30",
             "ipam/assignment/ipv4/block/10.2.0.0-30",
@@ -245,12 +199,12 @@ spec: {{node: {name}, orchestrator: cni, containerID: c, endpoint: eth0, ipNetwo
         let tunnel = format!("ipip-tunnel-addr-{name}");
         put_block(&store, &format!("10.{}.0.0/30", &name[1..]), name, &[&format!("cni.{name}"), &tunnel]);
     }
-    let before = keys(&store);
+    let before = store.keys();
     let said = store.run(&["delete", "node", "n1"]);
     assert_eq!(said.stdout, "Successfully deleted 1 'Node' resource(s)\n", "{said:?}");
     let left: Vec<&String> =
         before.iter().filter(|key| key.contains("n2") || key.contains("10.2.")).collect();
-    assert_eq!(keys(&store).iter().collect::<Vec<_>>(), left);
+    assert_eq!(store.keys().iter().collect::<Vec<_>>(), left);
     assert_eq!(before.len(), 2 * left.len());
 }
 

@@ -115,7 +115,17 @@ pub fn decode(kind: Kind, key: &Key, bytes: &[u8], revision: i64) -> Result<AnyR
     let json_error = |source| DecodeError::Json { key: key.to_string(), kind: kind.name(), source };
     let value: Value = serde_json::from_slice(bytes).map_err(json_error)?;
     let mut resource = AnyResource::from_value(kind, value).map_err(json_error)?;
-    resource.metadata_mut().resource_version = Some(revision.to_string());
+    let metadata = resource.metadata_mut();
+    metadata.resource_version = Some(revision.to_string());
+    // The key knows what a value made by hand left out.
+    if let Key::Resource { namespace, name, .. } = key {
+        if metadata.name.is_empty() {
+            metadata.name.clone_from(name);
+        }
+        if metadata.namespace.is_none() {
+            metadata.namespace.clone_from(namespace);
+        }
+    }
     Ok(resource)
 }
 
@@ -179,6 +189,16 @@ mod tests {
                 decode(Kind::Node, &key, stored.as_bytes(), 1).expect_err(stored);
             assert_eq!(source.to_string(), reason);
         }
+    }
+
+    #[test]
+    fn a_value_without_a_name_has_its_keys() {
+        let key = Key::resource(Kind::NetworkSet, Some("ns"), "s");
+        let resource = decode(Kind::NetworkSet, &key, br#"{"spec":{}}"#, 1).unwrap();
+        assert_eq!(
+            (resource.metadata().name.as_str(), resource.metadata().namespace.as_deref()),
+            ("s", Some("ns"))
+        );
     }
 
     #[test]

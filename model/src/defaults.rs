@@ -6,8 +6,8 @@ use serde_json::Value;
 use crate::AnyResource;
 use crate::names::workload_endpoint_name;
 use crate::resource::{
-    AllowedUse, BgpConfiguration, EncapMode, FelixConfiguration, IpPoolSpec, PolicyType, Tier, TierAction,
-    WorkloadEndpoint, default_types,
+    AllowedUse, BgpConfiguration, EncapMode, FelixConfiguration, IpPoolSpec, PolicyType, StagedAction, Tier,
+    TierAction, WorkloadEndpoint, default_types,
 };
 use crate::rule::Rule;
 
@@ -43,12 +43,41 @@ pub fn apply(resource: &mut AnyResource, default_namespace: &str) {
             let tier = policy_defaults(&mut spec.tier, &mut spec.types, &spec.ingress, &spec.egress);
             policy.metadata.labels.insert(TIER_LABEL.to_owned(), tier);
         }
+        AnyResource::StagedNetworkPolicy(policy) => {
+            let (metadata, spec) = (&mut policy.metadata, &mut policy.spec);
+            let action = *spec.staged_action.get_or_insert_default();
+            let tier = staged_defaults(action, &mut spec.tier, &mut spec.types, &spec.ingress, &spec.egress);
+            metadata.labels.insert(TIER_LABEL.to_owned(), tier);
+        }
+        AnyResource::StagedGlobalNetworkPolicy(policy) => {
+            let (metadata, spec) = (&mut policy.metadata, &mut policy.spec);
+            let action = *spec.staged_action.get_or_insert_default();
+            let tier = staged_defaults(action, &mut spec.tier, &mut spec.types, &spec.ingress, &spec.egress);
+            metadata.labels.insert(TIER_LABEL.to_owned(), tier);
+        }
+        AnyResource::StagedKubernetesNetworkPolicy(policy) => {
+            policy.spec.staged_action.get_or_insert_default();
+        }
+        AnyResource::IpamConfiguration(config) => {
+            let spec = &mut config.spec;
+            spec.strict_affinity.get_or_insert(false);
+            spec.max_blocks_per_host.get_or_insert(0);
+            spec.auto_allocate_blocks.get_or_insert(true);
+        }
         AnyResource::WorkloadEndpoint(endpoint) => workload_endpoint(endpoint),
         AnyResource::BgpConfiguration(config) => bgp_configuration(config),
         AnyResource::FelixConfiguration(config) => felix_configuration(config),
         AnyResource::Tier(tier) => tier_defaults(tier),
-        AnyResource::BgpPeer(_)
+        AnyResource::BgpFilter(_)
+        | AnyResource::BgpPeer(_)
+        | AnyResource::BlockAffinity(_)
+        | AnyResource::CalicoNodeStatus(_)
         | AnyResource::ClusterInformation(_)
+        | AnyResource::GlobalNetworkSet(_)
+        | AnyResource::HostEndpoint(_)
+        | AnyResource::IpReservation(_)
+        | AnyResource::KubeControllersConfiguration(_)
+        | AnyResource::NetworkSet(_)
         | AnyResource::Node(_)
         | AnyResource::Profile(_) => {}
     }
@@ -83,6 +112,22 @@ fn policy_defaults(
         *tier = Some(DEFAULT_TIER.to_owned());
     }
     tier.clone().unwrap_or_default()
+}
+
+/// The same for a staged policy; one that stands for a deletion has nothing but its tier.
+fn staged_defaults(
+    action: StagedAction,
+    tier: &mut Option<String>,
+    types: &mut Vec<PolicyType>,
+    ingress: &[Rule],
+    egress: &[Rule],
+) -> String {
+    let had_types = !types.is_empty();
+    let tier = policy_defaults(tier, types, ingress, egress);
+    if action == StagedAction::Delete && !had_types {
+        types.clear();
+    }
+    tier
 }
 
 fn workload_endpoint(endpoint: &mut WorkloadEndpoint) {
@@ -169,6 +214,39 @@ mod tests {
             "{text}"
         );
         assert!(text.contains(r#""projectcalico.org/tier":"sec""#), "{text}");
+    }
+
+    #[test]
+    fn staged_policies_get_the_same_unless_they_delete() {
+        for (kind, spec, expected) in [
+            (
+                Kind::StagedNetworkPolicy,
+                r#"{"egress":[{}]}"#,
+                r#""spec":{"stagedAction":"Set","tier":"default","egress":[{"action":"Allow"}],"types":["Egress"]}}"#,
+            ),
+            (
+                Kind::StagedGlobalNetworkPolicy,
+                r#"{"stagedAction":"Learn","tier":"sec"}"#,
+                r#""spec":{"stagedAction":"Learn","tier":"sec","types":["Ingress"]}}"#,
+            ),
+            (
+                Kind::StagedGlobalNetworkPolicy,
+                r#"{"stagedAction":"Delete"}"#,
+                r#""spec":{"stagedAction":"Delete","tier":"default"}}"#,
+            ),
+            (Kind::StagedKubernetesNetworkPolicy, "{}", r#""spec":{"stagedAction":"Set","podSelector":{}}}"#),
+            (
+                Kind::IpamConfiguration,
+                r#"{"autoAllocateBlocks":false}"#,
+                r#""spec":{"strictAffinity":false,"maxBlocksPerHost":0,"autoAllocateBlocks":false}}"#,
+            ),
+        ] {
+            let text = stored(kind, &format!(r#"{{"metadata":{{"name":"p"}},"spec":{spec}}}"#));
+            assert!(text.ends_with(expected), "{text}");
+            let tier = if spec.contains("sec") { "sec" } else { "default" };
+            let label = format!(r#""projectcalico.org/tier":"{tier}""#);
+            assert_eq!(text.contains(&label), kind.has_tiered_names(), "{text}");
+        }
     }
 
     #[test]

@@ -9,22 +9,46 @@ use std::fmt;
 pub enum Kind {
     /// `BGPConfiguration`, cluster-scoped.
     BgpConfiguration,
+    /// `BGPFilter`, cluster-scoped.
+    BgpFilter,
     /// `BGPPeer`, cluster-scoped.
     BgpPeer,
+    /// `BlockAffinity`, cluster-scoped; not what IPAM reads, see calico-datamodel 1.7.
+    BlockAffinity,
+    /// `CalicoNodeStatus`, cluster-scoped.
+    CalicoNodeStatus,
     /// `ClusterInformation`, cluster-scoped; only `default`, written by the agent.
     ClusterInformation,
     /// `FelixConfiguration`, cluster-scoped.
     FelixConfiguration,
     /// `GlobalNetworkPolicy`, cluster-scoped.
     GlobalNetworkPolicy,
+    /// `GlobalNetworkSet`, cluster-scoped.
+    GlobalNetworkSet,
+    /// `HostEndpoint`, cluster-scoped.
+    HostEndpoint,
+    /// `IPAMConfiguration`, cluster-scoped; only `default`.
+    IpamConfiguration,
     /// `IPPool`, cluster-scoped.
     IpPool,
+    /// `IPReservation`, cluster-scoped.
+    IpReservation,
+    /// `KubeControllersConfiguration`, cluster-scoped; only `default`.
+    KubeControllersConfiguration,
     /// `NetworkPolicy`, namespaced.
     NetworkPolicy,
+    /// `NetworkSet`, namespaced.
+    NetworkSet,
     /// `Node`, cluster-scoped.
     Node,
     /// `Profile`, cluster-scoped.
     Profile,
+    /// `StagedGlobalNetworkPolicy`, cluster-scoped.
+    StagedGlobalNetworkPolicy,
+    /// `StagedKubernetesNetworkPolicy`, namespaced.
+    StagedKubernetesNetworkPolicy,
+    /// `StagedNetworkPolicy`, namespaced.
+    StagedNetworkPolicy,
     /// `Tier`, cluster-scoped.
     Tier,
     /// `WorkloadEndpoint`, namespaced.
@@ -49,8 +73,8 @@ const fn facts(
     Facts { kind, name, plural, namespaced, aliases }
 }
 
-/// In the order of [`Kind`], which is alphabetical.
-static FACTS: [Facts; 11] = [
+/// In the order of [`Kind`], which is alphabetical. calicoctl has no name for BlockAffinity.
+static FACTS: [Facts; 23] = [
     facts(
         Kind::BgpConfiguration,
         "BGPConfiguration",
@@ -59,11 +83,26 @@ static FACTS: [Facts; 11] = [
         &["bgpconfiguration", "bgpconfigurations", "bgpconfig", "bgpconfigs"],
     ),
     facts(
+        Kind::BgpFilter,
+        "BGPFilter",
+        "bgpfilters",
+        false,
+        &["bgpfilter", "bgpfilters", "bgpf", "bgpfs", "bf", "bfs"],
+    ),
+    facts(
         Kind::BgpPeer,
         "BGPPeer",
         "bgppeers",
         false,
         &["bgppeer", "bgppeers", "bgpp", "bgpps", "bp", "bps"],
+    ),
+    facts(Kind::BlockAffinity, "BlockAffinity", "blockaffinities", false, &[]),
+    facts(
+        Kind::CalicoNodeStatus,
+        "CalicoNodeStatus",
+        "caliconodestatuses",
+        false,
+        &["caliconodestatus", "caliconodestatuses", "nodestatus", "nodestatuses"],
     ),
     facts(
         Kind::ClusterInformation,
@@ -86,7 +125,47 @@ static FACTS: [Facts; 11] = [
         false,
         &["globalnetworkpolicy", "globalnetworkpolicies", "gnp", "gnps"],
     ),
+    facts(
+        Kind::GlobalNetworkSet,
+        "GlobalNetworkSet",
+        "globalnetworksets",
+        false,
+        &["globalnetworkset", "globalnetworksets", "gnetsets"],
+    ),
+    facts(
+        Kind::HostEndpoint,
+        "HostEndpoint",
+        "hostendpoints",
+        false,
+        &["hostendpoint", "hostendpoints", "hep", "heps"],
+    ),
+    facts(
+        Kind::IpamConfiguration,
+        "IPAMConfiguration",
+        "ipamconfigurations",
+        false,
+        &["ipamconfiguration", "ipamconfigurations", "ipamconfig", "ipamconfigs"],
+    ),
     facts(Kind::IpPool, "IPPool", "ippools", false, &["ippool", "ippools", "ipp", "ipps", "pool", "pools"]),
+    facts(
+        Kind::IpReservation,
+        "IPReservation",
+        "ipreservations",
+        false,
+        &["ipreservation", "ipreservations", "reservation", "reservations"],
+    ),
+    facts(
+        Kind::KubeControllersConfiguration,
+        "KubeControllersConfiguration",
+        "kubecontrollersconfigurations",
+        false,
+        &[
+            "kubecontrollersconfiguration",
+            "kubecontrollersconfigurations",
+            "kubecontrollersconfig",
+            "kubecontrollersconfigs",
+        ],
+    ),
     facts(
         Kind::NetworkPolicy,
         "NetworkPolicy",
@@ -94,8 +173,46 @@ static FACTS: [Facts; 11] = [
         true,
         &["networkpolicy", "networkpolicies", "policy", "policies", "np", "nps", "pol", "pols"],
     ),
+    facts(Kind::NetworkSet, "NetworkSet", "networksets", true, &["networkset", "networksets", "netsets"]),
     facts(Kind::Node, "Node", "nodes", false, &["node", "nodes", "no", "nos"]),
     facts(Kind::Profile, "Profile", "profiles", false, &["profile", "profiles", "pro", "pros"]),
+    facts(
+        Kind::StagedGlobalNetworkPolicy,
+        "StagedGlobalNetworkPolicy",
+        "stagedglobalnetworkpolicies",
+        false,
+        &["stagedglobalnetworkpolicy", "stagedglobalnetworkpolicies", "sgnp", "sgnps"],
+    ),
+    facts(
+        Kind::StagedKubernetesNetworkPolicy,
+        "StagedKubernetesNetworkPolicy",
+        "stagedkubernetesnetworkpolicies",
+        true,
+        &[
+            "stagedkubernetesnetworkpolicy",
+            "stagedkubernetesnetworkpolicies",
+            "stagedkubernetespolicy",
+            "stagedkubernetespolicies",
+            "sknp",
+            "skpol",
+            "skpols",
+        ],
+    ),
+    facts(
+        Kind::StagedNetworkPolicy,
+        "StagedNetworkPolicy",
+        "stagednetworkpolicies",
+        true,
+        &[
+            "stagednetworkpolicy",
+            "stagednetworkpolicies",
+            "stagedpolicy",
+            "stagedpolicies",
+            "snp",
+            "spol",
+            "spols",
+        ],
+    ),
     facts(Kind::Tier, "Tier", "tiers", false, &["tier", "tiers"]),
     facts(
         Kind::WorkloadEndpoint,
@@ -131,7 +248,19 @@ impl Kind {
         self.facts().namespaced
     }
 
-    /// Names accepted on the command line, lower case.
+    /// Whether resources of the kind are policies of a tier, whose stored names have changed over the years
+    /// ([`crate::policy_name`]).
+    pub fn has_tiered_names(self) -> bool {
+        matches!(
+            self,
+            Kind::GlobalNetworkPolicy
+                | Kind::NetworkPolicy
+                | Kind::StagedGlobalNetworkPolicy
+                | Kind::StagedNetworkPolicy
+        )
+    }
+
+    /// Names accepted on the command line, lower case; none for kinds nobody manages there.
     pub fn aliases(self) -> &'static [&'static str] {
         self.facts().aliases
     }

@@ -10,9 +10,11 @@
 //! | [`scalar`], [`rule`] | ports, protocols, AS numbers; policy rules |
 //! | [`key`] | keys in the store and their text |
 //! | [`codec`] | stored JSON to resource and back; unknown fields survive |
+//! | [`felix`] | the parameters of a FelixConfiguration |
 //! | [`ipam`] | blocks, affinities, handles: their JSON and arithmetic |
 //! | [`local_api`] | messages between the agent and its local clients: CNI plugin, tortiectl |
 //! | [`names`] | composed names: workload endpoints, interfaces, escapes |
+//! | [`policy_name`] | stored names of policies and the names users know them by |
 //! | [`selector`] | the selector language |
 //! | [`strict`] | users' documents: strict reading, every mistake with its path |
 //! | [`v1`] | the old v1 form, converted |
@@ -20,12 +22,14 @@
 
 pub mod codec;
 pub mod defaults;
+pub mod felix;
 pub mod ipam;
 pub mod key;
 pub mod kind;
 pub mod local_api;
 pub mod meta;
 pub mod names;
+pub mod policy_name;
 pub mod resource;
 pub mod rule;
 pub mod scalar;

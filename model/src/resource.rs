@@ -7,18 +7,32 @@ use serde_json::Value;
 use crate::{Kind, ObjectMeta};
 
 mod bgp;
+mod bgp_filter;
 mod cluster;
 mod endpoint;
+mod felix;
 mod ip_pool;
+mod ipam;
+mod kube_controllers;
+mod network_set;
 mod node;
+mod node_status;
 mod policy;
+mod staged;
 
 pub use bgp::*;
+pub use bgp_filter::*;
 pub use cluster::*;
 pub use endpoint::*;
+pub use felix::*;
 pub use ip_pool::*;
+pub use ipam::*;
+pub use kube_controllers::*;
+pub use network_set::*;
 pub use node::*;
+pub use node_status::*;
 pub use policy::*;
+pub use staged::*;
 
 /// The spec of one kind.
 pub trait Spec: Clone + std::fmt::Debug + PartialEq + Default + Serialize + DeserializeOwned {
@@ -26,6 +40,9 @@ pub trait Spec: Clone + std::fmt::Debug + PartialEq + Default + Serialize + Dese
     const KIND: Kind;
     /// Whether the stored JSON always carries `status`, `{}` when empty (calico-datamodel 1.2).
     const WRITES_STATUS: bool = false;
+    /// The status of the kind: objects keep it as JSON, the type says which fields a document may have. [`Value`] for
+    /// kinds that have none, or one we know nothing about.
+    type Status: Default + Serialize + DeserializeOwned;
 }
 
 /// A resource of one kind.
@@ -145,22 +162,46 @@ pub trait SpecVisitor {
 any_resource! {
     /// A BGPConfiguration.
     BgpConfiguration(BgpConfigurationSpec);
+    /// A BGPFilter.
+    BgpFilter(BgpFilterSpec);
     /// A BGPPeer.
     BgpPeer(BgpPeerSpec);
+    /// A BlockAffinity.
+    BlockAffinity(BlockAffinitySpec);
+    /// A CalicoNodeStatus.
+    CalicoNodeStatus(CalicoNodeStatusSpec);
     /// The ClusterInformation.
     ClusterInformation(ClusterInformationSpec);
     /// A FelixConfiguration.
     FelixConfiguration(FelixConfigurationSpec);
     /// A GlobalNetworkPolicy.
     GlobalNetworkPolicy(GlobalNetworkPolicySpec);
+    /// A GlobalNetworkSet.
+    GlobalNetworkSet(GlobalNetworkSetSpec);
+    /// A HostEndpoint.
+    HostEndpoint(HostEndpointSpec);
+    /// The IPAMConfiguration.
+    IpamConfiguration(IpamConfigurationSpec);
     /// An IPPool.
     IpPool(IpPoolSpec);
+    /// An IPReservation.
+    IpReservation(IpReservationSpec);
+    /// The KubeControllersConfiguration.
+    KubeControllersConfiguration(KubeControllersConfigurationSpec);
     /// A NetworkPolicy.
     NetworkPolicy(NetworkPolicySpec);
+    /// A NetworkSet.
+    NetworkSet(NetworkSetSpec);
     /// A Node.
     Node(NodeSpec);
     /// A Profile.
     Profile(ProfileSpec);
+    /// A StagedGlobalNetworkPolicy.
+    StagedGlobalNetworkPolicy(StagedGlobalNetworkPolicySpec);
+    /// A StagedKubernetesNetworkPolicy.
+    StagedKubernetesNetworkPolicy(StagedKubernetesNetworkPolicySpec);
+    /// A StagedNetworkPolicy.
+    StagedNetworkPolicy(StagedNetworkPolicySpec);
     /// A Tier.
     Tier(TierSpec);
     /// A WorkloadEndpoint.

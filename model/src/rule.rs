@@ -50,7 +50,7 @@ pub struct Rule {
     pub destination: EntityRule,
     /// Application-layer match. Not enforceable in the kernel; kept as read.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub http: Option<serde_json::Value>,
+    pub http: Option<HttpMatch>,
     /// Annotations of the rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<RuleMetadata>,
@@ -63,6 +63,30 @@ pub struct RuleMetadata {
     /// Annotations.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// Match on an HTTP request: any of the methods and any of the paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HttpMatch {
+    /// Methods, such as `GET`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<String>,
+    /// Paths.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<HttpPath>,
+}
+
+/// A path of a request: exactly one of the two.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HttpPath {
+    /// The whole path.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub exact: String,
+    /// How it begins.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
 }
 
 /// ICMP match; `code` needs `type`.

@@ -18,7 +18,7 @@ mod document;
 mod read;
 mod words;
 
-pub(crate) use de::from_value;
+pub(crate) use de::{from_value, shown};
 pub use document::{Document, MAX_INPUT_BYTES, Origin, SyntaxError, documents};
 pub use read::{known_kind, read, unvalidated_v3_document, v3_document};
 

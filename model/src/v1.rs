@@ -67,6 +67,7 @@ pub fn v1_path(kind: &str, v3_path: &str) -> String {
             ("spec.peerIP", "metadata.peerIP"),
             ("spec.node", "metadata.node"),
         ],
+        "hostEndpoint" => &[("metadata.name", "metadata"), ("spec.node", "metadata.node")],
         "profile" => &[("spec.labelsToApply", "metadata.labels")],
         "workloadEndpoint" => &[
             ("metadata.name", "metadata"),

@@ -10,6 +10,8 @@ use crate::selector::Selector;
 use crate::strict::Problem;
 
 mod bgp;
+mod bgp_filter;
+mod controllers;
 mod endpoint;
 mod felix;
 mod meta;
@@ -17,8 +19,9 @@ mod node;
 mod policy;
 mod pool;
 mod rule;
+mod sets;
+mod staged;
 
-pub(crate) use felix::misspelt_felix_parameters;
 pub use pool::networks_overlap;
 pub(crate) use rule::nets_without_length;
 
@@ -28,16 +31,36 @@ pub fn validate(resource: &AnyResource) -> Vec<Problem> {
     meta::metadata(resource, &mut report);
     match resource {
         AnyResource::BgpConfiguration(config) => bgp::configuration(config, &mut report),
+        AnyResource::BgpFilter(filter) => bgp_filter::filter(&filter.spec, &mut report),
         AnyResource::BgpPeer(peer) => bgp::peer(&peer.spec, &mut report),
+        AnyResource::BlockAffinity(affinity) => sets::block_affinity(&affinity.spec, &mut report),
+        AnyResource::CalicoNodeStatus(status) => controllers::node_status(&status.spec, &mut report),
         AnyResource::ClusterInformation(info) => {
             only_name_default(&info.metadata.name, &mut report);
         }
         AnyResource::FelixConfiguration(config) => felix::configuration(config, &mut report),
         AnyResource::GlobalNetworkPolicy(policy) => policy::global(&policy.spec, &mut report),
+        AnyResource::GlobalNetworkSet(set) => sets::network_set(&set.metadata, &set.spec.nets, &mut report),
+        AnyResource::HostEndpoint(endpoint) => endpoint::host_endpoint(&endpoint.spec, &mut report),
+        AnyResource::IpamConfiguration(config) => {
+            only_name_default(&config.metadata.name, &mut report);
+            sets::ipam_configuration(&config.spec, &mut report);
+        }
         AnyResource::IpPool(pool) => pool::pool(&pool.spec, &mut report),
+        AnyResource::IpReservation(reservation) => {
+            sets::networks("spec.reservedCIDRs", &reservation.spec.reserved_cidrs, &mut report);
+        }
+        AnyResource::KubeControllersConfiguration(config) => {
+            only_name_default(&config.metadata.name, &mut report);
+            controllers::kube_controllers(&config.spec, &mut report);
+        }
         AnyResource::NetworkPolicy(policy) => policy::namespaced(&policy.spec, &mut report),
+        AnyResource::NetworkSet(set) => sets::network_set(&set.metadata, &set.spec.nets, &mut report),
         AnyResource::Node(node) => node::node(&node.spec, &mut report),
         AnyResource::Profile(profile) => policy::profile(&profile.spec, &mut report),
+        AnyResource::StagedGlobalNetworkPolicy(policy) => staged::global(&policy.spec, &mut report),
+        AnyResource::StagedKubernetesNetworkPolicy(policy) => staged::kubernetes(&policy.spec, &mut report),
+        AnyResource::StagedNetworkPolicy(policy) => staged::namespaced(&policy.spec, &mut report),
         AnyResource::Tier(tier) => policy::tier(tier, &mut report),
         AnyResource::WorkloadEndpoint(endpoint) => endpoint::endpoint(endpoint, &mut report),
     }

@@ -115,6 +115,18 @@ impl Cache {
             AnyResource::BgpPeer(o) => put(&mut self.bgp_peers, name, o.spec),
             AnyResource::FelixConfiguration(o) => put(&mut self.felix_configurations, name, o.spec),
             AnyResource::ClusterInformation(o) => put(&mut self.cluster_information, name, o.spec),
+            AnyResource::BgpFilter(_)
+            | AnyResource::BlockAffinity(_)
+            | AnyResource::CalicoNodeStatus(_)
+            | AnyResource::GlobalNetworkSet(_)
+            | AnyResource::HostEndpoint(_)
+            | AnyResource::IpReservation(_)
+            | AnyResource::IpamConfiguration(_)
+            | AnyResource::KubeControllersConfiguration(_)
+            | AnyResource::NetworkSet(_)
+            | AnyResource::StagedGlobalNetworkPolicy(_)
+            | AnyResource::StagedKubernetesNetworkPolicy(_)
+            | AnyResource::StagedNetworkPolicy(_) => false,
         }
     }
 
@@ -135,6 +147,18 @@ impl Cache {
             Kind::BgpPeer => self.bgp_peers.remove(name).is_some(),
             Kind::FelixConfiguration => self.felix_configurations.remove(name).is_some(),
             Kind::ClusterInformation => self.cluster_information.remove(name).is_some(),
+            Kind::BgpFilter
+            | Kind::BlockAffinity
+            | Kind::CalicoNodeStatus
+            | Kind::GlobalNetworkSet
+            | Kind::HostEndpoint
+            | Kind::IpReservation
+            | Kind::IpamConfiguration
+            | Kind::KubeControllersConfiguration
+            | Kind::NetworkSet
+            | Kind::StagedGlobalNetworkPolicy
+            | Kind::StagedKubernetesNetworkPolicy
+            | Kind::StagedNetworkPolicy => false,
         }
     }
 }
@@ -142,9 +166,38 @@ impl Cache {
 /// Whether a value that cannot be read is of interest to this node.
 fn matters(node: &str, key: &Key) -> bool {
     match key {
-        Key::Resource { .. } => true,
+        Key::Resource { kind, .. } => decides(*kind),
         Key::BlockAffinity { host, .. } => host == node,
         Key::Block(_) | Key::Handle(_) | Key::IpamHost(_) | Key::IpamConfig => false,
+    }
+}
+
+/// Whether resources of the kind decide anything here; what else is stored is none of this node's problems.
+fn decides(kind: Kind) -> bool {
+    match kind {
+        Kind::BgpConfiguration
+        | Kind::BgpPeer
+        | Kind::ClusterInformation
+        | Kind::FelixConfiguration
+        | Kind::GlobalNetworkPolicy
+        | Kind::IpPool
+        | Kind::NetworkPolicy
+        | Kind::Node
+        | Kind::Profile
+        | Kind::Tier
+        | Kind::WorkloadEndpoint => true,
+        Kind::BgpFilter
+        | Kind::BlockAffinity
+        | Kind::CalicoNodeStatus
+        | Kind::GlobalNetworkSet
+        | Kind::HostEndpoint
+        | Kind::IpReservation
+        | Kind::IpamConfiguration
+        | Kind::KubeControllersConfiguration
+        | Kind::NetworkSet
+        | Kind::StagedGlobalNetworkPolicy
+        | Kind::StagedKubernetesNetworkPolicy
+        | Kind::StagedNetworkPolicy => false,
     }
 }
 

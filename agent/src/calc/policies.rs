@@ -2,17 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tortie_model::policy_name::shown;
 use tortie_model::resource::{AllowedUse, ProfileSpec};
 use tortie_model::rule::{Action, Rule};
-use tortie_model::{Key, Kind, ObjectMeta};
+use tortie_model::{Key, Kind};
 use tortie_policy::Snapshot;
 use tortie_policy::snapshot::{Endpoint, EndpointId, PolicyBody, PolicyId, Pool};
 
 use super::cache::Cache;
 use super::{Problems, Settings, felix};
-
-/// Annotation that carries the name users know a policy by.
-const NAME_ANNOTATION: &str = "projectcalico.org/metadata";
 
 /// The profile that allows everything.
 const DEFAULT_ALLOW: &str = "projectcalico-default-allow";
@@ -66,17 +64,17 @@ fn policies(cache: &Cache) -> BTreeMap<PolicyId, PolicyBody> {
         (
             namespace.as_str(),
             stored.as_str(),
-            user_name(stored, policy.spec.tier.as_deref(), &policy.metadata),
+            shown(stored, policy.spec.tier.as_deref(), &policy.metadata.annotations),
             body,
         )
     });
     let global = cache.global_policies.iter().map(|(stored, policy)| {
         let body = PolicyBody::Global(Box::new(policy.spec.clone()));
-        ("", stored.as_str(), user_name(stored, policy.spec.tier.as_deref(), &policy.metadata), body)
+        ("", stored.as_str(), shown(stored, policy.spec.tier.as_deref(), &policy.metadata.annotations), body)
     });
     let invalid = [Kind::NetworkPolicy, Kind::GlobalNetworkPolicy].into_iter().flat_map(|kind| {
         invalid_names(cache, kind).map(|(namespace, stored, reason)| {
-            let name = user_name(stored, None, &ObjectMeta::default());
+            let name = shown(stored, None, &BTreeMap::new());
             (namespace, stored, name, PolicyBody::Invalid(reason.to_owned()))
         })
     });
@@ -110,22 +108,4 @@ fn invalid_names(cache: &Cache, wanted: Kind) -> impl Iterator<Item = (&str, &st
         | Key::IpamHost(_)
         | Key::IpamConfig => None,
     })
-}
-
-/// The name users know a stored policy by, over the three eras of naming (calico-datamodel 1.10): the annotation's; else
-/// without the prefix `default.` in the default tier; else as stored.
-fn user_name(stored: &str, tier: Option<&str>, metadata: &ObjectMeta) -> String {
-    let annotated = metadata
-        .annotations
-        .get(NAME_ANNOTATION)
-        .and_then(|json| serde_json::from_str::<ObjectMeta>(json).ok())
-        .map(|original| original.name);
-    if let Some(name) = annotated.filter(|name| !name.is_empty()) {
-        return name;
-    }
-    let default_tier = matches!(tier, None | Some("" | "default"));
-    match stored.strip_prefix("default.") {
-        Some(name) if default_tier && !name.is_empty() => name.to_owned(),
-        Some(_) | None => stored.to_owned(),
-    }
 }

@@ -17,11 +17,16 @@ pub(super) fn refuse_write(operation: &'static str, id: &Identifier) -> Result<(
     if id.kind == Kind::ClusterInformation {
         return unsupported("it is written by the nodes of the cluster");
     }
+    if id.kind == Kind::BlockAffinity {
+        return unsupported("it is written by IPAM");
+    }
     // Creating it fails as creating anything that exists.
     if is_built_in(id) && operation != "create" {
         return unsupported("every cluster has it as it is");
     }
-    if id.kind == Kind::NetworkPolicy && id.name.starts_with(KUBERNETES_POLICY_PREFIX) {
+    if matches!(id.kind, Kind::NetworkPolicy | Kind::StagedNetworkPolicy)
+        && id.name.starts_with(KUBERNETES_POLICY_PREFIX)
+    {
         return unsupported("it is made from a Kubernetes NetworkPolicy; change that one through Kubernetes");
     }
     Ok(())

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tortie_datastore::client::Identifier;
 use tortie_datastore::{Client, ClientError};
-use tortie_model::resource::{GlobalNetworkPolicySpec, NetworkPolicySpec};
+use tortie_model::resource::{
+    GlobalNetworkPolicySpec, NetworkPolicySpec, StagedGlobalNetworkPolicySpec, StagedNetworkPolicySpec,
+};
 use tortie_model::validate::networks_overlap;
 use tortie_model::{AnyResource, Kind};
 
@@ -63,8 +65,12 @@ async fn refuse_tier_in_use(client: &Client, id: &Identifier) -> Result<(), Oper
     let in_tier = |tier: &Option<String>| tier.as_deref() == Some(id.name.as_str());
     let global = client.find_every::<GlobalNetworkPolicySpec>().await?;
     let namespaced = client.find_every::<NetworkPolicySpec>().await?;
+    let staged_global = client.find_every::<StagedGlobalNetworkPolicySpec>().await?;
+    let staged = client.find_every::<StagedNetworkPolicySpec>().await?;
     let users = global.iter().filter(|p| in_tier(&p.spec.tier)).count()
-        + namespaced.iter().filter(|p| in_tier(&p.spec.tier)).count();
+        + namespaced.iter().filter(|p| in_tier(&p.spec.tier)).count()
+        + staged_global.iter().filter(|p| in_tier(&p.spec.tier)).count()
+        + staged.iter().filter(|p| in_tier(&p.spec.tier)).count();
     if users > 0 {
         return refuse(id, format!("policies are still in it ({users}); delete them first"));
     }

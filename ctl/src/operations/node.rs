@@ -4,13 +4,12 @@
 
 use std::net::IpAddr;
 
-use serde_json::Value;
 use tortie_datastore::client::Identifier;
 use tortie_datastore::ipam::{Extra, Ipam, IpamError};
-use tortie_datastore::store::{Compare, Operation, Outcome, Transaction};
-use tortie_datastore::{Client, ClientError, StoreError};
-use tortie_model::resource::{BgpPeerSpec, WorkloadEndpointSpec};
-use tortie_model::{Key, Kind};
+use tortie_datastore::store::{Operation, Transaction};
+use tortie_datastore::{Client, ClientError};
+use tortie_model::resource::{BgpPeerSpec, HostEndpointSpec, WorkloadEndpointSpec};
+use tortie_model::{Key, Kind, ObjectMeta};
 
 use super::{OperationError, affinities, identifier};
 
@@ -32,11 +31,10 @@ pub(super) async fn release(client: &Client, node: &str) -> Result<(), Operation
         ipam.release_by_handle(&handle, Extra::default()).await.map_err(released)?;
     }
     affinities::release(client, |host, _| host == node).await?;
-    remove(client, Key::IpamHost(node.to_owned()).to_string(), None).await?;
+    remove(client, Key::IpamHost(node.to_owned()).to_string()).await?;
     for peer in client.find_every::<BgpPeerSpec>().await?.iter().filter(|peer| peer.spec.node == node) {
-        // At the revision read: it may be another node's by now.
-        let revision = peer.metadata.resource_version.as_deref().and_then(|r| r.parse().ok());
-        unless_absent(client.delete(&identifier(Kind::BgpPeer, "", &peer.metadata.name), revision).await)?;
+        let id = identifier(Kind::BgpPeer, "", &peer.metadata.name);
+        unless_absent(client.delete(&id, revision(&peer.metadata)).await)?;
     }
     for kind in [Kind::FelixConfiguration, Kind::BgpConfiguration] {
         let own = identifier(kind, "", &format!("node.{node}"));
@@ -62,31 +60,24 @@ async fn endpoints(client: &Client, ipam: &Ipam, node: &str) -> Result<(), Opera
     Ok(())
 }
 
-/// HostEndpoints are not among our kinds yet; other clients may have stored some.
 async fn host_endpoints(client: &Client, node: &str) -> Result<(), OperationError> {
-    let prefix = format!("{}resources/v3/projectcalico.org/hostendpoints/", tortie_model::key::ROOT);
-    let of_node = |value: &[u8]| {
-        let value: Option<Value> = serde_json::from_slice(value).ok();
-        value.is_some_and(|value| value.pointer("/spec/node").and_then(Value::as_str) == Some(node))
-    };
-    let entries = client.store().list(&prefix).await?.entries;
-    for entry in entries.into_iter().filter(|entry| of_node(&entry.value)) {
-        remove(client, entry.key, Some(entry.mod_revision)).await?;
+    let all = client.find_every::<HostEndpointSpec>().await?;
+    for endpoint in all.iter().filter(|endpoint| endpoint.spec.node == node) {
+        let id = identifier(Kind::HostEndpoint, "", &endpoint.metadata.name);
+        unless_absent(client.delete(&id, revision(&endpoint.metadata)).await)?;
     }
     Ok(())
 }
 
-/// Removes a key, at a revision when what it held decided that it goes.
-async fn remove(client: &Client, key: String, revision: Option<i64>) -> Result<(), OperationError> {
-    let compares = revision.map(|revision| Compare::ModRevision(key.clone(), revision)).into_iter().collect();
-    let transaction = Transaction { compares, operations: vec![Operation::Delete(key.clone())] };
-    match client.store().transact(transaction).await? {
-        Outcome::Conflict { current, .. } if !current.is_empty() => {
-            let reason = format!("{key} was changed meanwhile; delete the node again");
-            Err(StoreError::Refused { reason }.into())
-        }
-        Outcome::Committed { .. } | Outcome::Conflict { .. } => Ok(()),
-    }
+/// The revision an object was read at: what was decided by its content must not happen to another content.
+fn revision(metadata: &ObjectMeta) -> Option<i64> {
+    metadata.resource_version.as_deref().and_then(|revision| revision.parse().ok())
+}
+
+async fn remove(client: &Client, key: String) -> Result<(), OperationError> {
+    let transaction = Transaction { compares: Vec::new(), operations: vec![Operation::Delete(key)] };
+    client.store().transact(transaction).await?;
+    Ok(())
 }
 
 fn unless_absent<T>(result: Result<T, ClientError>) -> Result<(), OperationError> {

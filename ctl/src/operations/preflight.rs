@@ -10,7 +10,7 @@ use tortie_model::ipam::Block;
 use tortie_model::resource::{AllowedUse, IpPool, IpPoolSpec, TierSpec};
 use tortie_model::strict::Problem;
 use tortie_model::validate::networks_overlap;
-use tortie_model::{AnyResource, Key};
+use tortie_model::{AnyResource, Key, Kind, policy_name};
 
 use super::{OperationError, builtin};
 use crate::input::Input;
@@ -83,7 +83,7 @@ impl Known {
             Vec::new()
         };
         let mut tiers = BTreeSet::from(["default".to_owned()]);
-        if has(|r| matches!(r, AnyResource::NetworkPolicy(_) | AnyResource::GlobalNetworkPolicy(_))) {
+        if has(|r| r.kind().has_tiered_names()) {
             tiers.extend(client.find_all::<TierSpec>().await?.into_iter().map(|tier| tier.metadata.name));
         }
         Ok(Known { pools, tiers })
@@ -105,14 +105,26 @@ impl Known {
                     None => self.new_pool(client, before, pool).await,
                 }
             }
-            AnyResource::NetworkPolicy(policy) => Ok(self.tier(before, policy.spec.tier.as_deref())),
-            AnyResource::GlobalNetworkPolicy(policy) => Ok(self.tier(before, policy.spec.tier.as_deref())),
-            AnyResource::BgpPeer(peer) => filters(client, &peer.spec.filters).await,
+            AnyResource::GlobalNetworkPolicy(_)
+            | AnyResource::NetworkPolicy(_)
+            | AnyResource::StagedGlobalNetworkPolicy(_)
+            | AnyResource::StagedNetworkPolicy(_) => Ok(self.tier(before, policy_name::tier(resource))),
+            AnyResource::BgpPeer(peer) => filters(client, before, &peer.spec.filters).await,
             AnyResource::BgpConfiguration(_)
+            | AnyResource::BgpFilter(_)
+            | AnyResource::BlockAffinity(_)
+            | AnyResource::CalicoNodeStatus(_)
             | AnyResource::ClusterInformation(_)
             | AnyResource::FelixConfiguration(_)
+            | AnyResource::GlobalNetworkSet(_)
+            | AnyResource::HostEndpoint(_)
+            | AnyResource::IpReservation(_)
+            | AnyResource::IpamConfiguration(_)
+            | AnyResource::KubeControllersConfiguration(_)
+            | AnyResource::NetworkSet(_)
             | AnyResource::Node(_)
             | AnyResource::Profile(_)
+            | AnyResource::StagedKubernetesNetworkPolicy(_)
             | AnyResource::Tier(_)
             | AnyResource::WorkloadEndpoint(_) => Ok(Vec::new()),
         }
@@ -199,11 +211,19 @@ async fn block_of_other_size(
     Ok(inside.find(|(_, value)| alive(value)).map(|(block, _)| block))
 }
 
-/// BGPFilters are not among our kinds yet; other clients may have stored some.
-async fn filters(client: &Client, names: &[String]) -> Result<Vec<Problem>, OperationError> {
+/// The filters a peer names must exist, or come earlier in the same input. One nobody can read exists.
+async fn filters(
+    client: &Client,
+    before: &[Input],
+    names: &[String],
+) -> Result<Vec<Problem>, OperationError> {
     let mut problems = Vec::new();
     for (i, name) in names.iter().enumerate() {
-        let key = format!("{}resources/v3/projectcalico.org/bgpfilters/{name}", tortie_model::key::ROOT);
+        let comes_first = |input: &Input| matches!(&input.resource, AnyResource::BgpFilter(filter) if filter.metadata.name == *name);
+        if before.iter().any(comes_first) {
+            continue;
+        }
+        let key = Key::resource(Kind::BgpFilter, None, name).to_string();
         if client.store().get(&key).await?.is_none() {
             problems.push(Problem::bad_value(format!("spec.filters[{i}]"), name, "BGPFilter does not exist"));
         }

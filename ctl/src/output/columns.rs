@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use tortie_model::resource::{IpPoolSpec, NodeSpec, WorkloadEndpointSpec};
+use tortie_model::resource::{
+    BgpFilterSpec, HostEndpointSpec, IpPoolSpec, LabelSelector, NodeSpec, WorkloadEndpointSpec,
+};
 use tortie_model::{AnyResource, Kind};
 
 use super::table::plain;
@@ -12,14 +14,27 @@ use super::{Facts, Format, FormatError, Shown};
 fn columns_of(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
         Kind::BgpConfiguration => same(&["NAME", "LOGSEVERITY", "MESHENABLED", "ASNUMBER"]),
+        Kind::BgpFilter => same(&["NAME", "NUMEXPORTV4", "NUMIMPORTV4", "NUMEXPORTV6", "NUMIMPORTV6"]),
         Kind::BgpPeer => same(&["NAME", "PEERIP", "NODE", "ASN"]),
         Kind::ClusterInformation => {
             same(&["NAME", "CLUSTERGUID", "CLUSTERTYPE", "CALICOVERSION", "DATASTOREREADY"])
         }
-        Kind::FelixConfiguration => same(&["NAME"]),
-        Kind::GlobalNetworkPolicy | Kind::NetworkPolicy => {
-            (&["NAME", "TIER"], &["NAME", "TIER", "ORDER", "SELECTOR"])
+        Kind::CalicoNodeStatus => (&["NAME", "NODE"], &["NAME", "NODE", "CLASSES"]),
+        Kind::BlockAffinity | Kind::FelixConfiguration | Kind::KubeControllersConfiguration => {
+            same(&["NAME"])
         }
+        Kind::GlobalNetworkPolicy
+        | Kind::NetworkPolicy
+        | Kind::StagedGlobalNetworkPolicy
+        | Kind::StagedNetworkPolicy => (&["NAME", "TIER"], &["NAME", "TIER", "ORDER", "SELECTOR"]),
+        Kind::GlobalNetworkSet | Kind::NetworkSet => (&["NAME"], &["NAME", "NETS"]),
+        Kind::HostEndpoint => (&["NAME", "NODE"], &["NAME", "NODE", "INTERFACE", "IPS", "PROFILES"]),
+        Kind::IpReservation => (&["NAME"], &["NAME", "CIDRS"]),
+        Kind::IpamConfiguration => (
+            &["NAME", "STRICTAFFINITY", "AUTOALLOCATEBLOCKS"],
+            &["NAME", "STRICTAFFINITY", "AUTOALLOCATEBLOCKS", "MAXBLOCKSPERHOST"],
+        ),
+        Kind::StagedKubernetesNetworkPolicy => (&["NAME"], &["NAME", "PODSELECTOR"]),
         Kind::IpPool => (
             &["NAME", "CIDR", "SELECTOR"],
             &[
@@ -101,6 +116,7 @@ fn cell(resource: &AnyResource, column: &str, facts: &Facts) -> String {
             "MESHENABLED" => pointer(config.spec.node_to_node_mesh_enabled),
             _ => pointer(config.spec.as_number),
         },
+        AnyResource::BgpFilter(filter) => filter_cell(&filter.spec, column),
         AnyResource::BgpPeer(peer) => match column {
             "PEERIP" => peer.spec.peer_ip.clone(),
             "NODE" => [&peer.spec.node, &peer.spec.node_selector]
@@ -116,7 +132,30 @@ fn cell(resource: &AnyResource, column: &str, facts: &Facts) -> String {
             "CALICOVERSION" => info.spec.calico_version.clone(),
             _ => pointer(info.spec.datastore_ready),
         },
-        AnyResource::FelixConfiguration(_) => String::new(),
+        AnyResource::BlockAffinity(_)
+        | AnyResource::FelixConfiguration(_)
+        | AnyResource::KubeControllersConfiguration(_) => String::new(),
+        AnyResource::CalicoNodeStatus(status) => match column {
+            "NODE" => status.spec.node.clone(),
+            _ => joined(&status.spec.classes),
+        },
+        AnyResource::GlobalNetworkSet(set) => set.spec.nets.join(","),
+        AnyResource::NetworkSet(set) => set.spec.nets.join(","),
+        AnyResource::HostEndpoint(endpoint) => host_endpoint_cell(&endpoint.spec, column),
+        AnyResource::IpReservation(reservation) => reservation.spec.reserved_cidrs.join(","),
+        // No pointers upstream: absent is false, or 0.
+        AnyResource::IpamConfiguration(config) => match column {
+            "STRICTAFFINITY" => config.spec.strict_affinity.unwrap_or_default().to_string(),
+            "AUTOALLOCATEBLOCKS" => config.spec.auto_allocate_blocks.unwrap_or_default().to_string(),
+            _ => config.spec.max_blocks_per_host.unwrap_or_default().to_string(),
+        },
+        AnyResource::StagedGlobalNetworkPolicy(policy) => {
+            policy_cell(&policy.spec.tier, policy.spec.order, &policy.spec.selector, column)
+        }
+        AnyResource::StagedKubernetesNetworkPolicy(policy) => go_selector(&policy.spec.pod_selector),
+        AnyResource::StagedNetworkPolicy(policy) => {
+            policy_cell(&policy.spec.tier, policy.spec.order, &policy.spec.selector, column)
+        }
         AnyResource::GlobalNetworkPolicy(policy) => {
             policy_cell(&policy.spec.tier, policy.spec.order, &policy.spec.selector, column)
         }
@@ -136,6 +175,25 @@ fn policy_cell(tier: &Option<String>, order: Option<f64>, selector: &str, column
         "TIER" => tier.clone().unwrap_or_else(|| "default".to_owned()),
         "ORDER" => order.map_or_else(nil, go_float),
         _ => selector.to_owned(),
+    }
+}
+
+fn filter_cell(spec: &BgpFilterSpec, column: &str) -> String {
+    let rules = match column {
+        "NUMEXPORTV4" => spec.export_v4.len(),
+        "NUMIMPORTV4" => spec.import_v4.len(),
+        "NUMEXPORTV6" => spec.export_v6.len(),
+        _ => spec.import_v6.len(),
+    };
+    rules.to_string()
+}
+
+fn host_endpoint_cell(spec: &HostEndpointSpec, column: &str) -> String {
+    match column {
+        "NODE" => spec.node.clone(),
+        "INTERFACE" => spec.interface_name.clone(),
+        "IPS" => joined(&spec.expected_ips),
+        _ => spec.profiles.join(","),
     }
 }
 
@@ -197,6 +255,16 @@ fn pointer<T: ToString>(value: Option<T>) -> String {
 fn go_map(map: &BTreeMap<String, String>) -> String {
     let members: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{value}")).collect();
     format!("map[{}]", members.join(" "))
+}
+
+/// A selector of Kubernetes as Go prints it: `{map[a:b] [{c In [d e]}]}`.
+fn go_selector(selector: &LabelSelector) -> String {
+    let expressions: Vec<String> = selector
+        .match_expressions
+        .iter()
+        .map(|one| format!("{{{} {} [{}]}}", one.key, one.operator, one.values.join(" ")))
+        .collect();
+    format!("{{{} [{}]}}", go_map(&selector.match_labels), expressions.join(" "))
 }
 
 /// A float as Go's `%v` prints it: the shortest digits that read back, with an exponent below 10^-4 and from 10^6 on.

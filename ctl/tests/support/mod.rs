@@ -12,6 +12,11 @@ use tortie_datastore::{Store, etcd::EtcdStore};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_tortiectl");
 
+/// Before the keys of resources.
+pub(crate) const PREFIX: &str = "/calico/resources/v3/projectcalico.org/";
+/// Before IPAM's keys.
+pub(crate) const IPAM: &str = "/calico/ipam/v2/";
+
 /// A store on a loopback port, gone with the value.
 pub(crate) struct RunningStore {
     pub(crate) endpoint: String,
@@ -106,6 +111,20 @@ impl RunningStore {
         })
     }
 
+    /// The keys, without what they have in common.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let short = |key: String| key.replace(IPAM, "ipam/").replace(PREFIX, "");
+        self.contents().into_iter().map(|(key, ..)| short(key)).collect()
+    }
+
+    /// The resource under a key, without the prefix.
+    pub(crate) fn value(&self, key: &str) -> serde_json::Value {
+        let contents = self.contents();
+        let found = contents.iter().find(|(k, ..)| *k == format!("{PREFIX}{key}"));
+        let (_, value, _) = found.unwrap_or_else(|| panic!("no {key} in {contents:#?}"));
+        serde_json::from_str(value).unwrap()
+    }
+
     /// Writes a key as some other client would.
     pub(crate) fn put(&self, key: &str, value: &str) {
         use tortie_datastore::store::{Operation, Transaction};
@@ -164,4 +183,11 @@ pub(crate) fn run(endpoint: Option<&str>, directory: &Path, args: &[&str], input
 
 pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A NetworkPolicy of the default namespace.
+pub(crate) fn policy(name: &str, order: u32) -> String {
+    format!(
+        "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {{name: {name}}}\nspec: {{order: {order}}}\n"
+    )
 }

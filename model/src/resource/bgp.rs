@@ -64,6 +64,12 @@ pub struct BgpConfigurationSpec {
     /// Who programs cluster routes upstream; kept as read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub program_cluster_routes: Option<String>,
+    /// Metric of IPv4 routes in the kernel.
+    #[serde(rename = "ipv4NormalRoutePriority", skip_serializing_if = "Option::is_none")]
+    pub ipv4_normal_route_priority: Option<u32>,
+    /// Metric of IPv6 routes in the kernel.
+    #[serde(rename = "ipv6NormalRoutePriority", skip_serializing_if = "Option::is_none")]
+    pub ipv6_normal_route_priority: Option<u32>,
 }
 
 /// A range of service addresses.
@@ -95,6 +101,7 @@ pub struct PrefixAdvertisement {
 
 impl Spec for BgpConfigurationSpec {
     const KIND: Kind = Kind::BgpConfiguration;
+    type Status = serde_json::Value;
 }
 
 /// A BGPConfiguration.
@@ -175,6 +182,7 @@ pub struct BgpPeerSpec {
 
 impl Spec for BgpPeerSpec {
     const KIND: Kind = Kind::BgpPeer;
+    type Status = serde_json::Value;
 }
 
 /// A BGPPeer.

@@ -1,7 +1,6 @@
-//! ClusterInformation and FelixConfiguration (calico-datamodel 2.13, 8).
+//! ClusterInformation (calico-datamodel 2.13).
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use super::Spec;
 use crate::Kind;
@@ -29,24 +28,8 @@ pub struct ClusterInformationSpec {
 
 impl Spec for ClusterInformationSpec {
     const KIND: Kind = Kind::ClusterInformation;
+    type Status = serde_json::Value;
 }
 
 /// The ClusterInformation.
 pub type ClusterInformation = super::Object<ClusterInformationSpec>;
-
-/// Parameters of the data plane, of the cluster (`default`) or of one node (`node.<name>`).
-///
-/// Upstream has over 200 of them; all are accepted and kept, those we act on have accessors.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct FelixConfigurationSpec {
-    /// Parameters by their v3 name.
-    pub parameters: Map<String, Value>,
-}
-
-impl Spec for FelixConfigurationSpec {
-    const KIND: Kind = Kind::FelixConfiguration;
-}
-
-/// A FelixConfiguration.
-pub type FelixConfiguration = super::Object<FelixConfigurationSpec>;

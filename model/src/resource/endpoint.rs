@@ -1,4 +1,4 @@
-//! WorkloadEndpoint (calico-datamodel 2.3) and Profile (2.8).
+//! WorkloadEndpoint (calico-datamodel 2.3), HostEndpoint (2.4) and Profile (2.8).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -60,9 +60,64 @@ pub struct WorkloadEndpointSpec {
     /// Source prefixes accepted besides its own addresses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allow_spoofed_source_prefixes: Vec<String>,
-    /// Rate limits; kept as read.
+    /// Rate and connection limits; rare, so they take no room where there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub qos_controls: Option<serde_json::Value>,
+    pub qos_controls: Option<Box<QosControls>>,
+}
+
+/// Limits of a workload's traffic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct QosControls {
+    /// Bits a second to the workload; 0 for no limit.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub ingress_bandwidth: i64,
+    /// Bits a second from the workload; 0 for no limit.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub egress_bandwidth: i64,
+    /// Bits in a burst to the workload; 0 for no limit.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub ingress_burst: i64,
+    /// Bits in a burst from the workload; 0 for no limit.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub egress_burst: i64,
+    /// Bits a second within a burst to the workload; 0 for no limit.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub ingress_peakrate: i64,
+    /// Bits a second within a burst from the workload; 0 for no limit.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub egress_peakrate: i64,
+    /// Octets a burst has at least to the workload; 0 for no limit.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub ingress_minburst: i64,
+    /// Octets a burst has at least from the workload; 0 for no limit.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub egress_minburst: i64,
+    /// Packets a second to the workload; 0 for no limit.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub ingress_packet_rate: i64,
+    /// Packets a second from the workload; 0 for no limit.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub egress_packet_rate: i64,
+    /// Packets in a burst to the workload; 0 for no limit.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub ingress_packet_burst: i64,
+    /// Packets in a burst from the workload; 0 for no limit.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub egress_packet_burst: i64,
+    /// Connections at a time to the workload; 0 for no limit.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub ingress_max_connections: i64,
+    /// Connections at a time from the workload; 0 for no limit.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub egress_max_connections: i64,
+    /// Differentiated-services code point of its packets: 0 to 63, or the name of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dscp: Option<serde_json::Value>,
+}
+
+fn is_zero(value: &i64) -> bool {
+    *value == 0
 }
 
 /// A floating address.
@@ -96,10 +151,51 @@ pub struct WorkloadEndpointPort {
 
 impl Spec for WorkloadEndpointSpec {
     const KIND: Kind = Kind::WorkloadEndpoint;
+    type Status = serde_json::Value;
 }
 
 /// A WorkloadEndpoint.
 pub type WorkloadEndpoint = super::Object<WorkloadEndpointSpec>;
+
+/// An interface of a node itself, or all of them, to apply policy to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HostEndpointSpec {
+    /// Node it belongs to.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub node: String,
+    /// The interface; `*` is every interface that belongs to no workload.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub interface_name: String,
+    /// Addresses of the interface; they also find it when `interfaceName` is empty.
+    #[serde(rename = "expectedIPs", skip_serializing_if = "Vec::is_empty")]
+    pub expected_ips: Vec<IpAddr>,
+    /// Profiles in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<String>,
+    /// Named ports.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<EndpointPort>,
+}
+
+/// A port of a host endpoint by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointPort {
+    /// Name rules refer to.
+    pub name: String,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its number.
+    pub port: u16,
+}
+
+impl Spec for HostEndpointSpec {
+    const KIND: Kind = Kind::HostEndpoint;
+    type Status = serde_json::Value;
+}
+
+/// A HostEndpoint.
+pub type HostEndpoint = super::Object<HostEndpointSpec>;
 
 /// Rules and labels shared by endpoints; consulted when no policy selects them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -118,6 +214,7 @@ pub struct ProfileSpec {
 
 impl Spec for ProfileSpec {
     const KIND: Kind = Kind::Profile;
+    type Status = serde_json::Value;
 }
 
 /// A Profile.

@@ -123,6 +123,7 @@ impl IpPoolSpec {
 
 impl Spec for IpPoolSpec {
     const KIND: Kind = Kind::IpPool;
+    type Status = serde_json::Value;
 }
 
 /// An IPPool.

@@ -31,9 +31,9 @@ pub struct NodeSpec {
     /// Names of this node in orchestrators.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub orch_refs: Vec<OrchRef>,
-    /// WireGuard addresses; kept as read.
+    /// WireGuard addresses.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub wireguard: Option<serde_json::Value>,
+    pub wireguard: Option<NodeWireguard>,
     /// Addresses known to an orchestrator.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<NodeAddress>,
@@ -61,6 +61,18 @@ pub struct NodeBgp {
     /// Makes the node a route reflector of this cluster.
     #[serde(rename = "routeReflectorClusterID", skip_serializing_if = "Option::is_none")]
     pub route_reflector_cluster_id: Option<Ipv4Addr>,
+}
+
+/// Addresses of a node's WireGuard devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeWireguard {
+    /// Address of the IPv4 device.
+    #[serde(rename = "interfaceIPv4Address", skip_serializing_if = "String::is_empty")]
+    pub interface_ipv4_address: String,
+    /// Address of the IPv6 device.
+    #[serde(rename = "interfaceIPv6Address", skip_serializing_if = "String::is_empty")]
+    pub interface_ipv6_address: String,
 }
 
 /// The node's name in an orchestrator.
@@ -96,6 +108,21 @@ pub struct NodeInterface {
     pub addresses: Vec<String>,
 }
 
+/// What a node says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeStatus {
+    /// Public key of the IPv4 WireGuard device.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub wireguard_public_key: String,
+    /// Public key of the IPv6 WireGuard device.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub wireguard_public_key_v6: String,
+    /// Pod ranges Kubernetes gave the node.
+    #[serde(rename = "podCIDRs", skip_serializing_if = "Vec::is_empty")]
+    pub pod_cidrs: Vec<String>,
+}
+
 impl NodeSpec {
     /// The node's address and subnet of one family.
     pub fn bgp_address(&self, ipv6: bool) -> Option<IpNetwork> {
@@ -112,6 +139,7 @@ impl NodeSpec {
 impl Spec for NodeSpec {
     const KIND: Kind = Kind::Node;
     const WRITES_STATUS: bool = true;
+    type Status = NodeStatus;
 }
 
 /// A Node.

@@ -99,10 +99,12 @@ pub fn default_types(ingress: &[Rule], egress: &[Rule]) -> Vec<PolicyType> {
 
 impl Spec for NetworkPolicySpec {
     const KIND: Kind = Kind::NetworkPolicy;
+    type Status = serde_json::Value;
 }
 
 impl Spec for GlobalNetworkPolicySpec {
     const KIND: Kind = Kind::GlobalNetworkPolicy;
+    type Status = serde_json::Value;
 }
 
 /// A NetworkPolicy.
@@ -135,6 +137,7 @@ pub struct TierSpec {
 impl Spec for TierSpec {
     const KIND: Kind = Kind::Tier;
     const WRITES_STATUS: bool = true;
+    type Status = serde_json::Value;
 }
 
 /// A Tier.

@@ -9,21 +9,8 @@ use super::{Problem, from_value, nearest};
 use crate::resource::{AnyResource, Object, Spec, SpecVisitor};
 use crate::{API_VERSION, Kind, ObjectMeta, defaults, v1, validate};
 
-/// Kinds of Calico's API that have no place in this model yet; a document of one is no typing mistake.
-const KINDS_NOT_SUPPORTED: [&str; 12] = [
-    "BGPFilter",
-    "BlockAffinity",
-    "CalicoNodeStatus",
-    "GlobalNetworkSet",
-    "HostEndpoint",
-    "IPAMConfiguration",
-    "IPReservation",
-    "KubeControllersConfiguration",
-    "NetworkSet",
-    "StagedGlobalNetworkPolicy",
-    "StagedKubernetesNetworkPolicy",
-    "StagedNetworkPolicy",
-];
+/// Kinds of Calico's API that live in Kubernetes only or in no store; a document of one is no typing mistake.
+const KINDS_NOT_STORED: [&str; 3] = ["IPAMBlock", "IPAMHandle", "LiveMigration"];
 
 /// A resource from a user's document: v3 or the old v1 form, strictly read, stored defaults filled in, validated.
 /// A namespaced resource without a namespace gets `default_namespace`.
@@ -41,20 +28,12 @@ pub fn read(document: &Value, default_namespace: &str) -> Result<AnyResource, Ve
     read_v3(document, default_namespace)
 }
 
-/// The document in v3 form: as it is, or converted from v1. For `convert`, which also handles kinds that are not
-/// stored by us.
+/// The document in v3 form: as it is, or converted from v1, with its stored defaults.
 ///
 /// # Errors
 /// Every problem found.
 pub fn v3_document(document: &Value, default_namespace: &str) -> Result<Value, Vec<Problem>> {
-    if Head::of(document)?.is_v1() {
-        let v3 = v1::convert(document)?;
-        return match known_kind(v3["kind"].as_str().unwrap_or_default()) {
-            Some(_) => read(document, default_namespace).map(|resource| resource.to_value()),
-            None => Ok(v3),
-        };
-    }
-    read_v3(document, default_namespace).map(|resource| resource.to_value())
+    read(document, default_namespace).map(|resource| resource.to_value())
 }
 
 /// The document in v3 form without defaults and validation; its fields must be known and of the right type.
@@ -79,7 +58,7 @@ fn read_v3(document: &Value, default_namespace: &str) -> Result<AnyResource, Vec
     let mut resource = AnyResource::visit_spec_type(kind, ReadV3(document))?;
     defaults::apply(&mut resource, default_namespace);
     let mut problems = validate::validate(&resource);
-    if matches!(kind, Kind::NetworkPolicy | Kind::GlobalNetworkPolicy | Kind::Profile) {
+    if kind.has_tiered_names() || kind == Kind::Profile {
         problems.extend(validate::nets_without_length(document.get("spec")));
     }
     if kind == Kind::IpPool && document.pointer("/spec/cidr").is_none() {
@@ -138,8 +117,8 @@ impl Head {
         if let Some(kind) = known_kind(&self.kind) {
             return Ok(kind);
         }
-        if KINDS_NOT_SUPPORTED.contains(&self.kind.as_str()) {
-            return Err(unknown("; Calico has this kind, this version does not support it".to_owned()));
+        if KINDS_NOT_STORED.contains(&self.kind.as_str()) {
+            return Err(unknown("; Calico keeps these by itself, they cannot be written".to_owned()));
         }
         let hint = match nearest(&self.kind, Kind::all().map(Kind::name)) {
             Some(name) => format!("; did you mean '{name}'?"),
@@ -152,14 +131,14 @@ impl Head {
 /// A document as users write it; fields the server fills in are accepted and not used.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default, bound = "S: Spec + DeserializeOwned")]
-struct InputDocument<S: Default> {
+struct InputDocument<S: Spec> {
     #[serde(rename = "kind")]
     _kind: String,
     #[serde(rename = "apiVersion")]
     _api_version: String,
     metadata: InputMetadata,
     spec: S,
-    status: Option<Value>,
+    status: Option<S::Status>,
 }
 
 #[derive(Default, Deserialize)]
@@ -205,9 +184,6 @@ impl SpecVisitor for ReadV3<'_> {
             let rule = "is not supported; give metadata.name";
             problems.push(Problem::bad_value("metadata.generateName", prefix, rule));
         }
-        if S::KIND == Kind::FelixConfiguration {
-            problems.extend(validate::misspelt_felix_parameters(self.0.get("spec")));
-        }
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -222,7 +198,8 @@ impl SpecVisitor for ReadV3<'_> {
             annotations: metadata.annotations,
         };
         let mut object = Object::new(metadata, document.spec);
-        object.status = document.status;
+        // Read for its mistakes only; the JSON is what is kept.
+        object.status = document.status.and_then(|_| self.0.get("status").cloned());
         Ok(object.into())
     }
 }

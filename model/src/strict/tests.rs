@@ -108,7 +108,7 @@ fn kinds_and_versions_are_checked_first() {
         with(v3, "IPPol"),
         "unknown resource type (IPPol) and/or version (projectcalico.org/v3); did you mean 'IPPool'?"
     );
-    assert!(with(v3, "HostEndpoint").ends_with("Calico has this kind, this version does not support it"));
+    assert!(with(v3, "IPAMBlock").ends_with("Calico keeps these by itself, they cannot be written"));
     assert!(with(v3, "Deployment").contains("kinds are BGPConfiguration, "));
     assert!(with("projectcalico.org/v2", "IPPool").contains("apiVersion must be projectcalico.org/v3"));
     assert!(with("v1", "IPPool").contains("did you mean 'ipPool'?; or set apiVersion: projectcalico.org/v3"));
@@ -166,19 +166,38 @@ fn duplicate_fields_and_tags_are_refused() {
 }
 
 #[test]
-fn misspelt_parameters_of_felix_are_found_and_new_ones_accepted() {
+fn misspelt_and_unknown_parameters_of_felix_are_refused() {
     let with = |spec: &str| {
         problems(&format!(
             "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {{name: default}}\nspec: {{{spec}}}\n"
         ))
     };
+    let unknown = "field in document is not recognized or is in the wrong location: spec.";
     assert_eq!(
-        with("ipipEnable: true"),
+        with("ipipEnable: true, somethingNew: 1, ipipEnabled: true, bpfLogLevl: Info"),
         [
-            "field in document is not recognized or is in the wrong location: spec.ipipEnable (did you mean 'ipipEnabled'?)"
+            format!("{unknown}bpfLogLevl (did you mean 'bpfLogLevel'?)"),
+            format!("{unknown}ipipEnable (did you mean 'ipipEnabled'?)"),
+            format!("{unknown}somethingNew"),
         ]
     );
-    assert_eq!(with("somethingNew: 1, ipv4NormalRoutePriority: 5, ipipEnabled: true"), [] as [&str; 0]);
+    assert_eq!(with("ipv4NormalRoutePriority: 5, ipipEnabled: true, nodeSelector: null"), [""; 0]);
+}
+
+#[test]
+fn fields_of_a_status_are_known_too() {
+    let with = |status: &str| {
+        problems(&format!(
+            "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{name: n}}\nstatus: {{{status}}}\n"
+        ))
+    };
+    assert_eq!(with("podCIDRs: [10.0.0.0/24], wireguardPublicKey: k"), [""; 0]);
+    assert_eq!(
+        with("podCidrs: []"),
+        [
+            "field in document is not recognized or is in the wrong location: status.podCidrs (did you mean 'podCIDRs'?)"
+        ]
+    );
 }
 
 proptest! {

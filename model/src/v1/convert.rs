@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::types::{self, Document};
 use super::{names, rules};
 use crate::defaults::{NAMESPACE_LABEL, ORCHESTRATOR_LABEL};
 use crate::resource::{
-    BgpPeerSpec, EncapMode, GlobalNetworkPolicySpec, IpPoolSpec, NodeBgp, NodeSpec, PolicyType, ProfileSpec,
-    TierSpec, WorkloadEndpointSpec, default_types,
+    BgpPeerSpec, EncapMode, GlobalNetworkPolicySpec, HostEndpointSpec, IpPoolSpec, NodeBgp, NodeSpec,
+    PolicyType, ProfileSpec, TierSpec, WorkloadEndpointSpec, default_types,
 };
 use crate::strict::{Problem, from_value};
-use crate::{API_VERSION, AnyResource, Object, ObjectMeta, Spec};
+use crate::{AnyResource, Object, ObjectMeta, Spec};
 
 type Converted = Result<Value, Vec<Problem>>;
 
@@ -154,32 +154,19 @@ pub(super) fn profile(document: &Value) -> Converted {
     )
 }
 
-/// There is no type for host endpoints yet, so the document is put together here.
 pub(super) fn host_endpoint(document: &Value) -> Converted {
     let (metadata, spec) = read::<types::HostEndpointMetadata, types::HostEndpointSpec>(document)?;
     let name = names::name(&format!("{}.{}", metadata.node, metadata.name));
-    let mut v3 = json!({
-        "kind": "HostEndpoint",
-        "apiVersion": API_VERSION,
-        "metadata": { "name": name },
-        "spec": { "node": names::node_name(&metadata.node) },
-    });
-    if !metadata.labels.is_empty() {
-        v3["metadata"]["labels"] = json!(metadata.labels);
-    }
-    if !spec.interface_name.is_empty() {
-        v3["spec"]["interfaceName"] = json!(spec.interface_name);
-    }
-    if !spec.expected_ips.is_empty() {
-        v3["spec"]["expectedIPs"] = json!(spec.expected_ips);
-    }
-    if !spec.profiles.is_empty() {
-        v3["spec"]["profiles"] = spec.profiles.iter().map(|p| names::profile(p)).collect();
-    }
-    if !spec.ports.is_empty() {
-        v3["spec"]["ports"] = json!(spec.ports);
-    }
-    Ok(v3)
+    resource(
+        ObjectMeta { labels: metadata.labels, ..ObjectMeta::named(name) },
+        HostEndpointSpec {
+            node: names::node_name(&metadata.node),
+            interface_name: spec.interface_name,
+            expected_ips: spec.expected_ips,
+            profiles: spec.profiles.iter().map(|p| names::profile(p)).collect(),
+            ports: spec.ports,
+        },
+    )
 }
 
 pub(super) fn workload_endpoint(document: &Value) -> Converted {

@@ -1,6 +1,9 @@
 use super::*;
 use crate::AnyResource;
 use crate::strict::{documents, read};
+use sha1::Digest as _;
+
+mod table;
 
 fn document(text: &str) -> Value {
     documents("f", text).unwrap().remove(0).value
@@ -154,17 +157,29 @@ spec: {ipNetworks: [192.168.0.0/32], profiles: [k8s_ns.default], interfaceName: 
 }
 
 #[test]
-fn host_endpoints_are_converted_and_not_stored() {
-    let endpoint = "apiVersion: v1\nkind: hostEndpoint\nmetadata: {name: eth0, node: Host, labels: {a: b}}\nspec: {interfaceName: eth0, expectedIPs: [10.0.0.1], ports: [{name: x, protocol: tcp, port: 80}]}\n";
-    let v3 = crate::strict::v3_document(&document(endpoint), "default").unwrap();
+fn host_endpoints_are_converted() {
+    let endpoint = "apiVersion: v1\nkind: hostEndpoint\nmetadata: {name: eth0, node: Host, labels: {a: b}}\nspec: {interfaceName: eth0, expectedIPs: [10.0.0.1], profiles: [k8s_ns.web, p], ports: [{name: x, protocol: tcp, port: 80}]}\n";
     assert_eq!(
-        v3["spec"],
+        spec(endpoint),
         serde_json::json!({
             "node": "host", "interfaceName": "eth0", "expectedIPs": ["10.0.0.1"],
-            "ports": [{"name": "x", "protocol": "TCP", "port": 80}]
+            "profiles": ["kns.web", "p"], "ports": [{"name": "x", "protocol": "TCP", "port": 80}]
         })
     );
-    assert!(problems(endpoint)[0].contains("this version does not support it"));
+    assert_eq!(v3(endpoint).metadata().labels.get("a").map(String::as_str), Some("b"));
+    // The name was changed to lower case, so it has a hash; the node's has none.
+    let digest = &hex::encode(sha1::Sha1::digest("Host.eth0"))[..8];
+    assert_eq!(v3(endpoint).metadata().name, format!("host.eth0-{digest}"));
+    assert_eq!(v3(&endpoint.replace("Host", "host")).metadata().name, "host.eth0");
+    let nothing = "apiVersion: v1\nkind: hostEndpoint\nmetadata: {name: a, node: n}\n";
+    assert_eq!(
+        problems(nothing),
+        ["error with field spec.interfaceName (at least one of interfaceName and expectedIPs is required)"]
+    );
+    assert_eq!(
+        problems("apiVersion: v1\nkind: hostEndpoint\nmetadata: {name: a}\n"),
+        ["error with field metadata.node (is required)"]
+    );
 }
 
 #[test]

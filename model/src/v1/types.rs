@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
-use crate::resource::{IpNat, OrchRef, WorkloadEndpointPort};
+use crate::resource::{EndpointPort, IpNat, OrchRef, WorkloadEndpointPort};
 use crate::rule::Icmp;
 use crate::scalar::{AsNumber, Port, Protocol};
 
@@ -207,14 +207,6 @@ pub(super) struct HostEndpointSpec {
     pub(super) expected_ips: Vec<IpAddr>,
     pub(super) profiles: Vec<String>,
     pub(super) ports: Vec<EndpointPort>,
-}
-
-/// A named port of a host endpoint.
-#[derive(Clone, Deserialize, serde::Serialize)]
-pub(super) struct EndpointPort {
-    name: String,
-    protocol: Protocol,
-    port: u16,
 }
 
 #[derive(Deserialize)]

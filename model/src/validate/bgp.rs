@@ -15,11 +15,7 @@ pub(super) fn configuration(config: &BgpConfiguration, report: &mut Report) {
             report.bad("metadata.name", name, "must be 'default' or 'node.<node name>'");
         }
     }
-    let level = spec.log_severity_screen.as_deref().unwrap_or_default();
-    if !level.is_empty() && !LOG_LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
-        let rule = "must be one of Trace, Debug, Info, Warning, Error, Fatal";
-        report.bad("spec.logSeverityScreen", level, rule);
-    }
+    log_level("spec.logSeverityScreen", spec.log_severity_screen.as_deref().unwrap_or_default(), report);
     if spec.listen_port == Some(0) {
         report.bad("spec.listenPort", 0, "must be from 1 to 65535");
     }
@@ -28,10 +24,39 @@ pub(super) fn configuration(config: &BgpConfiguration, report: &mut Report) {
     report.one_of("spec.serviceLoadBalancerAggregation", aggregation, &["Enabled", "Disabled"]);
     report.one_of("spec.bindMode", spec.bind_mode.as_deref(), &["None", "NodeIP"]);
     report.duration("spec.nodeMeshMaxRestartTime", spec.node_mesh_max_restart_time.as_deref());
+    let programs = ["Enabled", "Disabled", "EnabledIPIPOnly", "EnabledNoEncapOnly"];
+    report.one_of("spec.programClusterRoutes", spec.program_cluster_routes.as_deref(), &programs);
+    route_priority("spec.ipv4NormalRoutePriority", spec.ipv4_normal_route_priority, report);
+    route_priority("spec.ipv6NormalRoutePriority", spec.ipv6_normal_route_priority, report);
+    for (i, interface) in spec.ignored_interfaces.iter().enumerate() {
+        if interface.is_empty() || interface.contains(['/', ' ', '"']) {
+            let path = format!("spec.ignoredInterfaces[{i}]");
+            report.bad(path, interface, "must be the name of an interface, '*' for any characters");
+        }
+    }
     mesh(spec, report);
     communities(spec, report);
     workload_peering(spec, report);
 }
+
+/// A level in any case, or nothing.
+pub(super) fn log_level(path: &str, level: &str, report: &mut Report) {
+    if !level.is_empty() && !LOG_LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
+        report.bad(path, level, "must be one of Trace, Debug, Info, Warning, Error, Fatal");
+    }
+}
+
+/// Greatest metric of a route upstream accepts.
+const GREATEST_ROUTE_PRIORITY: u32 = 2_147_483_646;
+
+pub(super) fn route_priority(path: &str, priority: Option<u32>, report: &mut Report) {
+    if let Some(priority) = priority.filter(|p| !(1..=GREATEST_ROUTE_PRIORITY).contains(p)) {
+        report.bad(path, priority, format!("must be from 1 to {GREATEST_ROUTE_PRIORITY}"));
+    }
+}
+
+/// What a community looks like.
+pub(super) const COMMUNITY_RULE: &str = "must be aa:nn with 16 bits each, or aa:nn:mm with 32 bits each";
 
 fn cluster_wide_only(spec: &BgpConfigurationSpec, report: &mut Report) {
     let rule = "may only be set in the BGPConfiguration named default";
@@ -76,13 +101,12 @@ fn mesh(spec: &BgpConfigurationSpec, report: &mut Report) {
 }
 
 fn communities(spec: &BgpConfigurationSpec, report: &mut Report) {
-    let value_rule = "must be aa:nn with 16 bits each, or aa:nn:mm with 32 bits each";
     for (i, community) in spec.communities.iter().enumerate() {
         if community.name.is_empty() {
             report.object(format!("spec.communities[{i}].name"), "is required");
         }
         if !is_community(&community.value) {
-            report.bad(format!("spec.communities[{i}].value"), &community.value, value_rule);
+            report.bad(format!("spec.communities[{i}].value"), &community.value, COMMUNITY_RULE);
         }
     }
     if !spec.communities.is_empty() && spec.prefix_advertisements.is_empty() {
@@ -100,7 +124,7 @@ fn communities(spec: &BgpConfigurationSpec, report: &mut Report) {
 }
 
 /// `aa:nn` or `aa:nn:mm` (RFC 1997, RFC 8092).
-fn is_community(text: &str) -> bool {
+pub(super) fn is_community(text: &str) -> bool {
     let parts: Vec<&str> = text.split(':').collect();
     match parts.len() {
         2 => parts.iter().all(|part| part.parse::<u16>().is_ok()),

@@ -51,7 +51,7 @@ fn name(resource: &AnyResource, report: &mut Report) {
         }
     } else if !is_dns_subdomain(name) {
         report.bad("metadata.name", name, DNS_SUBDOMAIN_RULE);
-    } else if matches!(resource.kind(), Kind::NetworkPolicy | Kind::GlobalNetworkPolicy) {
+    } else if resource.kind().has_tiered_names() {
         policy_name(name, report);
     }
 }

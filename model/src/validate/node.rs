@@ -1,6 +1,6 @@
 //! Node (calico-datamodel 2.2).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Report;
 use super::endpoint::is_mac;
@@ -9,6 +9,15 @@ use crate::resource::{NodeBgp, NodeSpec};
 pub(super) fn node(spec: &NodeSpec, report: &mut Report) {
     if let Some(bgp) = &spec.bgp {
         bgp_settings(bgp, report);
+    }
+    if let Some(wireguard) = &spec.wireguard {
+        let (v4, v6) = (&wireguard.interface_ipv4_address, &wireguard.interface_ipv6_address);
+        if !v4.is_empty() && v4.parse::<Ipv4Addr>().is_err() {
+            report.bad("spec.wireguard.interfaceIPv4Address", v4, "must be an IPv4 address");
+        }
+        if !v6.is_empty() && v6.parse::<Ipv6Addr>().is_err() {
+            report.bad("spec.wireguard.interfaceIPv6Address", v6, "must be an IPv6 address");
+        }
     }
     for (path, mac) in [
         ("spec.vxlanTunnelMACAddr", &spec.vxlan_tunnel_mac_addr),

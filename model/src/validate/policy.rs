@@ -13,7 +13,7 @@ pub(super) fn namespaced(spec: &NetworkPolicySpec, report: &mut Report) {
     tier_name(spec.tier.as_deref(), report);
     report.selector_without_global("spec.selector", &spec.selector);
     report.selector_without_global("spec.serviceAccountSelector", &spec.service_account_selector);
-    types(&spec.types, report);
+    types("spec.types", &spec.types, report);
     hints(&spec.performance_hints, report);
     rules("spec.ingress", &spec.ingress, Direction::Ingress, Scope::Namespace, report);
     rules("spec.egress", &spec.egress, Direction::Egress, Scope::Namespace, report);
@@ -24,7 +24,7 @@ pub(super) fn global(spec: &GlobalNetworkPolicySpec, report: &mut Report) {
     report.selector_without_global("spec.selector", &spec.selector);
     report.selector_without_global("spec.serviceAccountSelector", &spec.service_account_selector);
     report.selector_without_global("spec.namespaceSelector", &spec.namespace_selector);
-    types(&spec.types, report);
+    types("spec.types", &spec.types, report);
     hints(&spec.performance_hints, report);
     host_endpoint_modes(spec, report);
     rules("spec.ingress", &spec.ingress, Direction::Ingress, Scope::Cluster, report);
@@ -49,10 +49,10 @@ fn tier_name(tier: Option<&str>, report: &mut Report) {
     }
 }
 
-fn types(types: &[PolicyType], report: &mut Report) {
+pub(super) fn types(path: &str, types: &[PolicyType], report: &mut Report) {
     for (i, kind) in types.iter().enumerate() {
         if types[..i].contains(kind) {
-            report.bad(format!("spec.types[{i}]"), format!("{kind:?}"), "stands there twice");
+            report.bad(format!("{path}[{i}]"), format!("{kind:?}"), "stands there twice");
         }
     }
 }

@@ -216,7 +216,13 @@ fn http(path: &str, rule: &Rule, direction: Direction, report: &mut Report) {
     if rule.protocol.is_some_and(|protocol| protocol.number() != 6) {
         report.object(&path, "http needs protocol TCP");
     }
-    if http.get("paths").and_then(|p| p.as_array()).is_some_and(|paths| paths.len() > MAX_HTTP_PATHS) {
+    if http.paths.len() > MAX_HTTP_PATHS {
         report.object(format!("{path}.paths"), format!("at most {MAX_HTTP_PATHS} paths are allowed"));
+    }
+    for (i, one) in
+        http.paths.iter().enumerate().filter(|(_, one)| one.exact.is_empty() == one.prefix.is_empty())
+    {
+        let given = if one.exact.is_empty() { "neither" } else { "both" };
+        report.bad(format!("{path}.paths[{i}]"), given, "must have either exact or prefix");
     }
 }

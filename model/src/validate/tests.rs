@@ -3,6 +3,9 @@ use crate::Kind;
 use crate::codec::from_document;
 use crate::defaults;
 
+mod felix;
+mod kinds;
+
 /// Paths of the problems of a document, `spec` in YAML.
 fn paths(kind: Kind, name: &str, spec: &str) -> Vec<String> {
     let spec: serde_json::Value = serde_yaml::from_str(spec).unwrap();
@@ -278,10 +281,10 @@ fn felix_parameters() {
         Kind::FelixConfiguration,
         "default",
         &[
-            ("{ipv6Support: true, routeRefreshInterval: 90s, healthPort: 9099, unknownToUs: [1]}", &[]),
+            ("{ipv6Support: true, routeRefreshInterval: 90s, healthPort: 9099}", &[]),
             (
                 "{ipv6Support: 'on', routeRefreshInterval: '90', healthPort: 99999}",
-                &["spec.routeRefreshInterval", "spec.ipv6Support", "spec.healthPort"],
+                &["spec.ipv6Support", "spec.routeRefreshInterval", "spec.healthPort"],
             ),
             ("{nodeSelector: all()}", &["spec.nodeSelector"]),
             ("{defaultEndpointToHostAction: Reject}", &["spec.defaultEndpointToHostAction"]),

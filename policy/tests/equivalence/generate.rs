@@ -10,7 +10,7 @@ use tortie_model::resource::{
     GlobalNetworkPolicySpec, NetworkPolicySpec, PolicyType, ProfileSpec, TierAction, TierSpec,
     WorkloadEndpointPort,
 };
-use tortie_model::rule::{Action, EntityRule, Icmp, Rule, ServiceAccountMatch, ServiceMatch};
+use tortie_model::rule::{Action, EntityRule, HttpMatch, Icmp, Rule, ServiceAccountMatch, ServiceMatch};
 use tortie_model::scalar::{Port, Protocol};
 use tortie_policy::eval::{CtState, Packet};
 use tortie_policy::snapshot::{Endpoint, EndpointId, EndpointToHost, PolicyBody, PolicyId, Pool, Snapshot};
@@ -154,7 +154,7 @@ fn rule() -> impl Strategy<Value = Rule> {
             (icmp(), icmp()),
             weighted(0.1, self::protocol()),
             (entity(protocol), entity(protocol)),
-            weighted(0.01, Just(serde_json::json!({"methods": ["GET"]}))),
+            weighted(0.01, Just(HttpMatch { methods: vec!["GET".to_owned()], ..HttpMatch::default() })),
         )
             .prop_map(
                 move |(version, (icmp, not_icmp), not_protocol, (source, destination), http)| Rule {
