@@ -16,9 +16,11 @@ use crate::store::{Compare, KeyValue, Listing, Operation, Outcome, Store, Transa
 
 mod endpoints;
 mod error;
+mod health;
 mod watch;
 
 use endpoints::{Endpoints, Repeat};
+pub use health::{EndpointHealth, MemberStatus, Role};
 
 /// Keys read at once by a list; a page is one request with its own deadline.
 const PAGE: i64 = 1000;
@@ -104,12 +106,17 @@ impl EtcdStore {
         Ok(EtcdStore { endpoints: Endpoints::new(options)? })
     }
 
-    async fn range(&self, key: &[u8], options: GetOptions) -> Result<GetResponse, StoreError> {
+    /// Asks every endpoint how it is, all at once; in the order of the configuration, within the request deadline.
+    pub async fn health(&self) -> Vec<EndpointHealth> {
+        health::ask(&self.endpoints).await
+    }
+
+    async fn range(&self, key: &[u8], options: GetOptions, revision: i64) -> Result<GetResponse, StoreError> {
         let request = |client: etcd_client::Client| {
             let (key, options) = (key.to_vec(), options.clone());
             async move { kv(&client).get(key, Some(options)).await }
         };
-        self.endpoints.call(Repeat::Harmless, request).await
+        self.endpoints.call(Repeat::Harmless, revision, request).await
     }
 
     /// All pages at one revision.
@@ -118,9 +125,9 @@ impl EtcdStore {
         let mut start = range_start(prefix);
         let mut listing = Listing::default();
         loop {
-            let options =
-                GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(listing.revision);
-            let mut page = self.range(&start, options).await?;
+            let revision = listing.revision;
+            let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(revision);
+            let mut page = self.range(&start, options, revision).await?;
             if listing.revision == 0 {
                 listing.revision = page.header().map_or(0, |h| h.revision());
             }
@@ -140,7 +147,7 @@ impl EtcdStore {
 #[async_trait]
 impl Store for EtcdStore {
     async fn get(&self, key: &str) -> Result<Option<KeyValue>, StoreError> {
-        let mut answer = self.range(key.as_bytes(), GetOptions::new()).await?;
+        let mut answer = self.range(key.as_bytes(), GetOptions::new(), 0).await?;
         Ok(answer.take_kvs().pop().and_then(key_value))
     }
 
@@ -160,7 +167,7 @@ impl Store for EtcdStore {
             let txn = txn.clone();
             async move { kv(&client).txn(txn).await }
         };
-        Ok(outcome(&self.endpoints.call(Repeat::Never, request).await?))
+        Ok(outcome(&self.endpoints.call(Repeat::Never, 0, request).await?))
     }
 
     async fn watch(&self, prefix: &str, start_revision: i64) -> Result<Watch, StoreError> {
@@ -171,7 +178,7 @@ impl Store for EtcdStore {
         // A lease granted twice costs nothing: the forgotten one expires.
         let request =
             |client: etcd_client::Client| async move { client.lease_client().grant(seconds, None).await };
-        Ok(self.endpoints.call(Repeat::Harmless, request).await?.id())
+        Ok(self.endpoints.call(Repeat::Harmless, 0, request).await?.id())
     }
 
     async fn keep_alive(&self, lease: i64) -> Result<bool, StoreError> {
@@ -185,7 +192,7 @@ impl Store for EtcdStore {
                 Err(error) => Err(error),
             }
         };
-        self.endpoints.call(Repeat::Harmless, request).await
+        self.endpoints.call(Repeat::Harmless, 0, request).await
     }
 }
 
