@@ -139,12 +139,18 @@ pub(super) fn is_auth_not_enabled(error: &Error) -> bool {
     matches!(error, Error::GRpcStatus(status) if status.message().contains("authentication is not enabled"))
 }
 
-/// Whether the server wants a new login: the token has expired or went with a restart of the server, users were changed
-/// since it was given (JWT), or authentication was switched on after this client had connected without it.
+/// Whether the server wants a new login, see [`asks_for_login`].
 pub(super) fn is_login_over(error: &Error) -> bool {
-    const WORDS: [&str; 3] = ["invalid auth token", "revision of auth store is old", "user name is empty"];
     matches!(error, Error::GRpcStatus(status)
-        if status.code() == Code::Unauthenticated || WORDS.iter().any(|words| status.message().contains(words)))
+        if status.code() == Code::Unauthenticated || asks_for_login(status.message()))
+}
+
+/// Whether the server says that a login is over: the token has expired or went with a restart of the server, users were
+/// changed since it was given (JWT), or authentication was switched on after this client had connected without it.
+pub(super) fn asks_for_login(message: &str) -> bool {
+    ["invalid auth token", "revision of auth store is old", "user name is empty"]
+        .iter()
+        .any(|words| message.contains(words))
 }
 
 #[cfg(test)]

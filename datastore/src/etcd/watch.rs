@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 
 use super::endpoints::{Endpoints, Repeat};
-use super::error::{Failure, classify};
+use super::error::{Failure, asks_for_login, classify};
 use super::{MAX_ANSWER, prefix_end, range_start};
 use crate::StoreError;
 use crate::store::{Event, EventBatch, KeyValue, Watch};
@@ -58,8 +58,7 @@ pub(super) async fn start(
 /// would be of any other request it makes the client log in anew.
 fn refused_login(created: &PbWatchResponse) -> Result<(), Error> {
     let reason = &created.cancel_reason;
-    let refused = reason.contains("permission denied") || reason.contains("invalid auth token");
-    if created.canceled && refused {
+    if created.canceled && (reason.contains("permission denied") || asks_for_login(reason)) {
         return Err(Error::GRpcStatus(tonic::Status::unauthenticated(reason.as_str())));
     }
     Ok(())

@@ -118,10 +118,10 @@ pub(crate) struct Etcd {
 }
 
 impl Etcd {
-    /// Starts one; with `https` certificates when `tls` gives the flags for them.
-    pub(crate) fn start(tls: &[&str]) -> Etcd {
+    /// Starts one with more flags; on `https` when they name certificates.
+    pub(crate) fn start(flags: &[&str]) -> Etcd {
         let dir = tempfile::tempdir().unwrap();
-        let scheme = if tls.is_empty() { "http" } else { "https" };
+        let scheme = if flags.contains(&"--cert-file") { "https" } else { "http" };
         let (client, peer) = (free_port(), free_port());
         let url = format!("{scheme}://127.0.0.1:{client}");
         let peer = format!("http://127.0.0.1:{peer}");
@@ -132,7 +132,7 @@ impl Etcd {
             .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("one={peer}")])
-            .args(tls)
+            .args(flags)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()

@@ -16,6 +16,7 @@ mod etcdctl;
 mod network;
 mod suite;
 mod syncing;
+mod users;
 
 macro_rules! contract {
     ($($case:ident on $($backend:ident)+;)*) => {$(
