@@ -121,7 +121,8 @@ impl Cluster {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let health = store.health().await;
-            let leader = health.iter().position(|one| one.member.as_ref().is_some_and(|m| m.role == Role::Leader));
+            let leader =
+                health.iter().position(|one| one.member.as_ref().is_some_and(|m| m.role == Role::Leader));
             match leader {
                 Some(leader) if health.iter().all(|one| one.problems.is_empty()) => return leader,
                 _ if Instant::now() < deadline => tokio::task::yield_now().await,
@@ -141,7 +142,8 @@ impl Cluster {
     /// Ends of the members' logs.
     fn logs(&self) -> String {
         let tail = |member: usize| {
-            let log = std::fs::read_to_string(self.dir.path().join(format!("log{member}"))).unwrap_or_default();
+            let log =
+                std::fs::read_to_string(self.dir.path().join(format!("log{member}"))).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
             format!("--- m{member}\n{}\n", lines[lines.len().saturating_sub(30)..].join("\n"))
         };

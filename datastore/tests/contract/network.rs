@@ -58,7 +58,8 @@ impl Network {
     /// Cuts a member off from all others.
     pub(crate) fn isolate(&self, member: usize) {
         let others = (0..self.proxies.len()).filter(|other| *other != member);
-        self.cuts.send_modify(|cuts| cuts.extend(others.flat_map(|other| [(member, other), (other, member)])));
+        self.cuts
+            .send_modify(|cuts| cuts.extend(others.flat_map(|other| [(member, other), (other, member)])));
     }
 
     /// Everybody reaches everybody.
