@@ -139,6 +139,11 @@ impl Cluster {
         self.members[member].start();
     }
 
+    /// Of a member that runs.
+    pub(crate) fn pid(&self, member: usize) -> u32 {
+        self.members[member].child.as_ref().unwrap().id()
+    }
+
     /// Ends of the members' logs.
     fn logs(&self) -> String {
         let tail = |member: usize| {

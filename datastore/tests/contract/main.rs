@@ -8,11 +8,13 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod backend;
+mod chaos;
 mod cluster;
 mod connection;
 mod differential;
 mod durability;
 mod etcdctl;
+mod failures;
 mod network;
 mod suite;
 mod syncing;
