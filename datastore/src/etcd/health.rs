@@ -31,7 +31,8 @@ pub struct MemberStatus {
     pub revision: i64,
     /// Size of its database file, octets.
     pub size: i64,
-    cluster: u64,
+    /// The cluster it belongs to.
+    pub cluster: u64,
 }
 
 /// A member's part in the cluster.
