@@ -199,7 +199,13 @@ impl Recording {
 pub(crate) async fn record(store: &EtcdStore, mut seen: i64, ledger: &Ledger) -> Recording {
     let mut recording = Recording::default();
     while !ledger.seen_all(seen) {
-        let mut error = match store.watch(PREFIX, seen + 1).await {
+        // A member that has just started learns by a read what the others have agreed on meanwhile.
+        let caught_up = store.list("/calico/ipam/").await;
+        let watch = match caught_up {
+            Ok(_) => store.watch(PREFIX, seen + 1).await,
+            Err(error) => Err(error),
+        };
+        let mut error = match watch {
             Ok(mut watch) => loop {
                 match tokio::time::timeout(Duration::from_secs(1), watch.next()).await {
                     Ok(Some(Ok(batch))) => {
@@ -207,15 +213,20 @@ pub(crate) async fn record(store: &EtcdStore, mut seen: i64, ledger: &Ledger) ->
                         seen = batch.revision;
                         recording.events.insert(seen, batch.events.into_iter().map(event).collect());
                     }
-                    Ok(Some(Err(error))) => break error,
+                    Ok(Some(Err(error))) => {
+                        recording.resumed += 1;
+                        break error;
+                    }
                     Ok(None) => panic!("a watch ends without an error"),
                     Err(_) if ledger.seen_all(seen) => return recording,
                     Err(_) => {}
                 }
             },
-            Err(error) => error,
+            Err(error) => {
+                breathe().await;
+                error
+            }
         };
-        recording.resumed += 1;
         while let StoreError::Compacted { .. } = error {
             match store.list(PREFIX).await {
                 Ok(listing) => {
