@@ -22,42 +22,48 @@ pub(crate) struct Labelled<'a> {
     pub(crate) labels: EffectiveLabels<'a>,
 }
 
-/// Own labels, then those of the profiles in order; the first value of a name stays.
+/// Own labels, then those of the profiles in order; the first value of a name stays. In the order of the names.
 #[derive(Default)]
-pub(crate) struct EffectiveLabels<'a>(BTreeMap<&'a str, &'a str>);
+pub(crate) struct EffectiveLabels<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> EffectiveLabels<'a> {
+    /// Where a name is, or would be.
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&name, |(name, _)| name)
+    }
+
     /// Names and values.
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.0.iter().map(|(name, value)| (*name, *value))
+        self.0.iter().copied()
     }
 }
 
 impl Labels for EffectiveLabels<'_> {
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).copied()
+        self.place(name).ok().and_then(|at| self.0.get(at)).map(|(_, value)| *value)
     }
 }
 
 /// All endpoints with their effective labels. Labels under the prefixes of namespaces and service accounts come from
 /// profiles only: an endpoint must not be able to claim them (calico-datamodel 1.8).
 pub(crate) fn endpoints(snapshot: &Snapshot) -> Vec<Labelled<'_>> {
-    let labelled = |(id, endpoint)| Labelled { id, endpoint, labels: labels(snapshot, endpoint) };
-    snapshot.endpoints.iter().map(labelled).collect()
+    let all = snapshot.endpoints.iter();
+    all.map(|(id, endpoint)| Labelled { id, endpoint, labels: labels(snapshot, endpoint) }).collect()
 }
 
 fn labels<'a>(snapshot: &'a Snapshot, endpoint: &'a Endpoint) -> EffectiveLabels<'a> {
     let reserved =
         |name: &str| name.starts_with(NAMESPACE_LABELS) || name.starts_with(SERVICE_ACCOUNT_LABELS);
-    let mut labels = BTreeMap::new();
-    labels
-        .extend(endpoint.labels.iter().filter(|(n, _)| !reserved(n)).map(|(n, v)| (n.as_str(), v.as_str())));
-    for profile in endpoint.profiles.iter().filter_map(|name| snapshot.profiles.get(name)?.as_ref()) {
+    // In the order of the names as they are.
+    let mut labels = EffectiveLabels(endpoint.labels.iter().filter(|(name, _)| !reserved(name)).collect());
+    for profile in endpoint.profiles.iter().filter_map(|name| snapshot.profiles.get(&**name)?.as_ref()) {
         for (name, value) in &profile.labels_to_apply {
-            labels.entry(name.as_str()).or_insert(value);
+            if let Err(at) = labels.place(name) {
+                labels.0.insert(at, (name, value));
+            }
         }
     }
-    EffectiveLabels(labels)
+    labels
 }
 
 /// Which endpoints a policy is about.
@@ -291,7 +297,7 @@ pub(crate) fn profiles<'a>(snapshot: &'a Snapshot, problems: &mut Problems) -> B
         }
     }
     for (id, endpoint) in &snapshot.endpoints {
-        for profile in endpoint.profiles.iter().filter(|p| !snapshot.profiles.contains_key(*p)) {
+        for profile in endpoint.profiles.iter().filter(|p| !snapshot.profiles.contains_key(&***p)) {
             let name = format!("WorkloadEndpoint {}/{}", id.namespace, id.name);
             problems.add(name, format_args!("profile {profile} does not exist, so it matches nothing"));
         }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tortie_datastore::etcd::EtcdStore;
 use tortie_datastore::store::{Compare, Event, Operation, Outcome, Transaction};
@@ -267,11 +267,15 @@ pub(crate) async fn follow(mut syncer: Syncer, pause: Duration, ledger: &Ledger)
     let mut synced = Synced::default();
     let mut revisions: BTreeMap<String, i64> = BTreeMap::new();
     let mut newest = 0;
+    let mut heard = Instant::now();
     while !ledger.seen_all(newest) {
-        let next = tokio::time::timeout(Duration::from_secs(120), syncer.events.recv()).await;
-        let SyncEvent::Updates(updates) = next.expect("updates in two minutes").expect("it runs") else {
+        // The last update may come before its writer knows that it was the last.
+        let Ok(next) = tokio::time::timeout(Duration::from_secs(1), syncer.events.recv()).await else {
+            assert!(heard.elapsed() < Duration::from_secs(120), "no update: {:?}", *syncer.state.borrow());
             continue;
         };
+        heard = Instant::now();
+        let SyncEvent::Updates(updates) = next.expect("the syncer runs") else { continue };
         for update in updates {
             let key = update.key.to_string();
             let before = revisions.insert(key.clone(), update.revision);
