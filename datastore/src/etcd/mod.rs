@@ -10,6 +10,7 @@ use etcd_client::{
     Compare as EtcdCompare, CompareOp, GetOptions, GetResponse, KvClient, PutOptions, Txn, TxnOp,
     TxnOpResponse, TxnResponse,
 };
+use tokio::sync::mpsc;
 
 use crate::StoreError;
 use crate::store::{Compare, KeyValue, Listing, Operation, Outcome, Store, Transaction, Watch};
@@ -121,26 +122,48 @@ impl EtcdStore {
 
     /// All pages at one revision.
     async fn list_once(&self, prefix: &str) -> Result<Listing, StoreError> {
-        let end = prefix_end(prefix.as_bytes());
-        let mut start = range_start(prefix);
+        let mut pages = Pages::new(prefix);
         let mut listing = Listing::default();
-        loop {
-            let revision = listing.revision;
-            let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(revision);
-            let mut page = self.range(&start, options, revision).await?;
-            if listing.revision == 0 {
-                listing.revision = page.header().map_or(0, |h| h.revision());
-            }
-            let more = page.more();
-            let kvs = page.take_kvs();
-            if let Some(last) = kvs.last() {
-                start = [last.key(), b"\0"].concat();
-            }
-            listing.entries.extend(kvs.into_iter().filter_map(key_value));
-            if !more {
-                return Ok(listing);
-            }
+        while let Some(page) = pages.next(self).await? {
+            listing.revision = page.revision;
+            listing.entries.extend(page.entries);
         }
+        Ok(listing)
+    }
+}
+
+/// Where a listing in pages has got to.
+struct Pages {
+    start: Vec<u8>,
+    end: Vec<u8>,
+    /// The revision all pages are of; 0 before the first.
+    revision: i64,
+    more: bool,
+}
+
+impl Pages {
+    fn new(prefix: &str) -> Pages {
+        Pages { start: range_start(prefix), end: prefix_end(prefix.as_bytes()), revision: 0, more: true }
+    }
+
+    /// The next page; `None` after the last.
+    async fn next(&mut self, store: &EtcdStore) -> Result<Option<Listing>, StoreError> {
+        if !self.more {
+            return Ok(None);
+        }
+        let options =
+            GetOptions::new().with_range(self.end.clone()).with_limit(PAGE).with_revision(self.revision);
+        let mut page = store.range(&self.start, options, self.revision).await?;
+        if self.revision == 0 {
+            self.revision = page.header().map_or(0, |h| h.revision());
+        }
+        self.more = page.more();
+        let kvs = page.take_kvs();
+        if let Some(last) = kvs.last() {
+            self.start = [last.key(), b"\0"].concat();
+        }
+        let entries = kvs.into_iter().filter_map(key_value).collect();
+        Ok(Some(Listing { revision: self.revision, entries }))
     }
 }
 
@@ -159,6 +182,16 @@ impl Store for EtcdStore {
             }
         }
         self.list_once(prefix).await
+    }
+
+    async fn list_in_pages(&self, prefix: &str, sender: mpsc::Sender<Listing>) -> Result<(), StoreError> {
+        let mut pages = Pages::new(prefix);
+        while let Some(page) = pages.next(self).await? {
+            if sender.send(page).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     async fn transact(&self, transaction: Transaction) -> Result<Outcome, StoreError> {

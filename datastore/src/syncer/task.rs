@@ -30,6 +30,8 @@ const BATCH: usize = 500;
 const MAX_PENDING: usize = 20_000;
 /// The same in octets of values.
 const MAX_PENDING_BYTES: usize = 64 << 20;
+/// Keys of a listing that may wait for the reader before its next page is read.
+const MAX_LISTED: usize = 2000;
 /// Waits between attempts: doubled from the first to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_secs(5);
@@ -119,11 +121,8 @@ impl Task {
     async fn round(&mut self, list: bool) -> Result<Round, Gone> {
         let store = self.store.clone();
         let (seen, start) = match self.seen.filter(|_| !list) {
-            None => match self.serve_while(store.list(ROOT)).await? {
-                Ok(listing) => {
-                    let seen = self.take_listing(listing);
-                    (seen, seen + 1)
-                }
+            None => match self.list().await? {
+                Ok(seen) => (seen, seen + 1),
                 Err(error) => return Ok(Round::Failed(error)),
             },
             // Without a revision of the past to start at, nothing shows whose past it is.
@@ -207,7 +206,7 @@ impl Task {
 
     /// The next event for the reader: updates, and after the first listing the mark.
     fn deliver(&mut self, permit: mpsc::Permit<'_, SyncEvent>) {
-        if !self.in_sync && self.pending.first_is_out() {
+        if !self.in_sync && self.seen.is_some() && self.pending.first_is_out() {
             self.in_sync = true;
             permit.send(SyncEvent::InSync);
             self.publish_in_sync();
@@ -222,11 +221,51 @@ impl Task {
         permit.send(SyncEvent::Updates(updates));
     }
 
-    /// Turns a listing into changes against what is known. Returns its revision.
-    fn take_listing(&mut self, listing: Listing) -> i64 {
+    /// Reads everything, a page at a time while the reader is served, and turns it into changes against what is known.
+    /// Returns its revision.
+    async fn list(&mut self) -> Result<Result<i64, StoreError>, Gone> {
+        // What a page has delivered must not be overtaken by a watch that goes on from before it.
+        self.seen = None;
+        self.anchor = 0;
         let mut gone = std::mem::take(&mut self.known);
-        self.anchor = listing.entries.iter().map(|entry| entry.mod_revision).max().unwrap_or(0);
-        for KeyValue { key, value, mod_revision, .. } in listing.entries {
+        let mut revision = 0;
+        let (store, events) = (self.store.clone(), self.events.clone());
+        let (sender, mut pages) = mpsc::channel(1);
+        let request = store.list_in_pages(ROOT, sender);
+        tokio::pin!(request);
+        let mut answer = None;
+        loop {
+            let room = self.pending.len() < MAX_LISTED;
+            tokio::select! {
+                page = pages.recv(), if room => match page {
+                    Some(page) => revision = self.take_page(page, &mut gone),
+                    None => break,
+                },
+                ended = &mut request, if answer.is_none() => answer = Some(ended),
+                permit = events.reserve(), if self.has_something() => {
+                    self.deliver(permit.map_err(|_| Gone)?);
+                }
+                () = events.closed() => return Err(Gone),
+            }
+        }
+        if let Some(Err(error)) = answer {
+            self.known.append(&mut gone);
+            return Ok(Err(error));
+        }
+        for key in gone.keys() {
+            self.pending.push(key, Change { revision, value: None });
+        }
+        self.seen = Some(revision);
+        if !self.in_sync {
+            self.pending.mark_first();
+        }
+        Ok(Ok(revision))
+    }
+
+    /// Takes a part of a listing; what it has is not gone.
+    fn take_page(&mut self, page: Listing, gone: &mut BTreeMap<Arc<str>, Known>) -> i64 {
+        for KeyValue { key, value, mod_revision, .. } in page.entries {
+            self.anchor = self.anchor.max(mod_revision);
             if decode::key(&key).is_none() {
                 continue;
             }
@@ -240,14 +279,7 @@ impl Task {
             }
             self.known.insert(key, now);
         }
-        for key in gone.keys() {
-            self.pending.push(key, Change { revision: listing.revision, value: None });
-        }
-        self.seen = Some(listing.revision);
-        if !self.in_sync {
-            self.pending.mark_first();
-        }
-        listing.revision
+        page.revision
     }
 
     fn take_batch(&mut self, batch: EventBatch) {

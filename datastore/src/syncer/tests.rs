@@ -461,3 +461,62 @@ async fn dropping_the_events_stops_the_task() {
     };
     tokio::time::timeout(Duration::from_secs(10), stopped).await.expect("the task ends");
 }
+
+/// A store whose first listing breaks off after a part of it.
+#[derive(Debug)]
+struct Torn {
+    inner: MemoryStore,
+    torn: AtomicBool,
+}
+
+#[async_trait]
+impl Store for Torn {
+    async fn get(&self, key: &str) -> Result<Option<KeyValue>, StoreError> {
+        self.inner.get(key).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+        self.inner.list(prefix).await
+    }
+
+    async fn list_in_pages(&self, prefix: &str, pages: mpsc::Sender<Listing>) -> Result<(), StoreError> {
+        let mut page = self.list(prefix).await?;
+        if self.torn.swap(true, Ordering::Relaxed) {
+            let _ = pages.send(page).await;
+            return Ok(());
+        }
+        page.entries.truncate(2);
+        let _ = pages.send(page).await;
+        // Before anybody asks again, what the first page had is gone and another key has changed.
+        delete(&self.inner, &pool("a")).await;
+        put(&self.inner, &pool("b"), "{").await;
+        Err(unplugged())
+    }
+
+    async fn transact(&self, transaction: Transaction) -> Result<Outcome, StoreError> {
+        self.inner.transact(transaction).await
+    }
+
+    async fn watch(&self, prefix: &str, start_revision: i64) -> Result<Watch, StoreError> {
+        self.inner.watch(prefix, start_revision).await
+    }
+
+    async fn grant_lease(&self, seconds: i64) -> Result<i64, StoreError> {
+        self.inner.grant_lease(seconds).await
+    }
+
+    async fn keep_alive(&self, lease: i64) -> Result<bool, StoreError> {
+        self.inner.keep_alive(lease).await
+    }
+}
+
+#[tokio::test]
+async fn a_listing_that_breaks_off_is_no_listing() {
+    let inner = MemoryStore::default();
+    for name in ["a", "b", "c"] {
+        put(&inner, &pool(name), POOL).await;
+    }
+    let mut syncer = Syncer::start(Arc::new(Torn { inner, torn: AtomicBool::new(false) }));
+    let expected = ["a resource @1", "b resource @2", "b invalid @5", "c resource @3", "a gone @5"];
+    assert_eq!(first_listing(&mut syncer).await, expected);
+}
