@@ -54,7 +54,7 @@ deny: ## licences and sources of dependencies
 	cargo deny --log-level error check bans licenses sources
 
 bench: ## benchmarks, then a table of their main figures
-	@$(NEED) $(BUILD_NEEDS) jq=jq
+	@$(NEED) $(BUILD_NEEDS) $(STORE_NEEDS) jq=jq
 	cargo bench --workspace --bench '*'
 	@e2e/scripts/bench-table.sh
 

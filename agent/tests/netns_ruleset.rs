@@ -38,7 +38,7 @@ fn desired(actions: [Option<Action>; 2]) -> Desired {
         snapshot.profiles.insert(format!("p{pod}"), Some(profile));
         let endpoint = Endpoint {
             profiles: vec![format!("p{pod}").into()],
-            addresses: vec![format!("192.168.1.{pod}").parse().unwrap()],
+            addresses: [format!("192.168.1.{pod}").parse().unwrap()].into(),
             interface: Some(format!("cali{pod}")),
             ..Endpoint::default()
         };

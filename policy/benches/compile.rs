@@ -28,7 +28,7 @@ fn endpoint(n: u32, endpoints: u32) -> (Arc<EndpointId>, Arc<Endpoint>) {
     let endpoint = Endpoint {
         labels: labels.into_iter().collect(),
         profiles: vec![format!("kns.{namespace}").into()],
-        addresses: vec![IpAddr::V4(Ipv4Addr::from(0x0a41_0000 + n))],
+        addresses: [IpAddr::V4(Ipv4Addr::from(0x0a41_0000 + n))].into(),
         ports: Vec::new(),
         interface: row.is_multiple_of(rows / 5).then(|| format!("cali{n}")),
     };

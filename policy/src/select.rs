@@ -13,7 +13,7 @@ use crate::check::{
     self, CheckedRule, Fault, NAMESPACE, NAMESPACE_LABELS, SERVICE_ACCOUNT, SERVICE_ACCOUNT_LABELS,
 };
 use crate::ir::Direction;
-use crate::snapshot::{Endpoint, EndpointId, PolicyBody, PolicyId, Snapshot};
+use crate::snapshot::{Endpoint, EndpointId, LabelSet, PolicyBody, PolicyId, Snapshot};
 
 /// An endpoint with the labels selectors see.
 pub(crate) struct Labelled<'a> {
@@ -22,26 +22,39 @@ pub(crate) struct Labelled<'a> {
     pub(crate) labels: EffectiveLabels<'a>,
 }
 
-/// Own labels, then those of the profiles in order; the first value of a name stays. In the order of the names.
-#[derive(Default)]
-pub(crate) struct EffectiveLabels<'a>(Vec<(&'a str, &'a str)>);
+/// Own labels, then those of the profiles in order; the first value of a name stays.
+pub(crate) struct EffectiveLabels<'a> {
+    own: &'a LabelSet,
+    /// Those that give labels at all.
+    profiles: Vec<&'a BTreeMap<String, String>>,
+}
 
 impl<'a> EffectiveLabels<'a> {
-    /// Where a name is, or would be.
-    fn place(&self, name: &str) -> Result<usize, usize> {
-        self.0.binary_search_by_key(&name, |(name, _)| name)
-    }
-
     /// Names and values.
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.0.iter().copied()
+        let own = self.own.iter().filter(|(name, _)| !is_reserved(name));
+        let given = self.profiles.iter().enumerate().flat_map(move |(place, labels)| {
+            labels.iter().filter(move |(name, _)| self.find(name, place).is_none())
+        });
+        own.chain(given.map(|(name, value)| (name.as_str(), value.as_str())))
+    }
+
+    /// The value of a name, looked for in the endpoint's own labels and in so many profiles.
+    fn find(&self, name: &str, profiles: usize) -> Option<&'a str> {
+        let own = if is_reserved(name) { None } else { self.own.get(name) };
+        let given = || self.profiles.iter().take(profiles).find_map(|labels| labels.get(name));
+        own.or_else(|| given().map(String::as_str))
     }
 }
 
 impl Labels for EffectiveLabels<'_> {
     fn get(&self, name: &str) -> Option<&str> {
-        self.place(name).ok().and_then(|at| self.0.get(at)).map(|(_, value)| *value)
+        self.find(name, self.profiles.len())
     }
+}
+
+fn is_reserved(name: &str) -> bool {
+    name.starts_with(NAMESPACE_LABELS) || name.starts_with(SERVICE_ACCOUNT_LABELS)
 }
 
 /// All endpoints with their effective labels. Labels under the prefixes of namespaces and service accounts come from
@@ -52,18 +65,9 @@ pub(crate) fn endpoints(snapshot: &Snapshot) -> Vec<Labelled<'_>> {
 }
 
 fn labels<'a>(snapshot: &'a Snapshot, endpoint: &'a Endpoint) -> EffectiveLabels<'a> {
-    let reserved =
-        |name: &str| name.starts_with(NAMESPACE_LABELS) || name.starts_with(SERVICE_ACCOUNT_LABELS);
-    // In the order of the names as they are.
-    let mut labels = EffectiveLabels(endpoint.labels.iter().filter(|(name, _)| !reserved(name)).collect());
-    for profile in endpoint.profiles.iter().filter_map(|name| snapshot.profiles.get(&**name)?.as_ref()) {
-        for (name, value) in &profile.labels_to_apply {
-            if let Err(at) = labels.place(name) {
-                labels.0.insert(at, (name, value));
-            }
-        }
-    }
-    labels
+    let profiles = endpoint.profiles.iter().filter_map(|name| snapshot.profiles.get(&**name)?.as_ref());
+    let given = profiles.map(|profile| &profile.labels_to_apply).filter(|labels| !labels.is_empty());
+    EffectiveLabels { own: &endpoint.labels, profiles: given.collect() }
 }
 
 /// Which endpoints a policy is about.

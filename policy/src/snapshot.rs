@@ -66,18 +66,29 @@ pub struct Endpoint {
     /// Profiles in order.
     pub profiles: Vec<Arc<str>>,
     /// Addresses.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Box<[IpAddr]>,
     /// Named ports.
     pub ports: Vec<WorkloadEndpointPort>,
     /// Host interface, when the endpoint is on this node.
     pub interface: Option<String>,
 }
 
-/// Names with values, in the order of the names, each name once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LabelSet(Box<[(Arc<str>, Arc<str>)]>);
+/// Names with values, in the order of the names, each name once. Clones share them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LabelSet(Arc<[(Arc<str>, Arc<str>)]>);
 
 impl LabelSet {
+    /// Whether somebody else has the same labels in the same place.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// The value of a name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let place = self.0.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
+        self.0.get(place).map(|(_, value)| &**value)
+    }
+
     /// Names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (&**name, &**value))

@@ -67,7 +67,7 @@ fn usable(endpoint: &Arc<Endpoint>, settings: &Settings) -> Arc<Endpoint> {
         return Arc::clone(endpoint);
     }
     let mut endpoint = Endpoint::clone(endpoint);
-    endpoint.addresses.retain(IpAddr::is_ipv4);
+    endpoint.addresses = endpoint.addresses.into_iter().filter(IpAddr::is_ipv4).collect();
     Arc::new(endpoint)
 }
 
@@ -90,7 +90,7 @@ pub(super) fn for_policy(id: &EndpointId, stored: &WorkloadEndpoint, texts: &mut
     let addresses: BTreeSet<IpAddr> =
         spec.ip_networks.iter().filter(|net| is_single(net)).map(IpNetwork::ip).collect();
     Endpoint {
-        labels: labels.into_iter().map(|(name, value)| (texts.get(name), texts.get(value))).collect(),
+        labels: texts.labels(labels),
         profiles: spec.profiles.iter().map(|name| texts.get(name)).collect(),
         addresses: addresses.into_iter().collect(),
         ports: spec.ports.iter().filter(|port| !port.name.is_empty()).cloned().collect(),
