@@ -11,8 +11,9 @@ VM_NEEDS := qemu-system-x86_64=qemu-system-x86 python3=python3 /usr/share/doc/py
 
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 480
 
-.PHONY: help build demo test e2e check deps-check deny fmt bench fuzz vm-test install clean
+.PHONY: help build demo test soak e2e check deps-check deny fmt bench fuzz vm-test install clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -29,6 +30,10 @@ demo: build ## the product's main job, step by step, in namespaces; needs no roo
 test: build ## unit, contract and namespace end-to-end tests
 	@$(NEED) $(LAB_NEEDS) $(STORE_NEEDS)
 	cargo test --workspace
+
+soak: ## an etcd cluster whose members die, hang and lose each other, for SOAK_SECONDS (480)
+	@$(NEED) $(BUILD_NEEDS) $(STORE_NEEDS) kill=procps
+	SOAK_SECONDS=$(SOAK_SECONDS) cargo test --package tortie-datastore --test contract -- --ignored --exact failures::soak --nocapture
 
 e2e: build ## only the end-to-end tests
 	@$(NEED) $(LAB_NEEDS) $(STORE_NEEDS)
@@ -49,7 +54,7 @@ deny: ## licences and sources of dependencies
 	cargo deny --log-level error check bans licenses sources
 
 bench: ## benchmarks, then a table of their main figures
-	@$(NEED) $(BUILD_NEEDS) jq=jq
+	@$(NEED) $(BUILD_NEEDS) $(STORE_NEEDS) jq=jq
 	cargo bench --workspace --bench '*'
 	@e2e/scripts/bench-table.sh
 

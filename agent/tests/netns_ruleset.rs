@@ -37,14 +37,13 @@ fn desired(actions: [Option<Action>; 2]) -> Desired {
         let profile = ProfileSpec { ingress: rules.clone(), egress: rules, ..ProfileSpec::default() };
         snapshot.profiles.insert(format!("p{pod}"), Some(profile));
         let endpoint = Endpoint {
-            profiles: vec![format!("p{pod}")],
+            profiles: vec![format!("p{pod}").into()],
             addresses: [format!("192.168.1.{pod}").parse().unwrap()].into(),
             interface: Some(format!("cali{pod}")),
             ..Endpoint::default()
         };
-        snapshot
-            .endpoints
-            .insert(EndpointId { namespace: "default".into(), name: format!("pod{pod}") }, endpoint);
+        let id = EndpointId { namespace: "default".into(), name: format!("pod{pod}") };
+        snapshot.endpoints.insert(Arc::new(id), Arc::new(endpoint));
     }
     Desired {
         interfaces: interfaces(&[("cali1", &["192.168.1.1"]), ("cali2", &["192.168.1.2"])]),

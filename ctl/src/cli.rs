@@ -299,6 +299,9 @@ pub(crate) enum DatastoreCommand {
     #[command(after_help = "Example:\n  tortiectl datastore serve --data-dir /var/lib/tortie/datastore\n  \
                       ETCD_ENDPOINTS=http://127.0.0.1:2379 tortiectl get nodes")]
     Serve(ServeArgs),
+    /// Say of each endpoint whether it answers and how it is; one that is not well is an error
+    #[command(after_help = "Example:\n  tortiectl datastore status")]
+    Status,
     /// Print everything stored, one JSON object a line
     #[command(after_help = "Example:\n  tortiectl datastore export > backup.jsonl\n  \
                       tortiectl datastore export | ETCD_ENDPOINTS=https://10.0.0.1:2379 tortiectl datastore import -f -\n  \

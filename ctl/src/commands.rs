@@ -11,6 +11,7 @@ use crate::outcome::Outcome;
 mod convert;
 mod datastore_copy;
 mod datastore_serve;
+mod datastore_status;
 mod delete;
 mod get;
 mod ipam_change;
@@ -49,6 +50,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Datastore(DatastoreCommand::Export(args)) => datastore_copy::export(global, &args).await,
         Command::Datastore(DatastoreCommand::Import(args)) => datastore_copy::import(global, &args).await,
         Command::Datastore(DatastoreCommand::Serve(args)) => datastore_serve::run(&args).await,
+        Command::Datastore(DatastoreCommand::Status) => datastore_status::run(global).await,
         Command::Version(args) => version::run(global, &args).await,
     };
     result.unwrap_or_else(|error| Outcome::failed(format!("{error:#}")))

@@ -270,3 +270,24 @@ fn a_missing_configuration_is_named_once() {
     let expected = "Error reading config file: /nonexistent: No such file or directory (os error 2)\n";
     assert_eq!((run.code, run.stderr.as_str()), (1, expected));
 }
+
+#[test]
+fn the_state_of_every_endpoint_is_shown() {
+    let [embedded, closed] = [RunningStore::embedded(), RunningStore::embedded()];
+    let (first, second) = (embedded.endpoint.clone(), closed.endpoint.clone());
+    drop(closed);
+    let table = ok(&embedded, &["datastore", "status"], "");
+    assert_eq!(table.lines().count(), 5, "{table}");
+    let row: Vec<&str> = table.lines().nth(3).unwrap().split('|').map(str::trim).collect();
+    assert_eq!((row[1], row[2], row[4]), (first.as_str(), "healthy", "leader"), "{table}");
+
+    let both = run(Some(&format!("{first},{second}")), Path::new("."), &["datastore", "status"], "");
+    assert_eq!(both.code, 1);
+    assert!(both.stdout.contains(&format!("| {second} | unreachable |")), "{}", both.stdout);
+    assert!(
+        both.stderr.starts_with(&format!("{second}: ")) && both.stderr.contains("refused"),
+        "{}",
+        both.stderr
+    );
+    assert!(!both.stderr.contains(&first), "{}", both.stderr);
+}

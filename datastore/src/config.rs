@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::etcd::{EtcdOptions, EtcdStore, Tls};
+use crate::etcd::{EndpointHealth, EtcdOptions, EtcdStore, Tls};
 use crate::{Store, StoreError};
 
 mod document;
@@ -106,6 +106,16 @@ impl StoreConfig {
 pub async fn connect(config: StoreConfig) -> Result<Arc<dyn Store>, StoreError> {
     match config {
         StoreConfig::Etcd(options) => Ok(Arc::new(EtcdStore::connect(options).await?)),
+    }
+}
+
+/// Asks every endpoint of the configured store how it is, within the request deadline (5 s).
+///
+/// # Errors
+/// [`StoreError::Refused`] when there is no endpoint. Endpoints that do not answer are no error but part of the answer.
+pub async fn health(config: StoreConfig) -> Result<Vec<EndpointHealth>, StoreError> {
+    match config {
+        StoreConfig::Etcd(options) => Ok(EtcdStore::lazy(options)?.health().await),
     }
 }
 

@@ -140,6 +140,15 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// All keys with a prefix. Backends read large ranges in pages of one revision.
     async fn list(&self, prefix: &str) -> Result<Listing, StoreError>;
 
+    /// The same in pages, each sent as soon as it is there, for readers that need not hold all of it at once. All pages are
+    /// of one revision; there is at least one. When that revision is compacted meanwhile, [`StoreError::Compacted`].
+    async fn list_in_pages(&self, prefix: &str, pages: mpsc::Sender<Listing>) -> Result<(), StoreError> {
+        let listing = self.list(prefix).await?;
+        // A reader that is gone wants nothing.
+        let _ = pages.send(listing).await;
+        Ok(())
+    }
+
     /// Compare and write.
     async fn transact(&self, transaction: Transaction) -> Result<Outcome, StoreError>;
 

@@ -1,7 +1,7 @@
 //! Compiling what a busy node of a large cluster enforces: 500 of 10 000 endpoints are here, 1000 policies.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main};
@@ -15,24 +15,24 @@ const NAMESPACES: u32 = 100;
 const APPS: u32 = 20;
 
 /// Endpoint `n` of so many: each namespace has all applications, and five endpoints of different ones here.
-fn endpoint(n: u32, endpoints: u32) -> (EndpointId, Endpoint) {
+fn endpoint(n: u32, endpoints: u32) -> (Arc<EndpointId>, Arc<Endpoint>) {
     let namespace = format!("ns{}", n % NAMESPACES);
     let (row, rows) = (n / NAMESPACES, endpoints / NAMESPACES);
     let app = row * APPS / rows;
-    let labels = BTreeMap::from(
-        [("app", format!("app{app}")), ("tier", format!("t{}", app % 3)), ("pod", format!("p{n}"))]
-            .map(|(name, value)| (name.to_owned(), value)),
-    );
-    let labels =
-        labels.into_iter().chain([("projectcalico.org/namespace".into(), namespace.clone())]).collect();
+    let labels = [
+        ("app", format!("app{app}")),
+        ("tier", format!("t{}", app % 3)),
+        ("pod", format!("p{n}")),
+        ("projectcalico.org/namespace", namespace.clone()),
+    ];
     let endpoint = Endpoint {
-        labels,
-        profiles: vec![format!("kns.{namespace}")],
-        addresses: BTreeSet::from([IpAddr::V4(Ipv4Addr::from(0x0a41_0000 + n))]),
+        labels: labels.into_iter().collect(),
+        profiles: vec![format!("kns.{namespace}").into()],
+        addresses: [IpAddr::V4(Ipv4Addr::from(0x0a41_0000 + n))].into(),
         ports: Vec::new(),
         interface: row.is_multiple_of(rows / 5).then(|| format!("cali{n}")),
     };
-    (EndpointId { namespace, name: format!("p{n}") }, endpoint)
+    (Arc::new(EndpointId { namespace, name: format!("p{n}") }), Arc::new(endpoint))
 }
 
 fn profile(n: u32) -> (String, Option<ProfileSpec>) {

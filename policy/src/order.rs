@@ -135,7 +135,7 @@ impl<'a> Tiers<'a> {
             }
         }
         let mut seen = BTreeSet::new();
-        let profiles = endpoint.endpoint.profiles.iter().map(String::as_str);
+        let profiles = endpoint.endpoint.profiles.iter().map(|name| &**name);
         stages.extend(profiles.filter(|p| seen.insert(*p)).map(Stage::Profile));
         stages
     }

@@ -13,7 +13,7 @@ use crate::check::{
     self, CheckedRule, Fault, NAMESPACE, NAMESPACE_LABELS, SERVICE_ACCOUNT, SERVICE_ACCOUNT_LABELS,
 };
 use crate::ir::Direction;
-use crate::snapshot::{Endpoint, EndpointId, PolicyBody, PolicyId, Snapshot};
+use crate::snapshot::{Endpoint, EndpointId, LabelSet, PolicyBody, PolicyId, Snapshot};
 
 /// An endpoint with the labels selectors see.
 pub(crate) struct Labelled<'a> {
@@ -23,41 +23,51 @@ pub(crate) struct Labelled<'a> {
 }
 
 /// Own labels, then those of the profiles in order; the first value of a name stays.
-#[derive(Default)]
-pub(crate) struct EffectiveLabels<'a>(BTreeMap<&'a str, &'a str>);
+pub(crate) struct EffectiveLabels<'a> {
+    own: &'a LabelSet,
+    /// Those that give labels at all.
+    profiles: Vec<&'a BTreeMap<String, String>>,
+}
 
 impl<'a> EffectiveLabels<'a> {
     /// Names and values.
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.0.iter().map(|(name, value)| (*name, *value))
+        let own = self.own.iter().filter(|(name, _)| !is_reserved(name));
+        let given = self.profiles.iter().enumerate().flat_map(move |(place, labels)| {
+            labels.iter().filter(move |(name, _)| self.find(name, place).is_none())
+        });
+        own.chain(given.map(|(name, value)| (name.as_str(), value.as_str())))
+    }
+
+    /// The value of a name, looked for in the endpoint's own labels and in so many profiles.
+    fn find(&self, name: &str, profiles: usize) -> Option<&'a str> {
+        let own = if is_reserved(name) { None } else { self.own.get(name) };
+        let given = || self.profiles.iter().take(profiles).find_map(|labels| labels.get(name));
+        own.or_else(|| given().map(String::as_str))
     }
 }
 
 impl Labels for EffectiveLabels<'_> {
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).copied()
+        self.find(name, self.profiles.len())
     }
+}
+
+fn is_reserved(name: &str) -> bool {
+    name.starts_with(NAMESPACE_LABELS) || name.starts_with(SERVICE_ACCOUNT_LABELS)
 }
 
 /// All endpoints with their effective labels. Labels under the prefixes of namespaces and service accounts come from
 /// profiles only: an endpoint must not be able to claim them (calico-datamodel 1.8).
 pub(crate) fn endpoints(snapshot: &Snapshot) -> Vec<Labelled<'_>> {
-    let labelled = |(id, endpoint)| Labelled { id, endpoint, labels: labels(snapshot, endpoint) };
-    snapshot.endpoints.iter().map(labelled).collect()
+    let all = snapshot.endpoints.iter();
+    all.map(|(id, endpoint)| Labelled { id, endpoint, labels: labels(snapshot, endpoint) }).collect()
 }
 
 fn labels<'a>(snapshot: &'a Snapshot, endpoint: &'a Endpoint) -> EffectiveLabels<'a> {
-    let reserved =
-        |name: &str| name.starts_with(NAMESPACE_LABELS) || name.starts_with(SERVICE_ACCOUNT_LABELS);
-    let mut labels = BTreeMap::new();
-    labels
-        .extend(endpoint.labels.iter().filter(|(n, _)| !reserved(n)).map(|(n, v)| (n.as_str(), v.as_str())));
-    for profile in endpoint.profiles.iter().filter_map(|name| snapshot.profiles.get(name)?.as_ref()) {
-        for (name, value) in &profile.labels_to_apply {
-            labels.entry(name.as_str()).or_insert(value);
-        }
-    }
-    EffectiveLabels(labels)
+    let profiles = endpoint.profiles.iter().filter_map(|name| snapshot.profiles.get(&**name)?.as_ref());
+    let given = profiles.map(|profile| &profile.labels_to_apply).filter(|labels| !labels.is_empty());
+    EffectiveLabels { own: &endpoint.labels, profiles: given.collect() }
 }
 
 /// Which endpoints a policy is about.
@@ -291,7 +301,7 @@ pub(crate) fn profiles<'a>(snapshot: &'a Snapshot, problems: &mut Problems) -> B
         }
     }
     for (id, endpoint) in &snapshot.endpoints {
-        for profile in endpoint.profiles.iter().filter(|p| !snapshot.profiles.contains_key(*p)) {
+        for profile in endpoint.profiles.iter().filter(|p| !snapshot.profiles.contains_key(&***p)) {
             let name = format!("WorkloadEndpoint {}/{}", id.namespace, id.name);
             problems.add(name, format_args!("profile {profile} does not exist, so it matches nothing"));
         }

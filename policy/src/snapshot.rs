@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use tortie_model::resource::{
@@ -18,7 +19,7 @@ pub struct Snapshot {
     /// Profiles by name; `None` for one that cannot be read.
     pub profiles: BTreeMap<String, Option<ProfileSpec>>,
     /// All workload endpoints of the cluster, local ones with their interface.
-    pub endpoints: BTreeMap<EndpointId, Endpoint>,
+    pub endpoints: BTreeMap<Arc<EndpointId>, Arc<Endpoint>>,
     /// All pools, disabled ones too.
     pub pools: Vec<Pool>,
     /// What happens to traffic from workloads to this node once egress policy allowed it.
@@ -57,19 +58,50 @@ pub struct EndpointId {
     pub name: String,
 }
 
-/// A workload endpoint.
+/// A workload endpoint. A cluster has many, nearly all of them elsewhere: one costs little, and texts are shared.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Endpoint {
     /// Own labels, those of `projectcalico.org/...` included; labels of profiles are added by the compiler.
-    pub labels: BTreeMap<String, String>,
+    pub labels: LabelSet,
     /// Profiles in order.
-    pub profiles: Vec<String>,
+    pub profiles: Vec<Arc<str>>,
     /// Addresses.
-    pub addresses: BTreeSet<IpAddr>,
+    pub addresses: Box<[IpAddr]>,
     /// Named ports.
     pub ports: Vec<WorkloadEndpointPort>,
     /// Host interface, when the endpoint is on this node.
     pub interface: Option<String>,
+}
+
+/// Names with values, in the order of the names, each name once. Clones share them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LabelSet(Arc<[(Arc<str>, Arc<str>)]>);
+
+impl LabelSet {
+    /// Whether somebody else has the same labels in the same place.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// The value of a name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let place = self.0.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
+        self.0.get(place).map(|(_, value)| &**value)
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+}
+
+/// Of several values of a name the last one stays.
+impl<N: Into<Arc<str>>, V: Into<Arc<str>>> FromIterator<(N, V)> for LabelSet {
+    fn from_iter<T: IntoIterator<Item = (N, V)>>(pairs: T) -> LabelSet {
+        let sorted: BTreeMap<Arc<str>, Arc<str>> =
+            pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        LabelSet(sorted.into_iter().collect())
+    }
 }
 
 /// A pool, for NAT.

@@ -2,6 +2,7 @@
 //! keys whose value cannot be read. Never judges a value; that is for the stages that use it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use tortie_datastore::syncer::{Update, Value};
@@ -11,14 +12,17 @@ use tortie_model::resource::{
     GlobalNetworkPolicy, IpPoolSpec, NetworkPolicy, Node, ProfileSpec, TierSpec, WorkloadEndpoint,
 };
 use tortie_model::{Key, Kind};
-use tortie_policy::snapshot::EndpointId;
+use tortie_policy::snapshot::{Endpoint, EndpointId};
+
+use super::endpoints::for_policy;
+use super::texts::Texts;
 
 /// Newest values by name.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     pub(super) nodes: BTreeMap<String, Node>,
     pub(super) pools: BTreeMap<String, IpPoolSpec>,
-    pub(super) endpoints: BTreeMap<EndpointId, WorkloadEndpoint>,
+    pub(super) endpoints: BTreeMap<Arc<EndpointId>, StoredEndpoint>,
     /// By namespace and stored name.
     pub(super) network_policies: BTreeMap<(String, String), NetworkPolicy>,
     /// By stored name.
@@ -37,6 +41,17 @@ pub(super) struct Cache {
     own: BTreeMap<Key, i64>,
     /// Highest revision the watch has reported of any key.
     seen: i64,
+    /// What many endpoints have in common.
+    texts: Texts,
+}
+
+/// A workload endpoint as far as this node needs it: of the many elsewhere, what policy knows of them.
+#[derive(Debug, PartialEq)]
+pub(super) enum StoredEndpoint {
+    /// Of this node.
+    Local(Box<WorkloadEndpoint>),
+    /// Of another node.
+    Remote(Arc<Endpoint>),
 }
 
 impl Cache {
@@ -78,7 +93,9 @@ impl Cache {
             Some(_) | None => self.invalid.remove(&key).is_some(),
         };
         let stored = match (&key, value) {
-            (Key::Resource { .. }, Some(Value::Resource(resource))) => self.store_resource(&key, *resource),
+            (Key::Resource { .. }, Some(Value::Resource(resource))) => {
+                self.store_resource(node, &key, *resource)
+            }
             (Key::Resource { .. }, _) => self.remove_resource(&key),
             (Key::BlockAffinity { host, block }, value) if host == node => match value {
                 Some(Value::Affinity(affinity)) => put(&mut self.affinities, *block, affinity.state),
@@ -96,7 +113,7 @@ impl Cache {
         marked || stored
     }
 
-    fn store_resource(&mut self, key: &Key, mut resource: AnyResource) -> bool {
+    fn store_resource(&mut self, node: &str, key: &Key, mut resource: AnyResource) -> bool {
         let Key::Resource { namespace, name, .. } = key else { return false };
         let namespace = namespace.clone().unwrap_or_default();
         let name = name.clone();
@@ -106,7 +123,7 @@ impl Cache {
         match resource {
             AnyResource::Node(o) => put(&mut self.nodes, name, o),
             AnyResource::IpPool(o) => put(&mut self.pools, name, o.spec),
-            AnyResource::WorkloadEndpoint(o) => put(&mut self.endpoints, EndpointId { namespace, name }, o),
+            AnyResource::WorkloadEndpoint(o) => self.store_endpoint(node, EndpointId { namespace, name }, o),
             AnyResource::NetworkPolicy(o) => put(&mut self.network_policies, (namespace, name), o),
             AnyResource::GlobalNetworkPolicy(o) => put(&mut self.global_policies, name, o),
             AnyResource::Tier(o) => put(&mut self.tiers, name, o.spec),
@@ -128,6 +145,16 @@ impl Cache {
             | AnyResource::StagedKubernetesNetworkPolicy(_)
             | AnyResource::StagedNetworkPolicy(_) => false,
         }
+    }
+
+    fn store_endpoint(&mut self, node: &str, id: EndpointId, endpoint: WorkloadEndpoint) -> bool {
+        let id = Arc::new(id);
+        let stored = if endpoint.spec.node == node {
+            StoredEndpoint::Local(Box::new(endpoint))
+        } else {
+            StoredEndpoint::Remote(Arc::new(for_policy(&id, &endpoint, &mut self.texts)))
+        };
+        put(&mut self.endpoints, id, stored)
     }
 
     fn remove_resource(&mut self, key: &Key) -> bool {

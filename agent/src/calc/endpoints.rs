@@ -5,14 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use tortie_model::names::INTERFACE_PREFIX;
 use tortie_model::resource::WorkloadEndpoint;
 use tortie_policy::snapshot::{Endpoint, EndpointId};
 
-use super::cache::Cache;
+use super::cache::{Cache, StoredEndpoint};
 use super::routes::is_single;
+use super::texts::Texts;
 use super::{Problems, Settings};
 use crate::desired::WorkloadInterface;
 
@@ -22,7 +24,7 @@ pub(super) struct Endpoints {
     /// Host interfaces of local workloads.
     pub(super) interfaces: BTreeMap<String, WorkloadInterface>,
     /// All endpoints of the cluster for policy, local ones with their interface.
-    pub(super) all: BTreeMap<EndpointId, Endpoint>,
+    pub(super) all: BTreeMap<Arc<EndpointId>, Arc<Endpoint>>,
 }
 
 /// Judges all endpoints, in order of their ids: of two that claim one interface or one address here, the first has it
@@ -31,17 +33,42 @@ pub(super) fn calculate(cache: &Cache, settings: &Settings, problems: &mut Probl
     let mut endpoints = Endpoints::default();
     let mut owners: BTreeMap<IpAddr, EndpointId> = BTreeMap::new();
     for (id, stored) in &cache.endpoints {
-        let mut endpoint = for_policy(id, stored, settings);
-        if stored.spec.node == settings.node && !stored.spec.ip_networks.is_empty() {
-            let outcome = check_interface(stored, &endpoints.interfaces);
-            match outcome {
-                Ok(()) => claim(&mut endpoints.interfaces, &mut owners, id, stored, &mut endpoint, problems),
-                Err(reason) => report(problems, id, reason),
+        let endpoint = match stored {
+            StoredEndpoint::Remote(endpoint) => usable(endpoint, settings),
+            StoredEndpoint::Local(stored) => {
+                let endpoint = for_policy(id, stored, &mut Texts::default());
+                let mut endpoint = Arc::unwrap_or_clone(usable(&Arc::new(endpoint), settings));
+                if !stored.spec.ip_networks.is_empty() {
+                    match check_interface(stored, &endpoints.interfaces) {
+                        Ok(()) => {
+                            claim(
+                                &mut endpoints.interfaces,
+                                &mut owners,
+                                id,
+                                stored,
+                                &mut endpoint,
+                                problems,
+                            );
+                        }
+                        Err(reason) => report(problems, id, reason),
+                    }
+                }
+                Arc::new(endpoint)
             }
-        }
+        };
         endpoints.all.insert(id.clone(), endpoint);
     }
     endpoints
+}
+
+/// The endpoint with the addresses this node has to do with.
+fn usable(endpoint: &Arc<Endpoint>, settings: &Settings) -> Arc<Endpoint> {
+    if settings.ipv6 || endpoint.addresses.iter().all(IpAddr::is_ipv4) {
+        return Arc::clone(endpoint);
+    }
+    let mut endpoint = Endpoint::clone(endpoint);
+    endpoint.addresses = endpoint.addresses.into_iter().filter(IpAddr::is_ipv4).collect();
+    Arc::new(endpoint)
 }
 
 fn report(problems: &mut Problems, id: &EndpointId, reason: String) {
@@ -49,22 +76,23 @@ fn report(problems: &mut Problems, id: &EndpointId, reason: String) {
 }
 
 /// What policy knows of an endpoint, before it has an interface here.
-fn for_policy(id: &EndpointId, stored: &WorkloadEndpoint, settings: &Settings) -> Endpoint {
+pub(super) fn for_policy(id: &EndpointId, stored: &WorkloadEndpoint, texts: &mut Texts) -> Endpoint {
     let spec = &stored.spec;
     // Labels with these prefixes come from profiles alone (calico-datamodel 1.8).
     let own =
         stored.metadata.labels.iter().filter(|(k, _)| !k.starts_with("pcns.") && !k.starts_with("pcsa."));
-    let mut labels: BTreeMap<String, String> = own.map(|(k, v)| (k.clone(), v.clone())).collect();
-    labels.insert("projectcalico.org/namespace".into(), id.namespace.clone());
-    labels.insert("projectcalico.org/orchestrator".into(), spec.orchestrator.clone());
+    let mut labels: BTreeMap<&str, &str> = own.map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    labels.insert("projectcalico.org/namespace", &id.namespace);
+    labels.insert("projectcalico.org/orchestrator", &spec.orchestrator);
     if !spec.service_account_name.is_empty() && spec.service_account_name.len() <= 63 {
-        labels.insert("projectcalico.org/serviceaccount".into(), spec.service_account_name.clone());
+        labels.insert("projectcalico.org/serviceaccount", &spec.service_account_name);
     }
-    let usable = |net: &&IpNetwork| is_single(net) && (net.is_ipv4() || settings.ipv6);
+    let addresses: BTreeSet<IpAddr> =
+        spec.ip_networks.iter().filter(|net| is_single(net)).map(IpNetwork::ip).collect();
     Endpoint {
-        labels,
-        profiles: spec.profiles.clone(),
-        addresses: spec.ip_networks.iter().filter(usable).map(IpNetwork::ip).collect(),
+        labels: texts.labels(labels),
+        profiles: spec.profiles.iter().map(|name| texts.get(name)).collect(),
+        addresses: addresses.into_iter().collect(),
         ports: spec.ports.iter().filter(|port| !port.name.is_empty()).cloned().collect(),
         interface: None,
     }
@@ -118,7 +146,7 @@ fn claim(
             format!("mac '{}' is not six octets such as ee:ee:ee:ee:ee:ee", stored.spec.mac),
         );
     }
-    endpoint.addresses.clone_from(&addresses);
+    endpoint.addresses = addresses.iter().copied().collect();
     endpoint.interface = Some(stored.spec.interface_name.clone());
     interfaces.insert(stored.spec.interface_name.clone(), WorkloadInterface { addresses, mac });
 }

@@ -19,6 +19,7 @@ mod problems;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! The policy compiler's input from the cache.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tortie_model::policy_name::shown;
 use tortie_model::resource::{AllowedUse, ProfileSpec};
@@ -19,7 +20,7 @@ const DEFAULT_ALLOW: &str = "projectcalico-default-allow";
 pub(super) fn snapshot(
     cache: &Cache,
     settings: &Settings,
-    endpoints: BTreeMap<EndpointId, Endpoint>,
+    endpoints: BTreeMap<Arc<EndpointId>, Arc<Endpoint>>,
     problems: &mut Problems,
 ) -> Snapshot {
     let others = cache.nodes.iter().filter(|(name, _)| **name != settings.node);

@@ -4,7 +4,7 @@
 //! the failed endpoint was never reached. Every call ends by its deadline.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_stream::StreamExt;
 
 use super::EtcdOptions;
-use super::error::{Failure, classify, is_auth_not_enabled};
+use super::error::{Failure, classify, is_auth_not_enabled, is_login_over};
 use crate::StoreError;
 
 /// A dead peer is noticed after interval + timeout. Servers refuse pings more often than every 5 s.
@@ -33,8 +33,24 @@ pub(super) enum Repeat {
 /// The clients of a cluster's endpoints.
 pub(super) struct Endpoints {
     options: EtcdOptions,
-    clients: Vec<Mutex<Option<Client>>>,
+    slots: Vec<Slot>,
     current: AtomicUsize,
+}
+
+/// What is known of one endpoint.
+#[derive(Default)]
+struct Slot {
+    login: Mutex<Login>,
+    /// Whether its last request got no answer; told once.
+    lost: AtomicBool,
+}
+
+/// The client of an endpoint. With credentials it is as good as the token it got.
+#[derive(Default)]
+struct Login {
+    client: Option<Client>,
+    /// How many there have been: of many requests that find one token over, the first replaces it.
+    count: u64,
 }
 
 impl std::fmt::Debug for Endpoints {
@@ -48,8 +64,8 @@ impl Endpoints {
         if options.endpoints.is_empty() {
             return Err(StoreError::Refused { reason: "no endpoints configured".to_owned() });
         }
-        let clients = options.endpoints.iter().map(|_| Mutex::new(None)).collect();
-        Ok(Endpoints { options, clients, current: AtomicUsize::new(0) })
+        let slots = options.endpoints.iter().map(|_| Slot::default()).collect();
+        Ok(Endpoints { options, slots, current: AtomicUsize::new(0) })
     }
 
     /// The limit of a request.
@@ -60,11 +76,8 @@ impl Endpoints {
     /// Asks all endpoints at once and starts with the first that answers.
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
         let deadline = Instant::now() + self.options.deadline;
-        let mut answers: FuturesUnordered<_> = (0..self.clients.len())
-            .map(|index| async move {
-                let probe = |client: Client| async move { client.kv_client().get(PROBE_KEY, None).await };
-                (index, self.attempt(index, deadline, &probe, 0).await)
-            })
+        let mut answers: FuturesUnordered<_> = (0..self.slots.len())
+            .map(|index| async move { (index, self.attempt(index, deadline, &read_probe, 0).await) })
             .collect();
         let mut reasons = Vec::new();
         while let Some((index, answer)) = answers.next().await {
@@ -74,47 +87,54 @@ impl Endpoints {
                     return Ok(());
                 }
                 Err(Failure::Answered(error)) => return Err(error),
-                Err(Failure::Lost { reason, .. }) => reasons.push(reason),
+                Err(Failure::Lost { reason, .. }) => reasons.push((index, reason)),
             }
         }
-        reasons.dedup();
-        Err(self.unavailable(reasons.join("; ")))
+        reasons.sort();
+        Err(self.unavailable(self.all(&reasons)))
     }
 
-    /// Sends a request to the current endpoint, and to the others in turn as far as `repeat` allows.
-    pub(super) async fn call<T, F, R>(&self, repeat: Repeat, request: F) -> Result<T, StoreError>
+    /// Sends a request to the current endpoint, and to the others in turn as far as `repeat` allows. `requested` is the
+    /// revision asked for, where there is one.
+    pub(super) async fn call<T, F, R>(
+        &self,
+        repeat: Repeat,
+        requested: i64,
+        request: F,
+    ) -> Result<T, StoreError>
     where
         F: Fn(Client) -> R,
         R: Future<Output = Result<T, Error>>,
     {
-        let count = self.clients.len();
+        let count = self.slots.len();
         let deadline = Instant::now() + self.options.deadline;
         let first = self.current.load(Ordering::Relaxed);
-        let mut last = String::new();
+        let mut reasons = Vec::new();
         for step in 0..count {
             let index = (first + step) % count;
-            let others_left = step + 1 < count;
-            // A member that hangs must leave time to ask another one.
-            let limit = match repeat {
-                Repeat::Harmless if others_left => deadline.min(Instant::now() + self.options.deadline / 2),
-                Repeat::Harmless | Repeat::Never => deadline,
-            };
-            match self.attempt(index, limit, &request, 0).await {
-                Ok(answer) => return Ok(answer),
-                Err(Failure::Answered(error)) => return Err(error),
+            match self.attempt(index, limit(repeat, deadline, count - step), &request, requested).await {
+                Ok(answer) => {
+                    self.answered(index);
+                    return Ok(answer);
+                }
+                Err(Failure::Answered(error)) => {
+                    self.answered(index);
+                    return Err(error);
+                }
                 Err(Failure::Lost { reason, sent }) => {
-                    self.failed(index);
-                    last = reason;
+                    self.failed(index, &reason);
+                    reasons.push((index, reason));
                     if (sent && repeat == Repeat::Never) || Instant::now() >= deadline {
                         break;
                     }
                 }
             }
         }
-        Err(self.unavailable(last))
+        Err(self.unavailable(self.all(&reasons)))
     }
 
-    /// One request to one endpoint.
+    /// One request to one endpoint; once more with a new login when the old one has expired or the cluster asks for one
+    /// since. A refused login means that nothing was done, so that writes may be sent again too.
     pub(super) async fn attempt<T, F, R>(
         &self,
         index: usize,
@@ -126,29 +146,62 @@ impl Endpoints {
         F: Fn(Client) -> R,
         R: Future<Output = Result<T, Error>>,
     {
-        let answer = timeout_at(limit, async { request(self.client(index).await?).await }).await;
-        match answer {
+        let begun = Instant::now();
+        let answer = timeout_at(limit, async {
+            let (client, login) = self.client(index).await?;
+            match request(client).await {
+                Err(error) if self.options.user.is_some() && is_login_over(&error) => {
+                    self.log_out(index, login).await;
+                    request(self.client(index).await?.0).await
+                }
+                answer => answer,
+            }
+        });
+        match answer.await {
             Ok(answer) => answer.map_err(|error| classify(&error, requested)),
             Err(_) => {
-                let reason = format!(
-                    "no answer from {} within {:?}",
-                    self.options.endpoints[index], self.options.deadline
-                );
-                Err(Failure::Lost { reason, sent: true })
+                let limit = limit.saturating_duration_since(begun).as_secs_f32();
+                Err(Failure::Lost { reason: format!("no answer within {limit:.1} s"), sent: true })
             }
         }
     }
 
-    /// The endpoint requests go to first.
-    pub(super) fn current(&self) -> usize {
-        self.current.load(Ordering::Relaxed)
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// One of them, for messages.
+    pub(super) fn name(&self, index: usize) -> &str {
+        &self.options.endpoints[index]
+    }
+
+    /// Notes that an endpoint answered.
+    fn answered(&self, index: usize) {
+        if self.slots[index].lost.swap(false, Ordering::Relaxed) {
+            tracing::info!(endpoint = self.name(index), "the datastore endpoint answers again");
+        }
     }
 
     /// Notes that an endpoint failed: the next request starts at its neighbour.
-    pub(super) fn failed(&self, index: usize) {
-        let next = (index + 1) % self.clients.len();
+    fn failed(&self, index: usize, reason: &str) {
+        let next = (index + 1) % self.slots.len();
         // Somebody else may have moved on already.
         let _ = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+        // With one endpoint, who asked says it.
+        if !self.slots[index].lost.swap(true, Ordering::Relaxed) && next != index {
+            tracing::warn!(endpoint = self.name(index), reason, "a datastore endpoint does not answer");
+        }
+    }
+
+    /// What each endpoint failed with; a single one is named by the error already.
+    fn all(&self, reasons: &[(usize, String)]) -> String {
+        if self.slots.len() == 1 {
+            return reasons.iter().map(|(_, reason)| reason.as_str()).collect();
+        }
+        let named: Vec<String> =
+            reasons.iter().map(|(index, reason)| format!("{}: {reason}", self.name(*index))).collect();
+        named.join("; ")
     }
 
     /// The error of a request nobody answered.
@@ -161,11 +214,11 @@ impl Endpoints {
         self.options.endpoints.join(",")
     }
 
-    /// The client of an endpoint, made on first use: authentication needs the server to be there.
-    async fn client(&self, index: usize) -> Result<Client, Error> {
-        let mut slot = self.clients[index].lock().await;
-        if let Some(client) = slot.as_ref() {
-            return Ok(client.clone());
+    /// The client of an endpoint and its number, made on first use: authentication needs the server to be there.
+    async fn client(&self, index: usize) -> Result<(Client, u64), Error> {
+        let mut login = self.slots[index].login.lock().await;
+        if let Some(client) = login.client.as_ref() {
+            return Ok((client.clone(), login.count));
         }
         let endpoint = [self.options.endpoints[index].as_str()];
         let client = match Client::connect(endpoint, Some(self.connect_options(index, true))).await {
@@ -175,8 +228,17 @@ impl Endpoints {
             }
             other => other?,
         };
-        *slot = Some(client.clone());
-        Ok(client)
+        login.client = Some(client.clone());
+        login.count += 1;
+        Ok((client, login.count))
+    }
+
+    /// Forgets a client whose credentials the server takes no more, unless somebody replaced it already.
+    async fn log_out(&self, index: usize, count: u64) {
+        let mut login = self.slots[index].login.lock().await;
+        if login.count == count {
+            login.client = None;
+        }
     }
 
     fn connect_options(&self, index: usize, with_user: bool) -> ConnectOptions {
@@ -184,8 +246,7 @@ impl Endpoints {
             .with_connect_timeout(self.options.connect_timeout)
             .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
             .with_keep_alive_while_idle(false)
-            .with_require_leader(true)
-            .with_auto_token_refresh(true);
+            .with_require_leader(true);
         if let Some((name, password)) = self.options.user.as_ref().filter(|_| with_user) {
             options = options.with_user(name, password);
         }
@@ -205,6 +266,20 @@ impl Endpoints {
         }
         tls
     }
+}
+
+/// When an attempt ends, with so many endpoints left to try. A member that hangs must leave time to ask the others.
+fn limit(repeat: Repeat, deadline: Instant, left: usize) -> Instant {
+    let now = Instant::now();
+    match repeat {
+        Repeat::Harmless if left > 1 => now + deadline.saturating_duration_since(now) / 2,
+        Repeat::Harmless | Repeat::Never => deadline,
+    }
+}
+
+/// The read that shows that a cluster works: linearizable, so that a member without a majority cannot answer it.
+pub(super) async fn read_probe(client: Client) -> Result<(), Error> {
+    client.kv_client().get(PROBE_KEY, None).await.map(drop)
 }
 
 /// Read to see whether a server answers; lies where the roles of a Calico user reach.

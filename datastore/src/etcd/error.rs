@@ -52,6 +52,10 @@ fn classify_status(status: &Status, requested: i64) -> Failure {
         Code::ResourceExhausted if message.contains("too many requests") => {
             Failure::Lost { reason: message.to_owned(), sent: false }
         }
+        // Said by a member in front of every request while it knows no leader (etcd: api/v3rpc/interceptor.go).
+        Code::Unavailable if message == "etcdserver: no leader" => {
+            Failure::Lost { reason: message.to_owned(), sent: false }
+        }
         // What tonic makes of an answer that is plain HTTP. A proxy may have passed the request on before it failed.
         _ if message.starts_with("grpc-status header missing") => {
             Failure::Lost { reason: format!("what answers there is not etcd ({message})"), sent: true }
@@ -135,6 +139,20 @@ pub(super) fn is_auth_not_enabled(error: &Error) -> bool {
     matches!(error, Error::GRpcStatus(status) if status.message().contains("authentication is not enabled"))
 }
 
+/// Whether the server wants a new login, see [`asks_for_login`].
+pub(super) fn is_login_over(error: &Error) -> bool {
+    matches!(error, Error::GRpcStatus(status)
+        if status.code() == Code::Unauthenticated || asks_for_login(status.message()))
+}
+
+/// Whether the server says that a login is over: the token has expired or went with a restart of the server, users were
+/// changed since it was given (JWT), or authentication was switched on after this client had connected without it.
+pub(super) fn asks_for_login(message: &str) -> bool {
+    ["invalid auth token", "revision of auth store is old", "user name is empty"]
+        .iter()
+        .any(|words| message.contains(words))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,9 +172,23 @@ mod tests {
         // The cluster may have applied the request before it lost its leader.
         let leader = of(Status::unavailable("etcdserver: leader changed"));
         assert!(matches!(leader, Failure::Lost { sent: true, .. }));
+        // This one was not even looked at.
+        let leaderless = of(Status::unavailable("etcdserver: no leader"));
+        assert!(matches!(leaderless, Failure::Lost { sent: false, .. }));
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         let connect = Status::from_error(Box::new(tonic::ConnectError(Box::new(refused))));
         let Failure::Lost { sent: false, reason } = of(connect) else { panic!("a connect error was sent") };
         assert!(reason.contains("refused"), "{reason}");
+    }
+
+    #[test]
+    fn a_login_that_is_over_is_told_from_a_wrong_one() {
+        let over = |status: Status| is_login_over(&Error::GRpcStatus(status));
+        assert!(over(Status::unauthenticated("etcdserver: invalid auth token")));
+        assert!(over(Status::invalid_argument("etcdserver: revision of auth store is old")));
+        assert!(over(Status::invalid_argument("etcdserver: user name is empty")));
+        let wrong = "etcdserver: authentication failed, invalid user ID or password";
+        assert!(!over(Status::invalid_argument(wrong)));
+        assert!(!over(Status::permission_denied("etcdserver: permission denied")));
     }
 }

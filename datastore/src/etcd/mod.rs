@@ -10,15 +10,18 @@ use etcd_client::{
     Compare as EtcdCompare, CompareOp, GetOptions, GetResponse, KvClient, PutOptions, Txn, TxnOp,
     TxnOpResponse, TxnResponse,
 };
+use tokio::sync::mpsc;
 
 use crate::StoreError;
 use crate::store::{Compare, KeyValue, Listing, Operation, Outcome, Store, Transaction, Watch};
 
 mod endpoints;
 mod error;
+mod health;
 mod watch;
 
 use endpoints::{Endpoints, Repeat};
+pub use health::{EndpointHealth, MemberStatus, Role};
 
 /// Keys read at once by a list; a page is one request with its own deadline.
 const PAGE: i64 = 1000;
@@ -104,43 +107,70 @@ impl EtcdStore {
         Ok(EtcdStore { endpoints: Endpoints::new(options)? })
     }
 
-    async fn range(&self, key: &[u8], options: GetOptions) -> Result<GetResponse, StoreError> {
+    /// Asks every endpoint how it is, all at once; in the order of the configuration, within the request deadline.
+    pub async fn health(&self) -> Vec<EndpointHealth> {
+        health::ask(&self.endpoints).await
+    }
+
+    async fn range(&self, key: &[u8], options: GetOptions, revision: i64) -> Result<GetResponse, StoreError> {
         let request = |client: etcd_client::Client| {
             let (key, options) = (key.to_vec(), options.clone());
             async move { kv(&client).get(key, Some(options)).await }
         };
-        self.endpoints.call(Repeat::Harmless, request).await
+        self.endpoints.call(Repeat::Harmless, revision, request).await
     }
 
     /// All pages at one revision.
     async fn list_once(&self, prefix: &str) -> Result<Listing, StoreError> {
-        let end = prefix_end(prefix.as_bytes());
-        let mut start = range_start(prefix);
+        let mut pages = Pages::new(prefix);
         let mut listing = Listing::default();
-        loop {
-            let options =
-                GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(listing.revision);
-            let mut page = self.range(&start, options).await?;
-            if listing.revision == 0 {
-                listing.revision = page.header().map_or(0, |h| h.revision());
-            }
-            let more = page.more();
-            let kvs = page.take_kvs();
-            if let Some(last) = kvs.last() {
-                start = [last.key(), b"\0"].concat();
-            }
-            listing.entries.extend(kvs.into_iter().filter_map(key_value));
-            if !more {
-                return Ok(listing);
-            }
+        while let Some(page) = pages.next(self).await? {
+            listing.revision = page.revision;
+            listing.entries.extend(page.entries);
         }
+        Ok(listing)
+    }
+}
+
+/// Where a listing in pages has got to.
+struct Pages {
+    start: Vec<u8>,
+    end: Vec<u8>,
+    /// The revision all pages are of; 0 before the first.
+    revision: i64,
+    more: bool,
+}
+
+impl Pages {
+    fn new(prefix: &str) -> Pages {
+        Pages { start: range_start(prefix), end: prefix_end(prefix.as_bytes()), revision: 0, more: true }
+    }
+
+    /// The next page; `None` after the last.
+    async fn next(&mut self, store: &EtcdStore) -> Result<Option<Listing>, StoreError> {
+        if !self.more {
+            return Ok(None);
+        }
+        let options =
+            GetOptions::new().with_range(self.end.clone()).with_limit(PAGE).with_revision(self.revision);
+        let mut page = store.range(&self.start, options, self.revision).await?;
+        if self.revision == 0 {
+            self.revision = page.header().map_or(0, |h| h.revision());
+        }
+        self.more = page.more();
+        let kvs = page.take_kvs();
+        if let Some(last) = kvs.last() {
+            self.start = [last.key(), b"\0"].concat();
+        }
+        let entries = kvs.into_iter().filter_map(key_value).collect();
+        Ok(Some(Listing { revision: self.revision, entries }))
     }
 }
 
 #[async_trait]
 impl Store for EtcdStore {
     async fn get(&self, key: &str) -> Result<Option<KeyValue>, StoreError> {
-        let mut answer = self.range(key.as_bytes(), GetOptions::new()).await?;
+        let mut answer = self.range(key.as_bytes(), GetOptions::new(), 0).await?;
         Ok(answer.take_kvs().pop().and_then(key_value))
     }
 
@@ -154,13 +184,23 @@ impl Store for EtcdStore {
         self.list_once(prefix).await
     }
 
+    async fn list_in_pages(&self, prefix: &str, sender: mpsc::Sender<Listing>) -> Result<(), StoreError> {
+        let mut pages = Pages::new(prefix);
+        while let Some(page) = pages.next(self).await? {
+            if sender.send(page).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     async fn transact(&self, transaction: Transaction) -> Result<Outcome, StoreError> {
         let txn = etcd_txn(&transaction);
         let request = |client: etcd_client::Client| {
             let txn = txn.clone();
             async move { kv(&client).txn(txn).await }
         };
-        Ok(outcome(&self.endpoints.call(Repeat::Never, request).await?))
+        Ok(outcome(&self.endpoints.call(Repeat::Never, 0, request).await?))
     }
 
     async fn watch(&self, prefix: &str, start_revision: i64) -> Result<Watch, StoreError> {
@@ -171,7 +211,7 @@ impl Store for EtcdStore {
         // A lease granted twice costs nothing: the forgotten one expires.
         let request =
             |client: etcd_client::Client| async move { client.lease_client().grant(seconds, None).await };
-        Ok(self.endpoints.call(Repeat::Harmless, request).await?.id())
+        Ok(self.endpoints.call(Repeat::Harmless, 0, request).await?.id())
     }
 
     async fn keep_alive(&self, lease: i64) -> Result<bool, StoreError> {
@@ -185,7 +225,7 @@ impl Store for EtcdStore {
                 Err(error) => Err(error),
             }
         };
-        self.endpoints.call(Repeat::Harmless, request).await
+        self.endpoints.call(Repeat::Harmless, 0, request).await
     }
 }
 

@@ -3,13 +3,12 @@
 //! Ends with an error whenever the stream does; it never reconnects by itself, so it cannot lose events unnoticed.
 
 use etcd_client::proto::{PbEvent, PbWatchResponse};
-use etcd_client::{WatchOptions, WatchStream};
+use etcd_client::{Error, WatchOptions, WatchStream};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_stream::StreamExt;
 
-use super::endpoints::Endpoints;
-use super::error::{Failure, classify};
+use super::endpoints::{Endpoints, Repeat};
+use super::error::{Failure, asks_for_login, classify};
 use super::{MAX_ANSWER, prefix_end, range_start};
 use crate::StoreError;
 use crate::store::{Event, EventBatch, KeyValue, Watch};
@@ -26,7 +25,6 @@ pub(super) async fn start(
     prefix: &str,
     start_revision: i64,
 ) -> Result<Watch, StoreError> {
-    let deadline = Instant::now() + endpoints.deadline();
     // etcd before 3.6 forgets deletes at the compacted revision itself while it still allows a watch from there.
     // Asking for one revision more turns that gap into the compaction error it is.
     let from = if start_revision > 1 { start_revision - 1 } else { start_revision };
@@ -38,21 +36,13 @@ pub(super) async fn start(
         let mut watches = client.watch_client().max_decoding_message_size(MAX_ANSWER);
         let mut stream = watches.watch(range_start(prefix), Some(options)).await?;
         let created = stream.next().await.transpose()?;
-        Ok((stream, created))
+        let Some(created) = created else {
+            return Err(Error::WatchError("the watch ended before it began".to_owned()));
+        };
+        refused_login(&created.0)?;
+        Ok((stream, created.0))
     };
-    let index = endpoints.current();
-    let (stream, created) = match endpoints.attempt(index, deadline, &request, start_revision).await {
-        Ok(opened) => opened,
-        Err(Failure::Answered(error)) => return Err(error),
-        Err(Failure::Lost { reason, .. }) => {
-            endpoints.failed(index);
-            return Err(endpoints.unavailable(reason));
-        }
-    };
-    let Some(created) = created else {
-        endpoints.failed(index);
-        return Err(endpoints.unavailable("the watch ended before it began".to_owned()));
-    };
+    let (stream, created) = endpoints.call(Repeat::Harmless, start_revision, request).await?;
     let (sender, batches) = mpsc::channel(BUFFER);
     let task = Forward {
         endpoints: endpoints.names(),
@@ -60,8 +50,18 @@ pub(super) async fn start(
         revisions: Revisions::new(start_revision),
         sender,
     };
-    tokio::spawn(task.run(stream, created.0));
+    tokio::spawn(task.run(stream, created));
     Ok(Watch { batches })
+}
+
+/// A watch is refused inside its stream, and etcd 3.4 says "permission denied" of an expired token too. As the error it
+/// would be of any other request it makes the client log in anew.
+fn refused_login(created: &PbWatchResponse) -> Result<(), Error> {
+    let reason = &created.cancel_reason;
+    if created.canceled && (reason.contains("permission denied") || asks_for_login(reason)) {
+        return Err(Error::GRpcStatus(tonic::Status::unauthenticated(reason.as_str())));
+    }
+    Ok(())
 }
 
 /// Passes a stream on until it, or its reader, ends.

@@ -299,6 +299,141 @@ async fn a_store_that_went_back_is_read_again() {
     assert_eq!(updates(&mut syncer, 1).await, ["d resource @2"]);
 }
 
+/// A backup that was restored, and written to until it had as many revisions as the store that was lost.
+#[tokio::test]
+async fn a_past_that_is_another_one_is_read_again() {
+    for last_is_delete in [false, true] {
+        let cable = Cable::default();
+        for store in [&cable.first, &cable.second] {
+            put(store, &pool("same"), POOL).await;
+            put(store, &pool("deleted"), POOL).await;
+        }
+        let mut syncer = Syncer::start(Arc::new(cable.clone()));
+        first_listing(&mut syncer).await;
+        put(&cable.first, &pool("lost"), POOL).await;
+        if last_is_delete {
+            delete(&cable.first, &pool("deleted")).await;
+        } else {
+            put(&cable.first, &pool("overwritten"), POOL).await;
+        }
+        updates(&mut syncer, 2).await;
+
+        cable.set_cut(true);
+        state(&mut syncer, is_lost).await;
+        put(&cable.second, &pool("other"), POOL).await;
+        // The same key at the same revision, with another value.
+        put(&cable.second, &pool("overwritten"), "{").await;
+        put(&cable.second, &pool("later"), POOL).await;
+        cable.switched.store(true, Ordering::Relaxed);
+        cable.set_cut(false);
+        let expected = if last_is_delete {
+            [
+                "deleted resource @2",
+                "later resource @5",
+                "other resource @3",
+                "overwritten invalid @4",
+                "lost gone @5",
+            ]
+            .as_slice()
+        } else {
+            &["later resource @5", "other resource @3", "overwritten invalid @4", "lost gone @5"]
+        };
+        assert_eq!(updates(&mut syncer, expected.len()).await, expected, "delete: {last_is_delete}");
+    }
+}
+
+/// Deletes between the newest key of a listing and its revision come again when the watch goes on; they are no news.
+#[tokio::test]
+async fn what_a_resumed_watch_repeats_is_no_news() {
+    let cable = Cable::default();
+    put(&cable.first, &pool("gone"), POOL).await;
+    put(&cable.first, &pool("kept"), POOL).await;
+    delete(&cable.first, &pool("gone")).await;
+    let mut syncer = Syncer::start(Arc::new(cable.clone()));
+    assert_eq!(first_listing(&mut syncer).await, ["kept resource @2"]);
+    for round in 4..7 {
+        cable.set_cut(true);
+        state(&mut syncer, is_lost).await;
+        let new = put(&cable.first, &pool("new"), POOL).await;
+        cable.set_cut(false);
+        assert_eq!(updates(&mut syncer, 1).await, [format!("new resource @{round}")]);
+        assert_eq!(new, round);
+    }
+    assert!(syncer.events.try_recv().is_err());
+}
+
+/// A store whose watch tells of new keys without end, and counts them.
+#[derive(Clone, Debug, Default)]
+struct Flood {
+    told: Arc<std::sync::atomic::AtomicUsize>,
+    value: usize,
+}
+
+#[async_trait]
+impl Store for Flood {
+    async fn get(&self, _: &str) -> Result<Option<KeyValue>, StoreError> {
+        Ok(None)
+    }
+
+    async fn list(&self, _: &str) -> Result<Listing, StoreError> {
+        Ok(Listing { revision: 1, entries: Vec::new() })
+    }
+
+    async fn transact(&self, _: Transaction) -> Result<Outcome, StoreError> {
+        Err(unplugged())
+    }
+
+    async fn watch(&self, _: &str, start_revision: i64) -> Result<Watch, StoreError> {
+        let (sender, batches) = mpsc::channel(1);
+        let flood = self.clone();
+        tokio::spawn(async move {
+            for revision in start_revision.. {
+                let kv = KeyValue {
+                    key: pool(&format!("p{revision}")),
+                    value: vec![b' '; flood.value],
+                    create_revision: revision,
+                    mod_revision: revision,
+                };
+                let batch = crate::store::EventBatch { revision, events: vec![crate::store::Event::Put(kv)] };
+                if sender.send(Ok(batch)).await.is_err() {
+                    return;
+                }
+                flood.told.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Ok(Watch { batches })
+    }
+
+    async fn grant_lease(&self, _: i64) -> Result<i64, StoreError> {
+        Err(unplugged())
+    }
+
+    async fn keep_alive(&self, _: i64) -> Result<bool, StoreError> {
+        Err(unplugged())
+    }
+}
+
+/// What waits for a reader that takes nothing is bounded, in keys and in octets; then the store is held back.
+#[tokio::test]
+async fn a_reader_that_stands_still_holds_the_store_back() {
+    for (value, least, most) in [(10, 20_000, 21_000), (1 << 20, 64, 600)] {
+        let flood = Flood { value, ..Flood::default() };
+        let mut syncer = Syncer::start(Arc::new(flood.clone()));
+        first_listing(&mut syncer).await;
+        let told = || flood.told.load(Ordering::Relaxed);
+        // One thread: once everybody else has had many turns without a change, nobody goes on.
+        let (mut before, mut still) = (0, 0);
+        while still < 1000 {
+            tokio::task::yield_now().await;
+            still = if told() == before && before >= least { still + 1 } else { 0 };
+            before = told();
+            assert!(before < most, "{before} changes wait");
+        }
+        let SyncEvent::Updates(first) = next(&mut syncer).await else { panic!("no updates") };
+        assert!(!first.is_empty());
+    }
+}
+
 #[tokio::test]
 async fn a_store_unreachable_at_first_is_waited_for() {
     let cable = Cable::default();
@@ -325,4 +460,63 @@ async fn dropping_the_events_stops_the_task() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), stopped).await.expect("the task ends");
+}
+
+/// A store whose first listing breaks off after a part of it.
+#[derive(Debug)]
+struct Torn {
+    inner: MemoryStore,
+    torn: AtomicBool,
+}
+
+#[async_trait]
+impl Store for Torn {
+    async fn get(&self, key: &str) -> Result<Option<KeyValue>, StoreError> {
+        self.inner.get(key).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+        self.inner.list(prefix).await
+    }
+
+    async fn list_in_pages(&self, prefix: &str, pages: mpsc::Sender<Listing>) -> Result<(), StoreError> {
+        let mut page = self.list(prefix).await?;
+        if self.torn.swap(true, Ordering::Relaxed) {
+            let _ = pages.send(page).await;
+            return Ok(());
+        }
+        page.entries.truncate(2);
+        let _ = pages.send(page).await;
+        // Before anybody asks again, what the first page had is gone and another key has changed.
+        delete(&self.inner, &pool("a")).await;
+        put(&self.inner, &pool("b"), "{").await;
+        Err(unplugged())
+    }
+
+    async fn transact(&self, transaction: Transaction) -> Result<Outcome, StoreError> {
+        self.inner.transact(transaction).await
+    }
+
+    async fn watch(&self, prefix: &str, start_revision: i64) -> Result<Watch, StoreError> {
+        self.inner.watch(prefix, start_revision).await
+    }
+
+    async fn grant_lease(&self, seconds: i64) -> Result<i64, StoreError> {
+        self.inner.grant_lease(seconds).await
+    }
+
+    async fn keep_alive(&self, lease: i64) -> Result<bool, StoreError> {
+        self.inner.keep_alive(lease).await
+    }
+}
+
+#[tokio::test]
+async fn a_listing_that_breaks_off_is_no_listing() {
+    let inner = MemoryStore::default();
+    for name in ["a", "b", "c"] {
+        put(&inner, &pool(name), POOL).await;
+    }
+    let mut syncer = Syncer::start(Arc::new(Torn { inner, torn: AtomicBool::new(false) }));
+    let expected = ["a resource @1", "b resource @2", "b invalid @5", "c resource @3", "a gone @5"];
+    assert_eq!(first_listing(&mut syncer).await, expected);
 }

@@ -12,6 +12,8 @@ use tortie_datastore::memory::MemoryStore;
 use tortie_datastore::server::Embedded;
 use tortie_datastore::{Store, StoreError};
 
+use crate::cluster::{Cluster, MEMBERS};
+
 /// A store and what serves it.
 pub(crate) struct Backend {
     pub(crate) store: Arc<dyn Store>,
@@ -23,6 +25,7 @@ pub(crate) enum Server {
     Memory(MemoryStore),
     Embedded { embedded: Option<Embedded>, _dir: TempDir },
     Etcd(Etcd),
+    Cluster(Cluster),
 }
 
 impl Backend {
@@ -45,21 +48,26 @@ impl Backend {
         Backend { store: Arc::new(store), server: Server::Etcd(etcd) }
     }
 
-    /// The server's URL; in memory there is none.
+    pub(crate) async fn cluster() -> Backend {
+        let cluster = Cluster::start().await;
+        Backend { store: Arc::new(cluster.connect().await), server: Server::Cluster(cluster) }
+    }
+
+    /// The server's URL, or a list of them with commas; in memory there is none.
     pub(crate) fn url(&self) -> String {
         match &self.server {
             Server::Memory(_) => panic!("no server"),
             Server::Embedded { embedded, .. } => url(embedded.as_ref().unwrap().address()),
             Server::Etcd(etcd) => etcd.url.clone(),
+            Server::Cluster(cluster) => cluster.urls().join(","),
         }
     }
 
     pub(crate) async fn compact(&self, revision: i64) {
         match &self.server {
             Server::Memory(store) => store.compact(revision),
-            Server::Embedded { .. } | Server::Etcd(_) => {
-                let client = etcd_client::Client::connect([self.url()], None).await.unwrap();
-                client.kv_client().compact(revision, None).await.unwrap();
+            Server::Embedded { .. } | Server::Etcd(_) | Server::Cluster(_) => {
+                compact(&self.url(), revision).await;
             }
         }
     }
@@ -70,7 +78,20 @@ impl Backend {
             Server::Memory(_) => panic!("no server"),
             Server::Embedded { embedded, .. } => embedded.take().unwrap().stop().await.unwrap(),
             Server::Etcd(etcd) => etcd.kill(),
+            Server::Cluster(cluster) => (0..MEMBERS).for_each(|member| cluster.kill(member)),
         }
+    }
+}
+
+/// Compacts the store at these URLs, and waits until every one of them has done it.
+pub(crate) async fn compact(urls: &str, revision: i64) {
+    for (i, url) in urls.split(',').enumerate() {
+        let client = etcd_client::Client::connect([url], None).await.unwrap();
+        if i == 0 {
+            client.kv_client().compact(revision, None).await.unwrap();
+        }
+        // A member answers this when it has applied what was agreed on before.
+        client.kv_client().get("/", None).await.unwrap();
     }
 }
 
@@ -97,10 +118,10 @@ pub(crate) struct Etcd {
 }
 
 impl Etcd {
-    /// Starts one; with `https` certificates when `tls` gives the flags for them.
-    pub(crate) fn start(tls: &[&str]) -> Etcd {
+    /// Starts one with more flags; on `https` when they name certificates.
+    pub(crate) fn start(flags: &[&str]) -> Etcd {
         let dir = tempfile::tempdir().unwrap();
-        let scheme = if tls.is_empty() { "http" } else { "https" };
+        let scheme = if flags.contains(&"--cert-file") { "https" } else { "http" };
         let (client, peer) = (free_port(), free_port());
         let url = format!("{scheme}://127.0.0.1:{client}");
         let peer = format!("http://127.0.0.1:{peer}");
@@ -111,7 +132,7 @@ impl Etcd {
             .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("one={peer}")])
-            .args(tls)
+            .args(flags)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()

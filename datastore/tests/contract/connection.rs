@@ -1,14 +1,15 @@
-//! Connections: refused, hanging, TLS, credentials, several endpoints.
+//! Connections: refused, hanging, TLS, several endpoints, and what is said of each.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use tortie_datastore::etcd::{EtcdOptions, EtcdStore, Tls};
+use tortie_datastore::etcd::{EtcdOptions, EtcdStore, Role, Tls};
 use tortie_datastore::server::{Server, ServerError};
 use tortie_datastore::{Store, StoreConfig, StoreError, connect};
 
 use crate::backend::{Backend, Etcd, options};
+use crate::cluster::Cluster;
 use crate::suite::put;
 
 /// A port that accepts connections and never says a word.
@@ -32,7 +33,8 @@ async fn an_unreachable_store_is_named_in_time() {
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     let text = error.to_string();
     assert!(text.starts_with(&format!("datastore unreachable at {closed},{silent}: ")), "{text}");
-    assert!(text.contains("refused") && text.contains("no answer"), "{text}");
+    let (first, second) = (format!("{closed}: "), format!("{silent}: no answer within "));
+    assert!(text.contains(&first) && text.contains("refused") && text.contains(&second), "{text}");
     let begun = Instant::now();
     let error = connect(StoreConfig::etcd([closed])).await.unwrap_err();
     assert!(begun.elapsed() < Duration::from_secs(2), "{error}");
@@ -141,34 +143,59 @@ async fn mutual_tls_to_a_real_etcd() {
     assert!(text.contains("certificate"), "{text}");
 }
 
+/// As an operator configures it, on three members: files named by the environment, by either name of the authority's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn users_of_a_real_etcd() {
-    let etcd = Etcd::start(&[]);
-    etcd.connect().await;
-    let mut user = options(&etcd.url);
-    user.user = Some(("root".to_owned(), "s3cret".to_owned()));
-    // Credentials do no harm while the cluster asks for none.
-    put(&EtcdStore::connect(user.clone()).await.unwrap(), "/t/a", "1").await;
-    for arguments in [
-        ["user", "add", "root:s3cret"].as_slice(),
-        &["user", "grant-role", "root", "root"],
-        &["auth", "enable"],
-    ] {
-        let output = Command::new("etcdctl")
-            .env("ETCDCTL_API", "3")
-            .args(["--endpoints", &etcd.url])
-            .args(arguments)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
+async fn mutual_tls_to_a_cluster_from_the_environment() {
+    let certificates = Certificates::new();
+    let (ca, cert, key) = (certificates.path("ca"), certificates.path("cert"), certificates.path("key"));
+    let flags = ["--cert-file", &cert, "--key-file", &key, "--trusted-ca-file", &ca, "--client-cert-auth"];
+    let mut cluster = Cluster::start_with("https", &flags, &certificates.options("", true)).await;
+    let (client_cert, client_key) = (certificates.path("client-cert"), certificates.path("client-key"));
+    for authority in ["ETCD_CA_FILE", "ETCD_CA_CERT_FILE"] {
+        let environment = BTreeMap::from([
+            ("ETCD_ENDPOINTS", cluster.urls().join(",")),
+            (authority, ca.clone()),
+            ("ETCD_CERT_FILE", client_cert.clone()),
+            ("ETCD_KEY_FILE", client_key.clone()),
+        ]);
+        let config = StoreConfig::from_environment(|name| environment.get(name).cloned()).unwrap();
+        let store = connect(config).await.unwrap();
+        let key = format!("/t/{authority}");
+        put(store.as_ref(), &key, "1").await;
+        if authority == "ETCD_CA_FILE" {
+            // The member it uses may be another one; then nothing is to be noticed either.
+            cluster.kill(0);
+        }
+        assert!(store.get(&key).await.unwrap().is_some());
     }
-    let store = EtcdStore::connect(user.clone()).await.unwrap();
-    put(&store, "/t/a", "2").await;
-    let mut watch = store.watch("/t/", 2).await.unwrap();
-    assert!(watch.next().await.unwrap().is_ok());
-    user.user = Some(("root".to_owned(), "wrong".to_owned()));
-    for refused in [user, options(&etcd.url)] {
-        let error = EtcdStore::connect(refused).await.unwrap_err();
-        assert!(matches!(error, StoreError::Refused { .. }), "{error}");
-    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_endpoint_is_reported() {
+    let mut cluster = Cluster::start().await;
+    let stranger = Backend::embedded().await;
+    cluster.kill(2);
+    let mut options = cluster.options();
+    options.endpoints.push(stranger.url());
+    let store = EtcdStore::lazy(options.clone()).unwrap();
+    // The survivors may have to elect a leader first.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let health = loop {
+        let health = store.health().await;
+        if health[..2].iter().all(|one| one.problems.is_empty()) || Instant::now() > deadline {
+            break health;
+        }
+    };
+    let endpoints: Vec<&str> = health.iter().map(|one| one.endpoint.as_str()).collect();
+    assert_eq!(endpoints, options.endpoints);
+    let leaders = health[..2].iter().filter(|one| one.member.as_ref().unwrap().role == Role::Leader).count();
+    assert_eq!(leaders, 1, "{health:?}");
+    assert!(health[..2].iter().all(|one| one.problems.is_empty()), "{health:?}");
+    assert!(health[2].member.is_none() && health[2].problems[0].contains("refused"), "{:?}", health[2]);
+    assert_eq!(health[3].problems, [format!("belongs to another cluster than {}", endpoints[0])]);
+
+    // One of three cannot answer reads.
+    cluster.kill(0);
+    let health = store.health().await;
+    assert!(!health[1].problems.is_empty(), "{health:?}");
 }

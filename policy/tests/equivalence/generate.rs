@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use proptest::option::weighted;
 use proptest::prelude::*;
@@ -267,8 +268,8 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
         prop::collection::vec(port, 0..4),
     )
         .prop_map(|(labels, profiles, addresses, ports)| Endpoint {
-            labels,
-            profiles: profiles.into_iter().map(str::to_owned).collect(),
+            labels: labels.into_iter().collect(),
+            profiles: profiles.into_iter().map(Arc::from).collect(),
             addresses: addresses.into_iter().map(|a| a.parse().expect("a literal")).collect(),
             ports,
             interface: None,
@@ -276,7 +277,7 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
 }
 
 /// Endpoints; the first three are on this node, and rarely two of them claim one interface.
-fn endpoints() -> impl Strategy<Value = BTreeMap<EndpointId, Endpoint>> {
+fn endpoints() -> impl Strategy<Value = BTreeMap<Arc<EndpointId>, Arc<Endpoint>>> {
     (prop::collection::vec((select(vec!["a", "b"]), endpoint()), 3..6), 0..20).prop_map(|(found, dice)| {
         found
             .into_iter()
@@ -284,7 +285,10 @@ fn endpoints() -> impl Strategy<Value = BTreeMap<EndpointId, Endpoint>> {
             .map(|(i, (namespace, mut endpoint))| {
                 endpoint.interface =
                     (i < 3).then(|| if dice == 0 { "cali0".into() } else { format!("cali{i}") });
-                (EndpointId { namespace: namespace.into(), name: format!("e{i}") }, endpoint)
+                (
+                    Arc::new(EndpointId { namespace: namespace.into(), name: format!("e{i}") }),
+                    Arc::new(endpoint),
+                )
             })
             .collect()
     })

@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tortie_model::resource::{PolicyType, TierAction};
 use tortie_model::rule::{Action, EntityRule, Icmp, Rule};
@@ -151,7 +152,7 @@ impl Oracle<'_> {
 
     fn profiles_allow(&self, endpoint: &Endpoint, direction: PolicyType) -> bool {
         for name in &endpoint.profiles {
-            let Some(Some(profile)) = self.snapshot.profiles.get(name) else { continue };
+            let Some(Some(profile)) = self.snapshot.profiles.get(&**name) else { continue };
             if profile.ingress.iter().chain(&profile.egress).any(rule_broken) {
                 continue;
             }
@@ -169,9 +170,10 @@ impl Oracle<'_> {
     }
 
     fn labels(&self, endpoint: &Endpoint) -> BTreeMap<String, String> {
-        let mut labels = endpoint.labels.clone();
-        labels.retain(|name, _| !name.starts_with("pcns.") && !name.starts_with("pcsa."));
-        for profile in endpoint.profiles.iter().filter_map(|p| self.snapshot.profiles.get(p)?.as_ref()) {
+        let own = endpoint.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut labels: BTreeMap<String, String> =
+            own.filter(|(name, _)| !name.starts_with("pcns.") && !name.starts_with("pcsa.")).collect();
+        for profile in endpoint.profiles.iter().filter_map(|p| self.snapshot.profiles.get(&**p)?.as_ref()) {
             for (name, value) in &profile.labels_to_apply {
                 if !labels.contains_key(name) {
                     labels.insert(name.clone(), value.clone());
@@ -300,8 +302,13 @@ impl Oracle<'_> {
                 return false;
             }
         }
-        let owners: Vec<&Endpoint> =
-            self.snapshot.endpoints.values().filter(|e| e.addresses.contains(&address)).collect();
+        let owners: Vec<&Endpoint> = self
+            .snapshot
+            .endpoints
+            .values()
+            .map(Arc::as_ref)
+            .filter(|e| e.addresses.contains(&address))
+            .collect();
         let excluded = |e: &Endpoint| {
             !entity.not_selector.is_empty()
                 && selects_plainly(&entity.not_selector, &self.labels(e)) == Some(true)

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::process::Command;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use tortie_model::resource::{ProfileSpec, TierSpec, WorkloadEndpointPort};
@@ -76,8 +77,14 @@ pub(crate) fn snapshot(yaml: &str) -> Snapshot {
         let id = EndpointId { namespace: d.namespace.clone(), name: d.name };
         let mut labels = d.labels;
         labels.insert("projectcalico.org/namespace".into(), d.namespace);
-        let (profiles, addresses, ports, interface) = (d.profiles, d.addresses, d.ports, d.interface);
-        (id, Endpoint { labels, profiles, addresses, ports, interface })
+        let endpoint = Endpoint {
+            labels: labels.into_iter().collect(),
+            profiles: d.profiles.into_iter().map(Arc::from).collect(),
+            addresses: d.addresses.into_iter().collect(),
+            ports: d.ports,
+            interface: d.interface,
+        };
+        (Arc::new(id), Arc::new(endpoint))
     };
     Snapshot {
         tiers: document.tiers,
