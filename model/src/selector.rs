@@ -104,14 +104,6 @@ impl Selector {
         self.expr.mentions_global()
     }
 
-    /// Labels and the values they must have for the selector to match, as far as that is plain to see: what an index by
-    /// label can narrow a search with. Empty when nothing is sure.
-    pub fn required(&self) -> Vec<(&str, &str)> {
-        let mut found = Vec::new();
-        self.expr.required(&mut found);
-        found
-    }
-
     /// What every match must satisfy, label by label: an index needs to look only at what does. `None` when nothing can
     /// match; an empty map when nothing is sure. Labels that keep to all of it may still not match.
     pub fn restrictions(&self) -> Option<BTreeMap<&str, LabelRestriction<'_>>> {

@@ -83,10 +83,12 @@ impl Model {
     /// The text as a part of another: in parentheses, unless it binds tighter than everything.
     fn within(&self, style: &mut Style) -> String {
         let text = self.text(style);
-        match self {
-            Model::Both(..) | Model::Either(..) => format!("({text})"),
-            _ if style.pick(&["bare", "wrapped"]) == "wrapped" => format!("( {text})"),
-            _ => text,
+        if matches!(self, Model::Both(..) | Model::Either(..)) {
+            format!("({text})")
+        } else if style.pick(&["bare", "wrapped"]) == "wrapped" {
+            format!("( {text})")
+        } else {
+            text
         }
     }
 
