@@ -1,4 +1,4 @@
-//! Names composed by rule: workload endpoints, host interfaces, CIDRs in keys.
+//! Names composed by rule: workload endpoints, host interfaces, CIDRs and names in keys.
 
 use ipnetwork::IpNetwork;
 use sha1::{Digest, Sha1};
@@ -10,11 +10,12 @@ pub fn cidr_to_key(cidr: &IpNetwork) -> String {
     format!("{}-{}", cidr.network(), cidr.prefix())
 }
 
-/// The CIDR of its text in a key; `None` unless it is masked.
+/// The CIDR of its text in a key; `None` unless it is exactly the text [`cidr_to_key`] writes: masked, compressed, no
+/// sign or leading zero. Another spelling would be a second key for the same block.
 pub fn cidr_from_key(text: &str) -> Option<IpNetwork> {
     let (address, length) = text.rsplit_once('-')?;
     let cidr = IpNetwork::new(address.parse().ok()?, length.parse().ok()?).ok()?;
-    (cidr.network() == cidr.ip()).then_some(cidr)
+    (cidr_to_key(&cidr) == text).then_some(cidr)
 }
 
 /// Why a workload endpoint has no name.
@@ -39,29 +40,93 @@ pub enum NameError {
 /// # Errors
 /// When a field it needs is empty or has a dash at an end.
 pub fn workload_endpoint_name(spec: &WorkloadEndpointSpec) -> Result<String, NameError> {
+    let mut parts = Vec::with_capacity(SEGMENTS);
+    for (field, value) in segments(spec) {
+        if value.is_empty() {
+            return Err(NameError::Missing(field));
+        }
+        parts.push(doubled(field, value)?);
+    }
+    Ok(parts.join("-"))
+}
+
+/// What the names of all workload endpoints with these leading segments begin with, up to the first that is empty: a
+/// whole name when none is, else an empty text or one that ends in `-`.
+///
+/// # Errors
+/// When a segment in use has a dash at an end.
+pub fn workload_endpoint_prefix(spec: &WorkloadEndpointSpec) -> Result<String, NameError> {
+    let mut parts = Vec::with_capacity(SEGMENTS);
+    for (field, value) in segments(spec) {
+        if value.is_empty() {
+            parts.push(String::new());
+            break;
+        }
+        parts.push(doubled(field, value)?);
+    }
+    Ok(parts.join("-"))
+}
+
+/// What [`workload_endpoint_name`] is made of; `None` for a text it never makes.
+pub fn parse_workload_endpoint_name(name: &str) -> Option<WorkloadEndpointSpec> {
+    let mut parts = vec![String::new()];
+    let mut rest = name;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        if c != '-' {
+            parts.last_mut()?.push(c);
+        } else if let Some(after) = rest.strip_prefix('-') {
+            parts.last_mut()?.push('-');
+            rest = after;
+        } else {
+            parts.push(String::new());
+        }
+    }
+    let [node, orchestrator, id, endpoint] = <[String; SEGMENTS]>::try_from(parts).ok()?;
+    let mut spec = WorkloadEndpointSpec { node, orchestrator, endpoint, ..WorkloadEndpointSpec::default() };
+    match spec.orchestrator.as_str() {
+        "k8s" => spec.pod = id,
+        "cni" => spec.container_id = id,
+        "libnetwork" => {}
+        _ => spec.workload = id,
+    }
+    // Undoubling alone is too generous: it would take `a---b`, and any id with libnetwork.
+    (workload_endpoint_name(&spec).as_deref() == Ok(name)).then_some(spec)
+}
+
+const SEGMENTS: usize = 4;
+
+/// Fields in the order they have in the name.
+fn segments(spec: &WorkloadEndpointSpec) -> [(&'static str, &str); SEGMENTS] {
     let (id_field, id) = match spec.orchestrator.as_str() {
         "k8s" => ("pod", spec.pod.as_str()),
         "cni" => ("containerID", spec.container_id.as_str()),
         "libnetwork" => ("workload", "libnetwork"),
         _ => ("workload", spec.workload.as_str()),
     };
-    let segments = [
+    [
         ("node", spec.node.as_str()),
         ("orchestrator", spec.orchestrator.as_str()),
         (id_field, id),
         ("endpoint", spec.endpoint.as_str()),
-    ];
-    let mut parts = Vec::with_capacity(segments.len());
-    for (field, value) in segments {
-        if value.is_empty() {
-            return Err(NameError::Missing(field));
-        }
-        if value.starts_with('-') || value.ends_with('-') {
-            return Err(NameError::Dash { field, value: value.to_owned() });
-        }
-        parts.push(value.replace('-', "--"));
+    ]
+}
+
+fn doubled(field: &'static str, value: &str) -> Result<String, NameError> {
+    if value.starts_with('-') || value.ends_with('-') {
+        return Err(NameError::Dash { field, value: value.to_owned() });
     }
-    Ok(parts.join("-"))
+    Ok(value.replace('-', "--"))
+}
+
+/// A name as it stands in one segment of a v1 key (calico-datamodel 1.4): `%` and `/` escaped, in lower case.
+pub fn escape_name(name: &str) -> String {
+    name.replace('%', "%25").replace('/', "%2f")
+}
+
+/// The name of an escaped one. Other escapes stay as they are, as upstream leaves them.
+pub fn unescape_name(escaped: &str) -> String {
+    escaped.replace("%2f", "/").replace("%25", "%")
 }
 
 /// Name prefix of every interface that belongs to a workload.

@@ -32,6 +32,11 @@ fn scalar_error(what: &'static str, value: &str, rule: &'static str) -> ScalarEr
     ScalarError { what, value: value.to_owned(), rule }
 }
 
+/// A number of digits alone: Rust's own parser takes a leading `+` too, Go's does not.
+fn digits<T: FromStr>(text: &str) -> Option<T> {
+    if text.starts_with('+') { None } else { text.parse().ok() }
+}
+
 /// Whole numbers up to here are exact as f64.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
@@ -56,7 +61,7 @@ impl FromStr for Port {
 
     fn from_str(text: &str) -> Result<Port, ScalarError> {
         let bad = |rule| scalar_error("port", text, rule);
-        let number = |t: &str| t.parse::<u16>().map_err(|_| bad("must be a number from 0 to 65535"));
+        let number = |t: &str| digits(t).ok_or_else(|| bad("must be a number from 0 to 65535"));
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             let port = number(text)?;
             return Ok(Port::Range(port, port));
@@ -155,8 +160,8 @@ impl FromStr for Protocol {
         if let Some((protocol, _)) = PROTOCOL_NAMES.iter().find(|(_, name)| name.eq_ignore_ascii_case(text)) {
             return Ok(*protocol);
         }
-        match text.parse::<u8>() {
-            Ok(number) if number > 0 => Ok(Protocol::Number(number)),
+        match digits::<u8>(text) {
+            Some(number) if number > 0 => Ok(Protocol::Number(number)),
             _ => Err(scalar_error(
                 "protocol",
                 text,
@@ -198,10 +203,10 @@ impl FromStr for AsNumber {
         };
         match text.split_once('.') {
             Some((high, low)) => {
-                let half = |t: &str| t.parse::<u16>().map_err(|_| bad());
+                let half = |t: &str| digits::<u16>(t).ok_or_else(bad);
                 Ok(AsNumber(u32::from(half(high)?) << 16 | u32::from(half(low)?)))
             }
-            None => text.parse().map(AsNumber).map_err(|_| bad()),
+            None => digits(text).map(AsNumber).ok_or_else(bad),
         }
     }
 }

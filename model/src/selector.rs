@@ -6,6 +6,7 @@
 mod eval;
 mod expr;
 mod parse;
+mod restrict;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -19,6 +20,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha224};
 
 use expr::Expr;
+pub use restrict::LabelRestriction;
 
 /// A parsed selector. Equal when the canonical texts are equal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,12 +104,10 @@ impl Selector {
         self.expr.mentions_global()
     }
 
-    /// Labels and the values they must have for the selector to match, as far as that is plain to see: what an index by
-    /// label can narrow a search with. Empty when nothing is sure.
-    pub fn required(&self) -> Vec<(&str, &str)> {
-        let mut found = Vec::new();
-        self.expr.required(&mut found);
-        found
+    /// What every match must satisfy, label by label: an index needs to look only at what does. `None` when nothing can
+    /// match; an empty map when nothing is sure. Labels that keep to all of it may still not match.
+    pub fn restrictions(&self) -> Option<BTreeMap<&str, LabelRestriction<'_>>> {
+        restrict::restrictions(&self.expr, true)
     }
 
     /// Whether labels match.

@@ -68,7 +68,21 @@ fn policy(n: u32) -> (PolicyId, PolicyBody) {
     (id, PolicyBody::Network(Box::new(spec)))
 }
 
-fn snapshot(endpoints: u32, policies: u32) -> Snapshot {
+/// The same with selectors that no single value of a label decides: sets of values, and a label that must be there.
+fn loose_policy(n: u32) -> (PolicyId, PolicyBody) {
+    let (id, body) = policy(n);
+    let PolicyBody::Network(mut spec) = body else { return (id, body) };
+    spec.selector = format!("app in {{'app{}', 'app{}'}}", n % APPS, (n + 7) % APPS);
+    for (rule, selector) in spec.ingress.iter_mut().zip([
+        format!("pod in {{'p{n}', 'p{}'}} || pod == 'p{}'", n + 100, n + 200),
+        format!("has(canary) && pod starts with 'p{n}'"),
+    ]) {
+        rule.source = EntityRule { selector, namespace_selector: "all()".into(), ..EntityRule::default() };
+    }
+    (id, PolicyBody::Network(spec))
+}
+
+fn snapshot(endpoints: u32, policies: u32, policy: fn(u32) -> (PolicyId, PolicyBody)) -> Snapshot {
     Snapshot {
         tiers: [("default".to_owned(), TierSpec::default())].into(),
         policies: (0..policies).map(policy).collect(),
@@ -83,9 +97,11 @@ fn compiling(criterion: &mut Criterion) {
     group.sampling_mode(SamplingMode::Flat).sample_size(10);
     group.measurement_time(Duration::from_secs(5)).warm_up_time(Duration::from_secs(1));
     // As many endpoints here and the same policies, in a cluster of a tenth and in the whole one.
-    for (name, snapshot) in
-        [("500_of_1000_endpoints", snapshot(1000, 1000)), ("500_of_10000_endpoints", snapshot(10_000, 1000))]
-    {
+    for (name, snapshot) in [
+        ("500_of_1000_endpoints", snapshot(1000, 1000, policy)),
+        ("500_of_10000_endpoints", snapshot(10_000, 1000, policy)),
+        ("loose_500_of_10000_endpoints", snapshot(10_000, 1000, loose_policy)),
+    ] {
         let compiled = compile(&snapshot);
         assert_eq!(compiled.problems, []);
         assert_eq!(snapshot.endpoints.values().filter(|e| e.interface.is_some()).count(), 500);

@@ -15,7 +15,7 @@ pub(crate) struct Tier<'a> {
     name: &'a str,
     default_action: TierAction,
     policies: Vec<&'a Policy<'a>>,
-    /// Places of policies by a label that what they select must have.
+    /// Places of policies by the labels of which what they select must have one.
     by_label: BTreeMap<(&'a str, &'a str), Vec<usize>>,
     /// Places of the others.
     anywhere: Vec<usize>,
@@ -27,7 +27,9 @@ impl<'a> Tier<'a> {
         let mut anywhere = Vec::new();
         for (place, policy) in policies.iter().enumerate() {
             match policy.required() {
-                Some(pair) => by_label.entry(pair).or_default().push(place),
+                Some(pairs) => {
+                    pairs.into_iter().for_each(|pair| by_label.entry(pair).or_default().push(place))
+                }
                 None => anywhere.push(place),
             }
         }

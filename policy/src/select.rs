@@ -6,7 +6,7 @@ use tortie_model::resource::{
     GlobalNetworkPolicySpec, NetworkPolicySpec, PolicyType, ProfileSpec, default_types,
 };
 use tortie_model::rule::Rule;
-use tortie_model::selector::{Labels, Selector};
+use tortie_model::selector::{LabelRestriction, Labels, Selector};
 
 use crate::Problems;
 use crate::check::{
@@ -141,12 +141,18 @@ pub(crate) struct Policy<'a> {
 }
 
 impl Policy<'_> {
-    /// A label and value that every endpoint it applies to has, when there is one to index it by. The namespace is the
-    /// narrowest of those all policies of a namespace have.
-    pub(crate) fn required(&self) -> Option<(&str, &str)> {
+    /// Labels with their values, one of which every endpoint it applies to has; `None` when there is nothing to index it
+    /// by. The namespace is the narrowest of what all policies of a namespace ask for.
+    pub(crate) fn required(&self) -> Option<Vec<(&str, &str)>> {
         let Scope::Selector(selector) = &self.scope else { return None };
-        let required = selector.required();
-        required.iter().find(|(name, _)| *name == NAMESPACE).or(required.first()).copied()
+        // What can match nothing applies to no endpoint.
+        let Some(restrictions) = selector.restrictions() else { return Some(Vec::new()) };
+        let sets = restrictions.into_iter().filter_map(|(label, restriction)| match restriction {
+            LabelRestriction::MustHaveOneOfValues(values) => Some((label, values)),
+            LabelRestriction::MustBePresent | LabelRestriction::MustBeAbsent => None,
+        });
+        let (label, values) = sets.min_by_key(|(label, values)| (*label != NAMESPACE, values.len()))?;
+        Some(values.into_iter().map(|value| (label, value)).collect())
     }
 
     /// Whether it decides about traffic of an endpoint in a direction.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use sha2::{Digest as _, Sha256};
-use tortie_model::selector::Selector;
+use tortie_model::selector::{LabelRestriction, Selector};
 
 use crate::ir::{Comment, Elements, Family, Set};
 use crate::select::Labelled;
@@ -98,15 +98,33 @@ impl<'a> Sets<'a> {
         }
     }
 
-    /// Endpoints a selector matches, sought where the rarest label is that it requires.
+    /// Endpoints a selector matches, sought where the rarest label is that it asks for.
     fn matching(&self, selector: &Selector) -> Vec<&'a Labelled<'a>> {
-        let candidates = |(name, value): &(&str, &str)| {
-            self.by_label.get(*name).and_then(|values| values.get(*value)).map_or(&[][..], Vec::as_slice)
-        };
+        let Some(restrictions) = selector.restrictions() else { return Vec::new() };
         let matches = |e: &&'a Labelled<'a>| selector.matches(&e.labels);
-        match selector.required().iter().map(candidates).min_by_key(|found| found.len()) {
-            Some(places) => places.iter().filter_map(|i| self.endpoints.get(*i)).filter(matches).collect(),
+        let candidates =
+            restrictions.iter().filter_map(|(label, restriction)| self.candidates(label, restriction));
+        let number = |places: &Vec<&[usize]>| places.iter().map(|places| places.len()).sum::<usize>();
+        match candidates.min_by_key(number) {
+            Some(places) => {
+                let places = places.into_iter().flatten();
+                places.filter_map(|place| self.endpoints.get(*place)).filter(matches).collect()
+            }
             None => self.endpoints.iter().filter(matches).collect(),
+        }
+    }
+
+    /// Places of the endpoints that have the label as it must be, by value; `None` when it must be absent.
+    fn candidates(&self, label: &str, restriction: &LabelRestriction<'_>) -> Option<Vec<&[usize]>> {
+        let Some(values) = self.by_label.get(label) else {
+            return (*restriction != LabelRestriction::MustBeAbsent).then(Vec::new);
+        };
+        match restriction {
+            LabelRestriction::MustBePresent => Some(values.values().map(Vec::as_slice).collect()),
+            LabelRestriction::MustHaveOneOfValues(wanted) => {
+                Some(wanted.iter().filter_map(|value| values.get(*value)).map(Vec::as_slice).collect())
+            }
+            LabelRestriction::MustBeAbsent => None,
         }
     }
 }

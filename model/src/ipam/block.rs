@@ -149,7 +149,7 @@ impl Block {
 
     /// The address of an ordinal below the block's size.
     pub fn address(&self, ordinal: usize) -> IpAddr {
-        from_bits(to_bits(self.cidr.network()) + ordinal as u128, self.cidr.is_ipv4())
+        from_bits(to_bits(self.cidr.network()).wrapping_add(ordinal as u128), self.cidr.is_ipv4())
     }
 
     /// Who has an address; `None` when it is free or outside.

@@ -50,7 +50,7 @@ impl GoRand {
     /// `big.Int.Rand`: uniform below `2^bits`, drawn in 64-bit words, least significant first, and drawn again while
     /// it is not below the limit (the limit itself has `bits + 1` bits).
     pub(super) fn below_power_of_two(&mut self, bits: u32) -> u128 {
-        debug_assert!(bits < 127, "no pool has so many blocks");
+        debug_assert!(bits < 128, "no pool has so many blocks");
         let limit = 1u128 << bits;
         loop {
             let mut value = 0;
@@ -59,7 +59,7 @@ impl GoRand {
                 let high = u128::from(self.next_u32());
                 value |= (low | high << 32) << (64 * word);
             }
-            value &= (limit << 1) - 1;
+            value &= limit | (limit - 1);
             if value < limit {
                 return value;
             }

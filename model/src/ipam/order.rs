@@ -6,6 +6,9 @@ use ipnetwork::IpNetwork;
 
 use super::go_rand::{GoRand, fnv1_32};
 
+/// The number of blocks is counted in 128 bits. Only `::/0` with blocks of one address has more; half of it is visited.
+const MAX_BITS: u32 = 127;
+
 /// All blocks of a pool, from a start that depends on the host, wrapping around (calico-datamodel 4.3, step 5).
 ///
 /// Hosts that start at different places rarely want the same block at the same time.
@@ -21,7 +24,7 @@ pub struct BlockOrder {
 impl BlockOrder {
     /// The order of `host` in a pool with blocks of prefix length `prefix`.
     pub fn new(pool: IpNetwork, prefix: u8, host: &str) -> BlockOrder {
-        let bits = prefix.checked_sub(pool.prefix()).map(u32::from);
+        let bits = prefix.checked_sub(pool.prefix()).map(|bits| u32::from(bits).min(MAX_BITS));
         let start = bits.map_or(0, |bits| GoRand::new(fnv1_32(host)).below_power_of_two(bits));
         BlockOrder { pool, prefix, bits, start }
     }
@@ -40,7 +43,7 @@ impl BlockOrder {
             && self.pool.contains(block.network());
         ours.then(|| {
             let index = (to_bits(block.network()) - to_bits(self.pool.network())) >> self.shift();
-            (index + self.count() - self.start) % self.count()
+            (index % self.count() + self.count() - self.start) % self.count()
         })
     }
 

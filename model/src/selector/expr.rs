@@ -66,28 +66,6 @@ impl Expr {
         }
     }
 
-    /// Adds the labels that must have one certain value for the tree to hold.
-    pub(super) fn required<'a>(&'a self, found: &mut Vec<(&'a str, &'a str)>) {
-        match self {
-            Expr::Equal(label, value) => found.push((label, value)),
-            Expr::In(label, values) if values.len() == 1 => {
-                found.extend(values.first().map(|value| (label.as_str(), value.as_str())));
-            }
-            Expr::And(nodes) => nodes.iter().for_each(|node| node.required(found)),
-            Expr::All
-            | Expr::Global
-            | Expr::Has(_)
-            | Expr::NotEqual(..)
-            | Expr::In(..)
-            | Expr::NotIn(..)
-            | Expr::Contains(..)
-            | Expr::StartsWith(..)
-            | Expr::EndsWith(..)
-            | Expr::Not(_)
-            | Expr::Or(_) => {}
-        }
-    }
-
     /// How deep groups nest: the depth of parentheses in the canonical text.
     pub(super) fn group_depth(&self) -> usize {
         match self {

@@ -158,3 +158,6 @@ fn is_word(c: char) -> bool {
 fn skip_space(text: &str) -> &str {
     text.trim_start_matches([' ', '\t'])
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,7 +95,8 @@ fn syntax_error(origin: Origin, text: &str) -> SyntaxError {
         column: 1,
         reason: "cannot be parsed".to_owned(),
     });
-    SyntaxError { origin, line, column, reason }
+    // serde_json counts a mistake at a line's end as column 0 of the next.
+    SyntaxError { origin, line, column: column.max(1), reason }
 }
 
 /// A part of the text between separators.
@@ -117,13 +118,19 @@ fn pieces(text: &str) -> Vec<Piece<'_>> {
         });
         if separator.is_some() {
             pieces.push(Piece { line: start_line, text: &text[start..offset] });
-            start = offset + 3;
+            start = offset + 3 + blanks_before_nothing(&line[3..]);
             start_line = index + 1;
         }
         offset += line.len();
     }
     pieces.push(Piece { line: start_line, text: &text[start..] });
     pieces
+}
+
+/// Length of the blanks after a separator on a line without content: the parser refuses tabs at the start of a text.
+fn blanks_before_nothing(rest: &str) -> usize {
+    let content = rest.trim_start_matches([' ', '\t']);
+    if content.trim_end().is_empty() || content.starts_with('#') { rest.len() - content.len() } else { 0 }
 }
 
 struct Fault {
