@@ -217,6 +217,12 @@ fn codes_say_whose_fault_it_is() {
     let mut nameless = conf("1.0.0", nowhere);
     nameless["name"] = "".into();
     assert_eq!(code(call("ADD", &nameless, &[])), (7, "the network configuration has no 'name'".into()));
+    let mut unversioned = conf("1.0.0", nowhere);
+    unversioned.as_object_mut().unwrap().remove("cniVersion");
+    let (found, message) = code(call("ADD", &unversioned, &[]));
+    assert!(found == 1 && message.starts_with("the network configuration has no 'cniVersion'"), "{message}");
+    let (found, message) = code(call("ADD", &json!(["1.0.0"]), &[]));
+    assert!(found == 6 && message.ends_with("it is no JSON object"), "{message}");
     let mut odd = conf("1.0.0", nowhere);
     odd["ipam"] = json!({"assign_ipv4": "maybe"});
     let (found, message) = code(call("ADD", &odd, &[]));
