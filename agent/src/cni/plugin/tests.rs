@@ -192,6 +192,22 @@ fn codes_say_whose_fault_it_is() {
             "{status}"
         );
     }
+    let killed = tempfile::tempdir().unwrap();
+    let socket = killed.path().join("sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let agent = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // Read to the end of the body, or the client would hear of a reset.
+        let mut request = Vec::new();
+        while !request.ends_with(b"}") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            request.push(byte[0]);
+        }
+    });
+    let (found, message) = code(call("DEL", &conf("1.0.0", &socket), &[]));
+    agent.join().unwrap();
+    assert!(found == 5 && message.contains("broke"), "{found} {message}");
     let nowhere = Path::new("/nonexistent/sock");
     let (found, message) = code(call("ADD", &conf("1.0.0", nowhere), &[]));
     assert_eq!(found, 11);
