@@ -37,10 +37,12 @@ use crate::{admin, dataplane, logging, peering, startup};
 
 mod calculation;
 mod datastore;
+mod exclusive;
 mod host;
 
 pub use calculation::Progress;
 use datastore::Datastore;
+use exclusive::Claim;
 use host::Host;
 
 /// MTU of the host when no interface has the node's address (felix-dataplane 1.8).
@@ -57,6 +59,8 @@ struct Running {
     speaker: Handle,
     /// Ends the local API once its requests are answered.
     no_more: Arc<Notify>,
+    /// Given back last of all.
+    claim: Claim,
 }
 
 /// Runs the agent until a signal.
@@ -95,6 +99,8 @@ async fn begin(tasks: &mut Tasks, config: &Config) -> anyhow::Result<Running> {
     admin::check_free(&config.socket)?;
     let name = startup::name::determine(&config.name)?;
     let datastore = datastore::open(&config.datastore, config.wait_for_datastore).await?;
+    // Before the first write, to the datastore or to the kernel; waiting for the datastore disturbs nobody.
+    let claim = exclusive::claim()?;
     let client = Client::new(Arc::clone(&datastore.store));
     startup::register(config, &client, &name).await?;
     let ipam = Ipam::new(client.clone(), SystemTime::now);
@@ -108,7 +114,7 @@ async fn begin(tasks: &mut Tasks, config: &Config) -> anyhow::Result<Running> {
     }
     let no_more = Arc::new(Notify::new());
     let speaker = start(tasks, config, &name, &client, ipam, Arc::clone(&no_more)).await?;
-    Ok(Running { datastore, speaker, no_more })
+    Ok(Running { datastore, speaker, no_more, claim })
 }
 
 /// Stops everything. Nothing in the kernel is touched: traffic goes on without this process.
@@ -128,6 +134,7 @@ async fn end(agent: Running, mut tasks: Tasks, healthy: bool) -> anyhow::Result<
     if let Some(embedded) = agent.datastore.embedded {
         embedded.stop().await.context("the embedded datastore did not stop cleanly")?;
     }
+    drop(agent.claim);
     Ok(())
 }
 

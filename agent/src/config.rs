@@ -195,7 +195,7 @@ impl Reader<'_> {
                     .into(),
                 hostname: text("HOSTNAME"),
             },
-            wait_for_datastore: self.environment.get("WAIT_FOR_DATASTORE") == Some("true"),
+            wait_for_datastore: self.flag("WAIT_FOR_DATASTORE", false),
             socket: flags
                 .socket
                 .clone()
@@ -211,8 +211,7 @@ impl Reader<'_> {
                 addresses::parse_poll,
             ),
             skip_address_check: self.flag("DISABLE_NODE_IP_CHECK", false),
-            as_number: self
-                .value("AS", None, |text| text.parse().map(Some).map_err(|error: ScalarError| error.rule)),
+            as_number: self.value("AS", None, parse_as),
             backend: self.backend(),
             router_id: self.value("CALICO_ROUTER_ID", RouterId::default(), str::parse),
             pools: pools::read(self),
@@ -336,6 +335,14 @@ fn parse_level(text: &str) -> Option<LevelFilter> {
         "none" | "off" => LevelFilter::OFF,
         _ => return None,
     })
+}
+
+/// An AS number. 0 is nobody's, and peers refuse it (RFC 7607).
+fn parse_as(text: &str) -> Result<Option<AsNumber>, &'static str> {
+    match text.parse::<AsNumber>() {
+        Ok(AsNumber(0)) => Err("must not be 0, which RFC 7607 reserves"),
+        parsed => parsed.map(Some).map_err(|error: ScalarError| error.rule),
+    }
 }
 
 /// An MTU; 0 means automatic.

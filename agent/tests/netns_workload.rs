@@ -271,6 +271,30 @@ fn a_container_gets_exactly_what_it_needs_and_leaves_nothing() {
 }
 
 #[test]
+fn a_container_that_was_started_again_is_attached_where_it_is() {
+    if !inside("a_container_that_was_started_again_is_attached_where_it_is") {
+        return;
+    }
+    block_on(async {
+        let world = World::new(Duration::from_secs(10)).await;
+        let first = container("c1");
+        let before = world.service.attach(first.clone()).await.unwrap();
+        // Without a DEL, and the old namespace lives on.
+        run("ip netns add again");
+        let second = AttachRequest { netns: "/run/netns/again".into(), ..first.clone() };
+        let answer = world.service.attach(second.clone()).await.unwrap();
+        assert_eq!(answer.addresses, before.addresses, "it keeps its address");
+        let has_eth0 = |name: &str| run(&format!("nsenter --net=/run/netns/{name} ip link")).contains("eth0");
+        assert!(has_eth0("again") && !has_eth0("c1"));
+        ping(None, &answer.addresses[0].ip());
+        world.service.check(second.clone()).await.unwrap();
+        assert_eq!(answer.host_interface, before.host_interface);
+        world.service.detach(detach(&second)).await.unwrap();
+        assert_eq!(world.leftovers().await, Vec::<String>::new());
+    });
+}
+
+#[test]
 fn a_container_speaks_both_families() {
     if !inside("a_container_speaks_both_families") {
         return;
@@ -346,6 +370,12 @@ fn a_failed_attach_is_undone() {
         assert_eq!(error.kind(), ErrorKind::NotFound, "{}", error.chain());
         assert_eq!(world.leftovers().await, Vec::<String>::new());
 
+        let mut file = container("c1");
+        file.netns = "/proc/self/status".into();
+        let error = world.service.attach(file).await.unwrap_err();
+        assert!(error.chain().ends_with("/proc/self/status: it is no namespace"), "{}", error.chain());
+        assert_eq!((error.kind(), world.leftovers().await), (ErrorKind::NotFound, Vec::new()));
+
         let mut host = container("c1");
         host.netns = "/proc/self/ns/net".into();
         let error = world.service.attach(host).await.unwrap_err();
@@ -355,7 +385,9 @@ fn a_failed_attach_is_undone() {
         let mut taken = container("c1");
         taken.interface = "lo".into();
         let error = world.service.attach(taken).await.unwrap_err();
-        assert!(error.chain().contains("File exists"), "{}", error.chain());
+        let words = "cannot wire calic1: network namespace /run/netns/c1 has an interface lo already";
+        assert!(error.chain().starts_with(words), "{}", error.chain());
+        assert_eq!(error.kind(), ErrorKind::Conflict);
         assert_eq!(world.leftovers().await, Vec::<String>::new());
 
         world.obey.send_replace(false);

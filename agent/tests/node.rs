@@ -105,6 +105,15 @@ fn a_node_registers_itself_and_its_cluster() {
         let second = machine.command(&[("NODENAME", "n2")]).output().unwrap();
         let words = String::from_utf8_lossy(&second.stderr).into_owned();
         assert!(second.status.code() == Some(1) && words.contains("another tortie-node answers"), "{words}");
+        // Nor with a socket of its own: it would program n2 over n1.
+        let variables = [("NODENAME", "n2"), ("ETCD_ENDPOINTS", "http://127.0.0.1:2379")];
+        let mut third = command(&[], &variables);
+        third.env("CALICO_NODENAME_FILE", machine.path("n2")).env("TORTIE_SOCKET", machine.path("n2.sock"));
+        let words = refused(&third.output().unwrap());
+        let expected =
+            format!("another tortie-node (process {}) runs in this network namespace", agent.child.id());
+        assert!(words.contains(&expected), "{words}");
+        with_store(async |client, _| assert!(client.find::<NodeSpec>(None, "n2").await.unwrap().is_none()));
         assert_eq!(agent.stop(nix::sys::signal::SIGINT), Some(0));
     });
 }

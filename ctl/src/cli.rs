@@ -9,7 +9,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 /// View and change the resources of a Calico-compatible network.
 #[derive(Debug, Parser)]
-#[command(name = "tortiectl", disable_version_flag = true, max_term_width = 100)]
+#[command(name = "tortiectl", version, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -383,5 +383,14 @@ mod tests {
             command.get_subcommands().for_each(check);
         }
         check(&Cli::command());
+    }
+
+    #[test]
+    fn the_version_is_told_as_by_every_program() {
+        for flag in ["--version", "-V"] {
+            let said = command(None).try_get_matches_from(["tortiectl", flag]).unwrap_err();
+            assert_eq!(said.to_string(), concat!("tortiectl ", env!("CARGO_PKG_VERSION"), "\n"));
+            assert!(!said.use_stderr(), "it succeeds");
+        }
     }
 }

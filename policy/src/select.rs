@@ -306,11 +306,28 @@ pub(crate) fn profiles<'a>(snapshot: &'a Snapshot, problems: &mut Problems) -> B
             }
         }
     }
+    report_missing(snapshot, problems);
+    found
+}
+
+/// Profiles that endpoints have and nobody wrote: a line for each, not for each endpoint of the cluster.
+fn report_missing(snapshot: &Snapshot, problems: &mut Problems) {
+    let mut missing: BTreeMap<&str, (String, usize)> = BTreeMap::new();
     for (id, endpoint) in &snapshot.endpoints {
         for profile in endpoint.profiles.iter().filter(|p| !snapshot.profiles.contains_key(&***p)) {
-            let name = format!("WorkloadEndpoint {}/{}", id.namespace, id.name);
-            problems.add(name, format_args!("profile {profile} does not exist, so it matches nothing"));
+            let first = || (format!("WorkloadEndpoint {}/{}", id.namespace, id.name), 0);
+            missing.entry(profile).or_insert_with(first).1 += 1;
         }
     }
-    found
+    for (profile, (first, count)) in missing {
+        let others = match count - 1 {
+            0 => " has".to_owned(),
+            1 => " and one more have".to_owned(),
+            more => format!(" and {more} more have"),
+        };
+        problems.add(
+            format_args!("Profile {profile}"),
+            format_args!("does not exist, so it matches nothing; {first}{others} it"),
+        );
+    }
 }

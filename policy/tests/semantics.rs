@@ -417,3 +417,19 @@ fn any_number_of_tiers_and_profiles_that_pass_can_be_loaded() {
     let told = compiled.problems.iter().filter(|p| p.reason.contains("Pass comes after 10")).count();
     assert!(told >= 10, "{:?}", compiled.problems);
 }
+
+#[test]
+fn a_missing_profile_is_one_problem_however_many_have_it() {
+    let lines = |have: usize| {
+        let endpoint = |n| format!("  - {{ name: e{n}, namespace: ns, profiles: [gone, gone2] }}\n");
+        let yaml: String = (0..have).map(endpoint).collect();
+        let problems = compile(&support::snapshot(&format!("endpoints:\n{yaml}"))).problems;
+        problems.into_iter().map(|p| format!("{}: {}", p.subject, p.reason)).collect::<Vec<_>>()
+    };
+    let of = |name: &str, who: &str| {
+        format!("Profile {name}: does not exist, so it matches nothing; WorkloadEndpoint ns/e0{who} it")
+    };
+    for (have, who) in [(1, " has"), (2, " and one more have"), (5, " and 4 more have")] {
+        assert_eq!(lines(have), [of("gone", who), of("gone2", who)]);
+    }
+}

@@ -58,13 +58,34 @@ fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Failure> {
 
 async fn attach(State(service): State<Service>, bytes: Bytes) -> Result<Json<AttachResponse>, Failure> {
     let request: AttachRequest = body(&bytes)?;
-    Ok(Json(service.attach(request).await?))
+    let (container, interface) = (request.container_id.clone(), request.interface.clone());
+    match service.attach(request).await {
+        Ok(answer) => {
+            let addresses: Vec<String> = answer.addresses.iter().map(ToString::to_string).collect();
+            let (host_interface, addresses) = (&answer.host_interface, addresses.join(","));
+            tracing::info!(container, interface, host_interface, addresses, "attached");
+            Ok(Json(answer))
+        }
+        Err(error) => {
+            tracing::warn!(container, interface, error = error.chain(), "cannot attach");
+            Err(error.into())
+        }
+    }
 }
 
 async fn detach(State(service): State<Service>, bytes: Bytes) -> Result<Json<serde_json::Value>, Failure> {
     let request: DetachRequest = body(&bytes)?;
-    service.detach(request).await?;
-    Ok(Json(serde_json::json!({})))
+    let (container, interface) = (request.container_id.clone(), request.interface.clone());
+    match service.detach(request).await {
+        Ok(()) => {
+            tracing::info!(container, interface, "detached");
+            Ok(Json(serde_json::json!({})))
+        }
+        Err(error) => {
+            tracing::warn!(container, interface, error = error.chain(), "cannot detach");
+            Err(error.into())
+        }
+    }
 }
 
 async fn check(State(service): State<Service>, bytes: Bytes) -> Result<Json<serde_json::Value>, Failure> {

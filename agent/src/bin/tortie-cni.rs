@@ -6,13 +6,15 @@ use std::process::ExitCode;
 use tortie_agent::cni;
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == "-v" || argument == "--version") {
-        return print(concat!(env!("CARGO_PKG_VERSION"), "\n"), false);
+    let environment = |name: &str| std::env::var(name).ok();
+    let first = std::env::args_os().nth(1);
+    if let Some(output) = cni::by_hand(first.as_deref().and_then(|first| first.to_str()), &environment) {
+        return print(&output.stdout, output.failed);
     }
     let mut stdin = String::new();
     // What cannot be read is no configuration; the plugin says so in the form the runtime expects.
     let _ = std::io::stdin().read_to_string(&mut stdin);
-    let output = cni::run(&|name| std::env::var(name).ok(), &stdin, cni::PATIENCE);
+    let output = cni::run(&environment, &stdin, cni::PATIENCE);
     print(&output.stdout, output.failed)
 }
 

@@ -133,6 +133,12 @@ impl Calc {
         for (key, reason) in &cache.invalid {
             problems.add(problems::subject(key), reason);
         }
+        let own = Key::resource(tortie_model::Kind::Node, None, &settings.node);
+        if !cache.nodes.contains_key(&settings.node) && !cache.invalid.contains_key(&own) {
+            let reason = "it is not in the datastore: no BGP session, no addresses for workloads; restart tortie-node to register \
+                          the node again";
+            problems.add(problems::subject(&own), reason);
+        }
         let endpoints = endpoints::calculate(cache, settings, &mut problems);
         let own_blocks = routes::own_blocks(cache, settings);
         let bgp = bgp::calculate(cache, settings, &own_blocks, &endpoints.interfaces, &mut problems);

@@ -126,6 +126,10 @@ fn exchange(mut stream: UnixStream, request: &[u8]) -> io::Result<Vec<u8>> {
     stream.write_all(request)?;
     let mut answer = Vec::new();
     stream.take(LONGEST_ANSWER).read_to_end(&mut answer)?;
+    if answer.is_empty() {
+        // It was killed over the request; what it had begun is taken up by the next ADD or DEL.
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without an answer"));
+    }
     Ok(answer)
 }
 

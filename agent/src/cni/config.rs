@@ -191,9 +191,15 @@ fn address(field: &str, text: &str, code: u32) -> Result<IpAddr, Failure> {
 impl NetConf {
     /// Reads standard input.
     pub(super) fn parse(stdin: &str) -> Result<NetConf, Failure> {
-        serde_json::from_str(stdin).map_err(|error| {
-            Failure::new(super::plugin::DECODING, format!("the network configuration is not valid: {error}"))
-        })
+        let invalid = |reason: String| {
+            let message = format!("the network configuration on standard input is not valid: {reason}");
+            Failure::new(super::plugin::DECODING, message)
+        };
+        // serde would take a list for the fields in their order.
+        if !stdin.trim_start().starts_with('{') {
+            return Err(invalid("it is no JSON object".to_owned()));
+        }
+        serde_json::from_str(stdin).map_err(|error| invalid(error.to_string()))
     }
 
     /// The request of an ADD or a CHECK.

@@ -8,11 +8,14 @@
 //! | `plugin` | commands, and which errors have which code |
 //! | `config` | environment and standard input, to a request |
 //! | `result` | answers in the shape of the asked version |
+//! | `by_hand` | help for people |
 //! | `client` | HTTP over the unix socket, and waiting for an agent that is not up yet |
 
+mod by_hand;
 mod client;
 mod config;
 mod plugin;
 mod result;
 
+pub use by_hand::by_hand;
 pub use plugin::{Output, PATIENCE, run};

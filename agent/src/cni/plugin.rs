@@ -132,6 +132,10 @@ fn version_of(conf: &NetConf, command: &str, since: Version) -> Result<Version, 
             );
             Err(Failure::new(INCOMPATIBLE_VERSION, message))
         }
+        None if asked.is_empty() => {
+            let message = format!("the network configuration has no 'cniVersion'; supported are {supported}");
+            Err(Failure::new(INCOMPATIBLE_VERSION, message))
+        }
         None => {
             let message = format!("cniVersion '{asked}' is not supported; supported are {supported}");
             Err(Failure::new(INCOMPATIBLE_VERSION, message))

@@ -76,7 +76,9 @@ fn parse_address(text: &str, ipv6: bool) -> Result<AddressSetting, String> {
         None => (text, None),
     };
     let address: IpAddr = address.parse().map_err(|_| rule())?;
-    let usable = address.is_ipv6() == ipv6 && !address.is_unspecified() && !address.is_multicast();
+    // A loopback address is every node's own: peers would dial themselves.
+    let usable = address.is_ipv6() == ipv6
+        && !(address.is_unspecified() || address.is_multicast() || address.is_loopback());
     let longest = if ipv6 { 128 } else { 32 };
     if !usable || prefix.is_some_and(|prefix| prefix > longest) {
         return Err(rule());

@@ -74,7 +74,14 @@ pub fn decide(
     interfaces: &[Interface],
     source: impl FnOnce(&str) -> io::Result<IpAddr>,
 ) -> Result<Decision, AddressError> {
-    let kept = |address| Decision { address, ..Decision::default() };
+    let kept = |address: Option<IpNetwork>| {
+        let foreign = address.filter(|stored| holder_of(stored.ip(), interfaces).is_none());
+        Decision {
+            address,
+            detected: None,
+            warnings: foreign.map(|a| unassigned(a.ip())).into_iter().collect(),
+        }
+    };
     let method = match setting {
         AddressSetting::Keep => return Ok(kept(stored)),
         AddressSetting::KeepOrDetect(_) if stored.is_some() => return Ok(kept(stored)),
@@ -99,7 +106,9 @@ pub fn decide(
         (Err(reason), Some(_)) => {
             let warning =
                 format!("unable to autodetect an {} address: {reason}; keeping the stored one", family(ipv6));
-            Ok(Decision { warnings: vec![warning], ..kept(stored) })
+            let mut decision = kept(stored);
+            decision.warnings.push(warning);
+            Ok(decision)
         }
         (Err(reason), None) => Err(AddressError::NotFound {
             family: family(ipv6),
@@ -116,15 +125,28 @@ fn family(ipv6: bool) -> &'static str {
 
 /// An address given by the operator, with the prefix length of the interface that has it unless that is given too.
 fn explicit(address: IpAddr, prefix: Option<u8>, interfaces: &[Interface]) -> Decision {
-    let local = interfaces.iter().flat_map(|i| &i.addresses).find(|net| net.ip() == address);
+    let local = holder_of(address, interfaces);
     let longest = if address.is_ipv6() { 128 } else { 32 };
     let prefix = prefix.or(local.map(IpNetwork::prefix)).unwrap_or(longest);
-    let warning = format!("no interface has the address {address}; other nodes may not reach this one");
     Decision {
         address: IpNetwork::new(address, prefix).ok(),
         detected: None,
-        warnings: if local.is_some() { Vec::new() } else { vec![warning] },
+        warnings: if local.is_some() { Vec::new() } else { vec![unassigned(address)] },
     }
+}
+
+/// An address as the interface that has it has it.
+fn holder_of(address: IpAddr, interfaces: &[Interface]) -> Option<&IpNetwork> {
+    interfaces.iter().flat_map(|interface| &interface.addresses).find(|net| net.ip() == address)
+}
+
+/// The machine may have got another address, or the name of another node.
+fn unassigned(address: IpAddr) -> String {
+    let variable = if address.is_ipv6() { "IP6" } else { "IP" };
+    format!(
+        "no interface has the address {address}; other nodes may not reach this one ({variable}=autodetect detects it \
+         at each start)"
+    )
 }
 
 /// The interface and address a method finds, or what it looked at in vain.

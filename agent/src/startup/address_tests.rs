@@ -73,6 +73,10 @@ fn what_is_stored_is_kept_unless_asked_otherwise() {
     let keep_or_detect = AddressSetting::KeepOrDetect(Method::FirstFound);
     let kept = decided(&keep_or_detect, Some("1.2.3.4/24")).unwrap();
     assert_eq!((kept.address, kept.detected), (stored, None));
+    let warned = "no interface has the address 1.2.3.4; ";
+    assert!(kept.warnings.len() == 1 && kept.warnings[0].starts_with(warned), "{:?}", kept.warnings);
+    let here = decided(&keep_or_detect, Some("192.0.2.10/24")).unwrap();
+    assert_eq!((here.address.unwrap().to_string().as_str(), here.warnings.len()), ("192.0.2.10/24", 0));
     let fresh = decided(&keep_or_detect, None).unwrap();
     assert_eq!((fresh.address, fresh.detected.is_some(), fresh.warnings.len()), (found, true, 0));
     let changed = decided(&AddressSetting::Detect(Method::FirstFound), Some("1.2.3.4/24")).unwrap();
@@ -101,7 +105,9 @@ fn detection_in_vain_fails_only_without_a_stored_address() {
         "{error}"
     );
     let kept = decided(&setting, Some("1.2.3.4/24")).unwrap();
-    assert_eq!((kept.address.unwrap().to_string().as_str(), kept.warnings.len()), ("1.2.3.4/24", 1));
+    assert_eq!((kept.address.unwrap().to_string().as_str(), kept.warnings.len()), ("1.2.3.4/24", 2));
+    let kept = decided(&setting, Some("192.0.2.9/32")).unwrap();
+    assert_eq!((kept.address.unwrap().to_string().as_str(), kept.warnings.len()), ("192.0.2.9/32", 1));
 }
 
 #[test]

@@ -128,7 +128,8 @@ impl WorkloadError {
             WorkloadError::NotAttached { .. }
             | WorkloadError::Wiring { source: WiringError::Namespace { .. }, .. } => ErrorKind::NotFound,
             WorkloadError::Wiring { source: WiringError::OwnNamespace { .. }, .. } => ErrorKind::Invalid,
-            WorkloadError::Taken { .. } => ErrorKind::Conflict,
+            WorkloadError::Taken { .. }
+            | WorkloadError::Wiring { source: WiringError::Occupied { .. }, .. } => ErrorKind::Conflict,
             WorkloadError::NotReady | WorkloadError::Contended { .. } | WorkloadError::Stopping => {
                 ErrorKind::Unavailable
             }

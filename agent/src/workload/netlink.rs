@@ -3,6 +3,7 @@
 //! Moving a peer there afterwards would cost 16 ms more (kernel-programming 4).
 
 use std::fs::File;
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
 
@@ -35,7 +36,11 @@ impl Wiring for Netlink {
     fn create(&self, wire: &Wire) -> Result<u32, WiringError> {
         let namespace = inside::open(&wire.netns)?;
         let mut requests = Requests::open()?;
-        requests.create_link(veth(wire, &namespace), &wire.host_interface)?;
+        if let Err(error) = requests.create_link(veth(wire, &namespace), &wire.host_interface) {
+            // The kernel does not say on which side. On the host's there was none.
+            let is_inside = is_existing(&error) && requests.link(&wire.host_interface)?.is_none();
+            return Err(if is_inside { occupied(wire) } else { error });
+        }
         let finished = finish(&mut requests, wire, &namespace);
         if finished.is_err()
             && let Err(error) = requests.remove_link(&wire.host_interface)
@@ -53,6 +58,14 @@ impl Wiring for Netlink {
         let namespace = inside::open(&wire.netns)?;
         inside::run(&namespace, wire, inside::verify)
     }
+}
+
+fn is_existing(error: &WiringError) -> bool {
+    matches!(error, WiringError::Kernel { source, .. } if source.kind() == io::ErrorKind::AlreadyExists)
+}
+
+fn occupied(wire: &Wire) -> WiringError {
+    WiringError::Occupied { path: wire.netns.display().to_string(), interface: wire.interface.clone() }
 }
 
 /// Both sides of the pair in one request.

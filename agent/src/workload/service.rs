@@ -154,8 +154,12 @@ impl Service {
             let ours = stored.as_ref().filter(|e| e.spec.container_id == identity.container);
             if let Some(stored) = ours.filter(|_| owner == Some(&identity.owner())) {
                 let addresses = addresses_of(stored);
-                self.in_force(&identity, link.index, &addresses, wait).await?;
-                return Ok(response(&identity, link.mtu, &addresses));
+                // Made anew when the workload's side is not as it was made, or in another namespace than this one: the
+                // container was started again without a DEL.
+                if self.is_whole(&identity, request, &addresses).await? {
+                    self.in_force(&identity, link.index, &addresses, wait).await?;
+                    return Ok(response(&identity, link.mtu, &addresses));
+                }
             }
             if let Some(owner) = owner.filter(|owner| !identity.displaces(owner)) {
                 let (interface, owner) = (identity.host_interface.clone(), owner.to_owned());

@@ -103,6 +103,17 @@ pub enum WiringError {
         /// Its path.
         path: String,
     },
+    /// The workload has an interface of that name already, of somebody else.
+    #[error(
+        "network namespace {path} has an interface {interface} already; detach whoever made it (CNI DEL), or choose another \
+         name (CNI_IFNAME)"
+    )]
+    Occupied {
+        /// Path of the namespace.
+        path: String,
+        /// The name inside.
+        interface: String,
+    },
     /// A request to the kernel failed.
     #[error("cannot {action}")]
     Kernel {

@@ -204,6 +204,7 @@ impl Peer {
         let conn = established.id;
         if can_restart {
             self.remove(conn);
+            self.last_error = Some("made anew after a change of configuration".to_owned());
             out.extend([Action::Close(conn), Action::Down(Loss::Silent)]);
             self.redial(now, Duration::ZERO);
         } else {
@@ -216,6 +217,7 @@ impl Peer {
     /// Ends everything with a Cease of this subcode.
     pub(crate) fn stop(&mut self, subcode: u8, now: Instant, out: &mut Vec<Action>) {
         let cease = Notification::new(code::CEASE, subcode);
+        self.last_error = Some(format!("sent NOTIFICATION {cease}"));
         for connection in std::mem::take(&mut self.connections) {
             out.extend([Action::Send(connection.id, cease.encode()), Action::Close(connection.id)]);
             if connection.stage == Stage::Established {

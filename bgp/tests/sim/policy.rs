@@ -93,6 +93,12 @@ fn an_unrelated_peer_never_notices_a_change() {
     assert!(network.nodes[1].notes.iter().any(
         |note| matches!(note, Note::Down { reason, .. } if reason == "received NOTIFICATION Cease/Peer De-configured")
     ));
+    let ended = |end: usize, words: &str| {
+        let notes = &network.nodes[0].notes;
+        notes.iter().any(|note| matches!(note, Note::Down { peer, reason, .. } if *peer == peer_id(end) && reason == words))
+    };
+    assert!(ended(1, "sent NOTIFICATION Cease/Peer De-configured"), "the end that did it says so too");
+    assert!(ended(2, "sent NOTIFICATION Cease/Other Configuration Change"));
 }
 
 #[test]

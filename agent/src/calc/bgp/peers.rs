@@ -27,16 +27,25 @@ pub(super) fn calculate(
     own_blocks: &BTreeSet<IpNetwork>,
     problems: &mut Problems,
 ) -> BTreeMap<PeerId, PeerConfig> {
-    let mut claimed = BTreeSet::new();
+    let mut claimed = BTreeMap::new();
     let mut peers = BTreeMap::new();
     let exports = [false, true].map(|ipv6| export::filter(cluster, own_blocks, ipv6, problems));
     for remote in selection::explicit(cluster, problems).into_iter().chain(selection::mesh(cluster)) {
         let address = remote.end.ip();
         let own = cluster.own_addresses().any(|own| own == address);
-        let Some(source) = cluster.own_address_towards(address) else { continue };
-        if own || !claimed.insert(remote.end) {
+        let Some(source) = cluster.own_address_towards(address) else {
+            unreachable(cluster, &remote, problems);
+            continue;
+        };
+        let name = remote.options.map(|(name, _)| name);
+        if own {
             continue;
         }
+        if let Some(first) = claimed.get(&remote.end).copied() {
+            superseded(&remote, first, problems);
+            continue;
+        }
+        claimed.insert(remote.end, name);
         let export = &exports[usize::from(address.is_ipv6())];
         match configure(cluster, &remote, source, export) {
             Ok(peer) => {
@@ -48,6 +57,40 @@ pub(super) fn calculate(
         }
     }
     peers
+}
+
+/// An end given by address that another BGPPeer has already. Ends found by selectors overlap as a matter of course.
+fn superseded(remote: &Remote<'_>, first: Option<&str>, problems: &mut Problems) {
+    if let (Some((name, spec)), Some(first)) = (remote.options, first)
+        && name != first
+        && !spec.peer_ip.is_empty()
+        && !remote.reverse
+    {
+        problems.add(
+            format!("BGPPeer {name}"),
+            format!(
+                "peerIP {}: this node peers with {} by BGPPeer {first} already; no second session",
+                spec.peer_ip, remote.end
+            ),
+        );
+    }
+}
+
+/// An end of a family without own address. Peers for many nodes need not fit each; one for this node alone does.
+fn unreachable(cluster: &Cluster<'_>, remote: &Remote<'_>, problems: &mut Problems) {
+    if let Some((name, spec)) = remote.options
+        && spec.node == cluster.own_name
+        && !spec.peer_ip.is_empty()
+    {
+        let (family, variable) = if remote.end.is_ipv6() { ("IPv6", "IP6") } else { ("IPv4", "IP") };
+        problems.add(
+            format!("BGPPeer {name}"),
+            format!(
+                "peerIP {}: this node has no {family} address ({variable} gives it one); no session",
+                spec.peer_ip
+            ),
+        );
+    }
 }
 
 fn subject(remote: &Remote<'_>) -> String {

@@ -369,3 +369,34 @@ fn communities_of_the_node_replace_those_of_the_cluster() {
     let expected = vec![Change::AddLargeCommunity([50, 50, 5364]), Change::AddCommunity(5663 << 16 | 12)];
     assert_eq!(changes(&world), Some((in_range, expected)));
 }
+
+#[test]
+fn peers_that_get_no_session_are_named() {
+    let world = World::nodes(2)
+        .with(Kind::BgpPeer, "a", json!({"node": "n1", "peerIP": "10.0.0.254", "asNumber": 65100}))
+        .with(Kind::BgpPeer, "b", json!({"node": "n1", "peerIP": "10.0.0.254:179", "asNumber": 65200}))
+        .with(Kind::BgpPeer, "six", json!({"node": "n1", "peerIP": "fd00::254", "asNumber": 65100}))
+        .with(Kind::BgpPeer, "all", json!({"peerIP": "fd00::254", "asNumber": 65100}))
+        // Ends found by selectors may overlap.
+        .with(Kind::BgpPeer, "c", json!({"nodeSelector": "all()", "peerSelector": "all()"}))
+        .with(Kind::BgpPeer, "d", json!({"peerSelector": "all()"}));
+    assert_eq!(peers(&world)["Node_10_0_0_254"].remote_as, 65100);
+    let problems: Vec<String> = world.output().problems.lines().collect();
+    assert_eq!(
+        problems,
+        [
+            "BGPPeer b: peerIP 10.0.0.254:179: this node peers with 10.0.0.254:179 by BGPPeer a already; no second session",
+            "BGPPeer six: peerIP fd00::254: this node has no IPv6 address (IP6 gives it one); no session",
+        ]
+    );
+}
+
+#[test]
+fn a_node_that_was_deleted_is_named() {
+    let world = World::nodes(2).without(&tortie_model::Key::resource(Kind::Node, None, "n1"));
+    let output = world.output();
+    let reason = output.problems.of("Node n1").unwrap();
+    assert!(output.bgp.config.is_none() && reason.contains("restart tortie-node"), "{reason}");
+    let unreadable = world.unreadable(Kind::Node, "n1").output().problems.of("Node n1").unwrap();
+    assert!(!unreadable.contains("restart"), "{unreadable}");
+}

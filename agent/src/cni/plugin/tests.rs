@@ -192,6 +192,22 @@ fn codes_say_whose_fault_it_is() {
             "{status}"
         );
     }
+    let killed = tempfile::tempdir().unwrap();
+    let socket = killed.path().join("sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let agent = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // Read to the end of the body, or the client would hear of a reset.
+        let mut request = Vec::new();
+        while !request.ends_with(b"}") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            request.push(byte[0]);
+        }
+    });
+    let (found, message) = code(call("DEL", &conf("1.0.0", &socket), &[]));
+    agent.join().unwrap();
+    assert!(found == 5 && message.contains("broke"), "{found} {message}");
     let nowhere = Path::new("/nonexistent/sock");
     let (found, message) = code(call("ADD", &conf("1.0.0", nowhere), &[]));
     assert_eq!(found, 11);
@@ -217,6 +233,12 @@ fn codes_say_whose_fault_it_is() {
     let mut nameless = conf("1.0.0", nowhere);
     nameless["name"] = "".into();
     assert_eq!(code(call("ADD", &nameless, &[])), (7, "the network configuration has no 'name'".into()));
+    let mut unversioned = conf("1.0.0", nowhere);
+    unversioned.as_object_mut().unwrap().remove("cniVersion");
+    let (found, message) = code(call("ADD", &unversioned, &[]));
+    assert!(found == 1 && message.starts_with("the network configuration has no 'cniVersion'"), "{message}");
+    let (found, message) = code(call("ADD", &json!(["1.0.0"]), &[]));
+    assert!(found == 6 && message.ends_with("it is no JSON object"), "{message}");
     let mut odd = conf("1.0.0", nowhere);
     odd["ipam"] = json!({"assign_ipv4": "maybe"});
     let (found, message) = code(call("ADD", &odd, &[]));

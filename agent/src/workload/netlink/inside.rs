@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 use super::socket::{Requests, Route};
 use crate::workload::wiring::{GATEWAY, GATEWAY_V6, HOST_MAC, Wire, WiringError};
@@ -16,6 +17,10 @@ pub(super) fn open(path: &Path) -> Result<File, WiringError> {
     let text = path.display().to_string();
     let failed = |source| WiringError::Namespace { path: text.clone(), source };
     let namespace = File::open(path).map_err(failed)?;
+    let kind = fstatfs(&namespace).map_err(|error| failed(error.into()))?.filesystem_type();
+    if kind != NSFS_MAGIC {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is no namespace")));
+    }
     let (theirs, ours) = (
         namespace.metadata().map_err(failed)?,
         std::fs::metadata("/proc/thread-self/ns/net").map_err(failed)?,

@@ -50,6 +50,24 @@ impl Service {
         self.kernel(identity, move |wiring| wiring.find(&name)).await
     }
 
+    /// Whether the workload's side is in the namespace of the request as it was made.
+    pub(super) async fn is_whole(
+        &self,
+        identity: &Identity,
+        request: &AttachRequest,
+        addresses: &[IpAddr],
+    ) -> Result<bool, WorkloadError> {
+        let wire = self.wire(identity, request, addresses.to_vec());
+        match self.kernel(identity, move |wiring| wiring.verify(&wire)).await {
+            Ok(()) => Ok(true),
+            Err(WorkloadError::Wiring { source: WiringError::Changed { what }, .. }) => {
+                tracing::info!(interface = identity.host_interface, reason = what, "attaching anew");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Removes the host interface unless it is another container's.
     pub(super) async fn remove_own_link(
         &self,
