@@ -116,7 +116,8 @@ impl Draft {
     pub(super) fn create_block(&mut self, cidr: IpNetwork, owner: &BlockOwner) {
         let mut block = Block::new(cidr, None, None, self.clock.nanoseconds());
         block.set_owner(Some(owner), self.clock.text());
-        self.blocks.entry(cidr).or_insert(Edited::becoming(None, Some(block)));
+        let edited = self.blocks.entry(cidr).or_insert_with(|| Edited::becoming(None, None));
+        edited.after.get_or_insert(block);
     }
 
     /// Makes a block of the draft someone's, or nobody's.

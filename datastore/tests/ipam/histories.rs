@@ -358,8 +358,14 @@ async fn held(client: &Client) -> BTreeMap<String, BTreeSet<IpAddr>> {
     held
 }
 
+/// So many histories, unless the environment says how many.
+fn cases() -> u32 {
+    let set = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
+    set.unwrap_or(128)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
     #[test]
     fn no_duplicate_no_loss_and_no_leak_after_recovery(steps in prop::collection::vec(step(), 1..80)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

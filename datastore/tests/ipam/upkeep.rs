@@ -109,6 +109,19 @@ async fn claims_left_half_done_are_settled() {
 }
 
 #[tokio::test]
+async fn a_stale_claim_to_the_very_block_that_comes_next_becomes_a_whole_one() {
+    let client = memory(&["n1"], &[pool("p", "10.65.0.0/29", 30)]).await;
+    let ipam = ipam(&client);
+    ipam.assign(&AssignRequest { ipv4: 4, ..want("n1", "all") }, nothing_else).await.unwrap();
+    let full = audit(&client).await.blocks.into_keys().next().unwrap();
+    let next = if full == net("10.65.0.0/30") { net("10.65.0.4/30") } else { net("10.65.0.0/30") };
+    let key = Key::BlockAffinity { host: "n1".into(), block: next }.to_string();
+    put(&client, &key, br#"{"state":"pending","deleted":false}"#.to_vec()).await;
+    ipam.prefetch("n1").await.unwrap();
+    assert_eq!(audit(&client).await.blocks[&next].host(), Some("n1"));
+}
+
+#[tokio::test]
 async fn every_tunnel_has_its_handle_and_attributes() {
     let mut four = pool("four", "10.65.0.0/24", 26);
     four.spec.vxlan_mode = Some(EncapMode::Always);
