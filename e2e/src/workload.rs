@@ -49,21 +49,28 @@ impl Pod {
     /// # Errors
     /// When the plugin fails; with its answer.
     pub fn create(node: &Node, wanted: Wanted<'_>) -> Result<Pod> {
-        let netns = Netns::add(wanted.name)?;
+        let mut pod = Pod::prepare(wanted)?;
+        let result = pod.cni(node, "ADD")?.ok()?;
+        pod.read_result(&result).with_context(|| format!("tortie-cni ADD answered {result}"))?;
+        Ok(pod)
+    }
+
+    /// Makes only the namespace: a pod that waits for its CNI ADD.
+    ///
+    /// # Errors
+    /// When the namespace exists or the kernel refuses.
+    pub fn prepare(wanted: Wanted<'_>) -> Result<Pod> {
         let labels = wanted.labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let mut pod = Pod {
+        Ok(Pod {
             name: wanted.name.to_owned(),
             node: wanted.node,
-            netns,
+            netns: Netns::add(wanted.name)?,
             address: Ipv4Addr::UNSPECIFIED,
             host_interface: String::new(),
             host_mac: String::new(),
             mac: String::new(),
             labels,
-        };
-        let result = pod.cni(node, "ADD")?.ok()?;
-        pod.read_result(&result).with_context(|| format!("tortie-cni ADD answered {result}"))?;
-        Ok(pod)
+        })
     }
 
     /// The container id: real ones are 64 hex digits; this one can be recognised by people.
@@ -118,8 +125,11 @@ impl Pod {
         crate::traffic::connect(&self.netns, protocol, to, port)
     }
 
-    /// What the plugin answered: the address, and both ends of the veth.
-    fn read_result(&mut self, result: &str) -> Result<()> {
+    /// Takes over what the plugin's ADD answered: the address, and both ends of the veth.
+    ///
+    /// # Errors
+    /// When the answer lacks one of them.
+    pub fn read_result(&mut self, result: &str) -> Result<()> {
         let result: Value = serde_json::from_str(result).context("it is not JSON")?;
         let address = result["ips"][0]["address"].as_str().context("no ips[0].address")?;
         let Some(address) = address.strip_suffix("/32") else { bail!("{address} is no /32") };

@@ -168,7 +168,7 @@ fn without_detected(facts: &Facts) -> Facts {
 /// Writes the address of the IPIP device into the Node, or takes it out.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub async fn write_ipip_address(
     client: &Client,
     name: &str,
