@@ -192,6 +192,6 @@ pub(super) fn addresses_of(endpoint: &WorkloadEndpoint) -> Vec<IpAddr> {
     endpoint.spec.ip_networks.iter().map(IpNetwork::ip).collect()
 }
 
-fn failed(action: &'static str) -> impl FnOnce(ClientError) -> WorkloadError {
+pub(super) fn failed(action: &'static str) -> impl FnOnce(ClientError) -> WorkloadError {
     move |source| WorkloadError::Datastore { action, source: Box::new(source) }
 }
