@@ -35,6 +35,7 @@ use crate::kernel::{Linux, Routes};
 use crate::workload::{Service, ServiceConfig};
 use crate::{admin, dataplane, logging, peering, startup};
 
+mod blocks;
 mod calculation;
 mod datastore;
 mod host;
@@ -184,6 +185,7 @@ async fn start(
     spawn(tasks, "peering", lasting(peering::run(speaker.clone(), table, channels)));
     let host = Host { config: config.clone(), client: client.clone(), name: name.to_owned(), mtu: host_mtu };
     spawn(tasks, "host", lasting(host.watch()));
+    spawn(tasks, "address blocks", lasting(blocks::keep(ipam.clone(), name.to_owned())));
     let tunnel = startup::tunnel::keep(client.clone(), ipam, name.to_owned(), tunnel);
     spawn(tasks, "tunnel address", lasting(tunnel));
     let api = axum::serve(listener, router).with_graceful_shutdown(async move { no_more.notified().await });
