@@ -35,6 +35,7 @@ use crate::kernel::{Linux, Routes};
 use crate::workload::{Search, Service, ServiceConfig};
 use crate::{admin, dataplane, logging, peering, startup};
 
+mod blocks;
 mod calculation;
 mod datastore;
 mod host;
@@ -187,6 +188,7 @@ async fn start(
     spawn(tasks, "peering", lasting(peering::run(speaker.clone(), table, channels)));
     let host = Host { config: config.clone(), client: client.clone(), name: name.to_owned(), mtu: host_mtu };
     spawn(tasks, "host", lasting(host.watch()));
+    spawn(tasks, "address blocks", lasting(blocks::keep(ipam.clone(), name.to_owned())));
     let tunnel = startup::tunnel::keep(client.clone(), ipam, name.to_owned(), tunnel);
     spawn(tasks, "tunnel address", lasting(tunnel));
     spawn(tasks, "search for leaks", lasting(leaks.run(SystemTime::now)));

@@ -6,33 +6,22 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 use tortie_datastore::client::Identifier;
-use tortie_datastore::ipam::{Extra, Ipam, IpamError};
+use tortie_datastore::ipam::{Ipam, IpamError, Tunnel};
 use tortie_datastore::store::{Compare, Operation, Outcome, Transaction};
 use tortie_datastore::{Client, ClientError, StoreError};
+use tortie_model::Kind;
 use tortie_model::resource::{BgpPeerSpec, WorkloadEndpointSpec};
-use tortie_model::{Key, Kind};
 
-use super::{OperationError, affinities, identifier};
-
-/// Handles of the addresses of tunnel devices, before the node's name (calico-datamodel 4.6).
-const TUNNEL_HANDLES: [&str; 5] = [
-    "ipip-tunnel-addr-",
-    "vxlan-tunnel-addr-",
-    "vxlan-v6-tunnel-addr-",
-    "wireguard-tunnel-addr-",
-    "wireguard-v6-tunnel-addr-",
-];
+use super::{OperationError, identifier};
 
 /// Removes everything of a node except the Node.
 pub(super) async fn release(client: &Client, node: &str) -> Result<(), OperationError> {
     let ipam = Ipam::new(client.clone(), std::time::SystemTime::now);
     endpoints(client, &ipam, node).await?;
-    for prefix in TUNNEL_HANDLES {
-        let handle = format!("{prefix}{node}");
-        ipam.release_by_handle(&handle, Extra::default()).await.map_err(released)?;
+    for tunnel in Tunnel::ALL {
+        ipam.release_tunnel_address(tunnel, node).await.map_err(released)?;
     }
-    affinities::release(client, |host, _| host == node).await?;
-    remove(client, Key::IpamHost(node.to_owned()).to_string(), None).await?;
+    ipam.remove_host(node).await.map_err(released)?;
     for peer in client.find_every::<BgpPeerSpec>().await?.iter().filter(|peer| peer.spec.node == node) {
         // At the revision read: it may be another node's by now.
         let revision = peer.metadata.resource_version.as_deref().and_then(|r| r.parse().ok());

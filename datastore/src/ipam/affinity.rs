@@ -48,7 +48,9 @@ impl Ipam {
     /// # Errors
     /// [`IpamError`], the first, after all others were given up.
     pub async fn release_pool_affinities(&self, pool: &IpNetwork) -> Result<Change, IpamError> {
-        let wanted = |_: &BlockOwner, block: &IpNetwork| pool.contains(block.network());
+        let wanted = |_: &BlockOwner, block: &IpNetwork| {
+            pool.contains(block.network()) || block.contains(pool.network())
+        };
         self.release_affinities(wanted, false).await
     }
 
