@@ -32,9 +32,10 @@ use crate::config::{Backend, Config};
 use crate::dataplane::owner;
 use crate::desired::{Applied, Learned};
 use crate::kernel::{Linux, Routes};
-use crate::workload::{Service, ServiceConfig};
+use crate::workload::{Search, Service, ServiceConfig};
 use crate::{admin, dataplane, logging, peering, startup};
 
+mod blocks;
 mod calculation;
 mod datastore;
 mod exclusive;
@@ -157,6 +158,7 @@ async fn start(
     let (mtu, mtu_reader) = watch::channel(settings.host_mtu);
     let (host_mtu, host_mtu_reader) = watch::channel(settings.host_mtu);
     let (own, own_reader) = mpsc::channel(64);
+    let (tenancy, tenancy_reader) = mpsc::channel(1);
     let tunnel = Arc::new(Notify::new());
     let (speaker, table) = tortie_bgp::net::start(None, restarted);
     // One allocator for all: its clones take turns.
@@ -172,11 +174,13 @@ async fn start(
         applied: applied_reader.clone(),
         speaker: speaker.clone(),
     };
+    let leaks = Search::new(workloads.clone(), tenancy, config.leak_grace);
     let router = admin::router(sources, workloads);
 
     let channels = calculation::Channels {
         events: syncer.events,
         own: own_reader,
+        tenancy: tenancy_reader,
         host_mtu: host_mtu_reader,
         desired,
         bgp,
@@ -191,8 +195,10 @@ async fn start(
     spawn(tasks, "peering", lasting(peering::run(speaker.clone(), table, channels)));
     let host = Host { config: config.clone(), client: client.clone(), name: name.to_owned(), mtu: host_mtu };
     spawn(tasks, "host", lasting(host.watch()));
+    spawn(tasks, "address blocks", lasting(blocks::keep(ipam.clone(), name.to_owned())));
     let tunnel = startup::tunnel::keep(client.clone(), ipam, name.to_owned(), tunnel);
     spawn(tasks, "tunnel address", lasting(tunnel));
+    spawn(tasks, "search for leaks", lasting(leaks.run(SystemTime::now)));
     let api = axum::serve(listener, router).with_graceful_shutdown(async move { no_more.notified().await });
     spawn(tasks, "local API", async move { Ok(api.await?) });
     Ok(speaker)

@@ -14,7 +14,7 @@ use tortie_model::scalar::{AsNumber, ScalarError};
 use tortie_policy::snapshot::EndpointToHost;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::calc::{RouterId, parse_endpoint_to_host};
+use crate::calc::{RouterId, parse_duration, parse_endpoint_to_host};
 use crate::logging::{Format, chain};
 
 mod addresses;
@@ -162,6 +162,8 @@ pub struct Config {
     pub endpoint_to_host: Option<EndpointToHost>,
     /// MTU of the IPIP device, over FelixConfiguration.
     pub ipip_mtu: Option<u32>,
+    /// How long an address must look abandoned before it is released; `None` is the usual, zero never.
+    pub leak_grace: Option<Duration>,
     /// Level of the log.
     pub log_level: LevelFilter,
     /// Form of the log.
@@ -220,6 +222,11 @@ impl Reader<'_> {
                 parse_endpoint_to_host(text).map(Some).ok_or("must be Drop, Accept or Return")
             }),
             ipip_mtu: self.felix("IPINIPMTU", None, parse_mtu),
+            leak_grace: self.value("TORTIE_LEAK_GRACE_PERIOD", None, |text| {
+                parse_duration(text)
+                    .map(Some)
+                    .ok_or("must be a duration such as 15m, or 0 to release nothing")
+            }),
             log_level: self.log_level(flags),
             log_format: if flags.log_format == "json" { Format::Json } else { Format::Text },
         }

@@ -244,22 +244,48 @@ pub(crate) enum IpamCommand {
         after_help = "Example:\n  tortiectl ipam show --show-blocks\n  tortiectl ipam show --ip=10.65.0.3"
     )]
     Show(IpamShowArgs),
-    /// Release an address that nothing uses any more, whoever it was given to
+    /// Release an address that nothing uses any more, whoever it was given to, or all that reports call leaked
     #[command(
-        after_help = "Example:\n  tortiectl ipam release --ip=10.65.0.3\n\nThe workload that has the address, if there \
-                      is one, keeps using it: look at `ipam show --ip` first."
+        after_help = "Example:\n  tortiectl ipam release --ip=10.65.0.3\n  tortiectl ipam release --from-report=a.json \
+                      --from-report=b.json\n\nThe workload that has the address, if there is one, keeps using it: look \
+                      at `ipam show --ip` first. Out of reports, only what all of them call leaked is released, and only \
+                      while it is allocated as they say."
     )]
     Release(IpamReleaseArgs),
     /// Change settings of address management
     #[command(after_help = "Example:\n  tortiectl ipam configure --strictaffinity=true")]
     Configure(IpamConfigureArgs),
+    /// Look for addresses that leaked and for records that contradict each other
+    #[command(
+        after_help = "Example:\n  tortiectl ipam check --show-problem-ips\n  tortiectl ipam check -o report.json\n\n                      Addresses in use are those of workload endpoints and of nodes' tunnels."
+    )]
+    Check(IpamCheckArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IpamCheckArgs {
+    /// List every address, with who uses it
+    #[arg(long)]
+    pub(crate) show_all_ips: bool,
+    /// List the addresses that are a problem
+    #[arg(long)]
+    pub(crate) show_problem_ips: bool,
+    /// Write a report for `ipam release --from-report`
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct IpamReleaseArgs {
     /// The address
+    #[arg(long, required_unless_present = "from_report", conflicts_with = "from_report")]
+    pub(crate) ip: Option<String>,
+    /// A report of `ipam check`; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from_report: Vec<PathBuf>,
+    /// Release although the datastore is not locked, or a report is of another version
     #[arg(long)]
-    pub(crate) ip: String,
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -267,6 +293,15 @@ pub(crate) struct IpamConfigureArgs {
     /// Whether nodes take addresses from their own blocks only
     #[arg(long, value_name = "true|false")]
     pub(crate) strictaffinity: Option<bool>,
+    /// How many blocks a node may hold; 0 for the usual 20
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) max_blocks_per_host: Option<u32>,
+    /// Whether machines of KubeVirt keep their addresses
+    #[arg(long, value_name = "Enabled|Disabled")]
+    pub(crate) kubevirt_ip_persistence: Option<String>,
+    /// How long a released address is given to nobody
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) ip_cooldown_seconds: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -277,6 +312,12 @@ pub(crate) struct IpamShowArgs {
     /// Blocks too
     #[arg(long)]
     pub(crate) show_blocks: bool,
+    /// Addresses that nodes borrowed out of other nodes' blocks
+    #[arg(long)]
+    pub(crate) show_borrowed: bool,
+    /// The settings in force
+    #[arg(long)]
+    pub(crate) show_configuration: bool,
 }
 
 #[derive(Debug, Subcommand)]

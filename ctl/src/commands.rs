@@ -15,6 +15,7 @@ mod datastore_status;
 mod delete;
 mod get;
 mod ipam_change;
+mod ipam_check;
 mod ipam_show;
 mod label;
 mod node_status;
@@ -46,6 +47,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Ipam(IpamCommand::Show(args)) => ipam_show::run(global, &args).await,
         Command::Ipam(IpamCommand::Release(args)) => ipam_change::release(global, &args).await,
         Command::Ipam(IpamCommand::Configure(args)) => ipam_change::configure(global, &args).await,
+        Command::Ipam(IpamCommand::Check(args)) => ipam_check::run(global, &args).await,
         Command::Node(NodeCommand::Status(args)) => Ok(node_status::run(&args).await),
         Command::Datastore(DatastoreCommand::Export(args)) => datastore_copy::export(global, &args).await,
         Command::Datastore(DatastoreCommand::Import(args)) => datastore_copy::import(global, &args).await,

@@ -6,7 +6,8 @@
 //! | `builtin` | what may not be written |
 //! | `preflight` | checks against the store of everything that is about to be written |
 //! | `delete` | deleting with what hangs on a resource |
-//! | `node`, `affinities` | what hangs on a node and on a pool |
+//! | `node` | what hangs on a node |
+//! | `ipam_check` | blocks, handles and claims against endpoints and nodes |
 //!
 //! Resources come in validated and with defaults; nothing here prints.
 
@@ -19,9 +20,9 @@ use tortie_datastore::{Client, ClientError, StoreError};
 use tortie_model::strict::Problem;
 use tortie_model::{AnyResource, Kind, ObjectMeta};
 
-mod affinities;
 mod builtin;
 mod delete;
+pub(crate) mod ipam_check;
 mod names;
 mod node;
 mod preflight;
@@ -56,7 +57,8 @@ impl OperationError {
     /// The failure of the store itself, after which going on makes no sense.
     pub(crate) fn store_failure(&self) -> Option<&StoreError> {
         match self {
-            OperationError::Client(ClientError::Store(error)) => Some(error),
+            OperationError::Client(ClientError::Store(error))
+            | OperationError::Ipam(IpamError::Store(error)) => Some(error),
             OperationError::Client(
                 ClientError::DoesNotExist(_)
                 | ClientError::AlreadyExists(_)

@@ -155,9 +155,113 @@ fn strict_affinity_is_one_setting_among_others() {
     store.put(CONFIG, r#"{"strict_affinity":true,"auto_allocate_blocks":true,"maxBlocksPerHost":2}"#);
     fails(&store, &off, "", "maxBlocksPerHost is 2");
     store.put(CONFIG, "{");
-    fails(&store, &off, "", "value of /calico/ipam/v2/config is not an IPAM configuration");
+    fails(&store, &off, "", "value of /calico/ipam/v2/config is not a valid IPAM configuration");
     fails(&store, &["ipam", "configure"], "", "at least one configuration option must be specified");
     fails(&store, &["ipam", "configure", "--strictaffinity=yes"], "", "invalid value 'yes'");
+}
+
+#[test]
+fn all_settings_of_ipam_can_be_changed_and_shown() {
+    let store = RunningStore::embedded();
+    let all = [
+        "ipam",
+        "configure",
+        "--strictaffinity=true",
+        "--max-blocks-per-host=4",
+        "--kubevirt-ip-persistence=Disabled",
+        "--ip-cooldown-seconds=30",
+    ];
+    let expected = "\
+Successfully set StrictAffinity to: true
+Successfully set MaxBlocksPerHost to: 4
+Successfully set KubeVirtVMAddressPersistence to: Disabled
+Successfully set IPCooldownSeconds to: 30
+";
+    assert_eq!(ok(&store, &all, ""), expected);
+    let shown = ok(&store, &["ipam", "show", "--show-configuration"], "");
+    assert!(shown.contains("| MaxBlocksPerHost             |        4 |"), "{shown}");
+    let wrong = ["ipam", "configure", "--strictaffinity=false", "--ip-cooldown-seconds=1201"];
+    fails(&store, &wrong, "", "maxBlocksPerHost is 4, which needs strict affinity");
+    fails(&store, &wrong, "", "ipCooldownSeconds is 1201: must be 0 to 1200");
+}
+
+/// A cluster in which an address of n1 leaked, and one is a workload's.
+fn leaking(store: &RunningStore) {
+    let block = serde_json::json!({
+        "cidr": "10.1.0.0/30", "affinity": "host:n1", "allocations": [0, 1, null, null], "unallocated": [2, 3],
+        "attributes": [{"handle_id": "used", "secondary": {"node": "n1"}}, {"handle_id": "dead", "secondary": {"node": "n1"}}],
+        "sequenceNumber": 7, "sequenceNumberForAllocation": {"0": 5, "1": 6}, "deleted": false
+    });
+    store.put("/calico/ipam/v2/assignment/ipv4/block/10.1.0.0-30", &block.to_string());
+    store.put("/calico/ipam/v2/host/n1/ipv4/block/10.1.0.0-30", r#"{"state":"confirmed","deleted":false}"#);
+    for handle in ["used", "dead", "empty"] {
+        let counts = if handle == "empty" { "{}" } else { r#"{"10.1.0.0/30":1}"# };
+        let value = format!(r#"{{"block":{counts},"deleted":false}}"#);
+        store.put(&format!("/calico/ipam/v2/handle/{handle}"), &value);
+    }
+    let pool = "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: a}\n\
+                spec: {cidr: 10.1.0.0/16, blockSize: 30}\n";
+    ok(store, &["create", "-f", "-"], pool);
+    let endpoint = "apiVersion: projectcalico.org/v3\nkind: WorkloadEndpoint\n\
+                    spec: {node: n1, orchestrator: cni, containerID: c, endpoint: eth0, ipNetworks: [10.1.0.0/32]}\n";
+    ok(store, &["create", "-f", "-"], endpoint);
+    lock(store, "false");
+}
+
+fn lock(store: &RunningStore, ready: &str) {
+    let value = format!(
+        r#"{{"kind":"ClusterInformation","apiVersion":"projectcalico.org/v3","metadata":{{"name":"default"}},"spec":{{"clusterGUID":"abc","datastoreReady":{ready}}}}}"#
+    );
+    store.put(&format!("{PREFIX}clusterinformations/default"), &value);
+}
+
+#[test]
+fn a_check_finds_leaks_and_a_release_by_its_report_removes_them() {
+    let store = RunningStore::embedded();
+    leaking(&store);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("report.json");
+    let file = file.to_str().unwrap();
+    let said = ok(&store, &["ipam", "check", "--show-all-ips", "-o", file], "");
+    let expected = "\
+Checking IPAM for inconsistencies...
+
+Found 1 IPAM blocks.
+ IPAM block 10.1.0.0/30 affinity=host:n1
+IPAM blocks record 2 allocations; 0 more cool down.
+Found 1 active IP pools.
+  10.1.0.0/16
+Workloads and nodes are using 1 IPs.
+
+  10.1.0.0 in use; owners: Workload(default/n1-cni-c-eth0); handle used, node n1
+  10.1.0.1 leaked; handle dead, node n1
+Found 1 IPs that are allocated in IPAM but not actually in use.
+Found 1 handles with no matching IPs.
+  empty
+Found 0 contradictions.
+Check complete; found 2 problems.
+";
+    assert_eq!(said, expected);
+    let release = ["ipam", "release", "--from-report", file];
+    let report = std::fs::read_to_string(file).unwrap();
+    std::fs::write(file, report.replace("\"abc\"", "\"other\"")).unwrap();
+    fails(&store, &release, "", "is of cluster other, this is cluster abc");
+    std::fs::write(file, report.replace("\"v", "\"w")).unwrap();
+    fails(&store, &release, "", "is of version w");
+    std::fs::write(file, &report).unwrap();
+    assert_eq!(
+        ok(&store, &release, ""),
+        "Released 1 IPs, removed 1 handles.\nYou may now unlock the data store.\n"
+    );
+    assert!(ok(&store, &["ipam", "check"], "").ends_with("Check complete; found 0 problems.\n"));
+    assert_eq!(
+        ok(&store, &release, ""),
+        "Released 0 IPs, removed 0 handles.\nYou may now unlock the data store.\n"
+    );
+    lock(&store, "true");
+    fails(&store, &release, "", "the datastore is not locked");
+    fails(&store, &[&release[..], &["--force"]].concat(), "", "no report is current");
+    fails(&store, &["ipam", "release", "--ip=10.1.0.1", "--from-report=x"], "", "cannot be used with");
 }
 
 #[test]

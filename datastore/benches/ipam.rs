@@ -11,21 +11,15 @@ use tortie_datastore::Client;
 use tortie_datastore::ipam::{AssignRequest, Extra, Ipam};
 use tortie_datastore::memory::MemoryStore;
 use tortie_model::ObjectMeta;
-use tortie_model::resource::{AllowedUse, IpPool, IpPoolSpec, Node, NodeSpec};
+use tortie_model::resource::{IpPool, IpPoolSpec, Node, NodeSpec};
 
 /// Workloads of one node, before the one that is measured.
 const PER_NODE: usize = 50;
 
 fn want(node: usize, handle: &str) -> AssignRequest {
     AssignRequest {
-        host: format!("n{node}"),
-        handle: handle.to_owned(),
         attributes: BTreeMap::from([("node".to_owned(), format!("n{node}"))]),
-        ipv4: 1,
-        ipv6: 0,
-        addresses: Vec::new(),
-        pools: Vec::new(),
-        intended_use: AllowedUse::Workload,
+        ..AssignRequest::new(format!("n{node}"), handle)
     }
 }
 

@@ -57,6 +57,11 @@ impl Node {
         Ok(Node { place, netns, dir, env, agent: None })
     }
 
+    /// Gives the agent, from its next start on, an environment variable.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Its name.
     pub fn name(&self) -> &'static str {
         self.place.node

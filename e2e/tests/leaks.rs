@@ -112,3 +112,35 @@ scenario!(
         Ok(())
     }
 );
+
+scenario!(
+    Lab::up,
+    fn a_workload_that_went_without_a_detach_gives_its_address_back(lab) {
+        let gone = lab.add_pod(Wanted { name: "gone", node: 0, labels: &[] })?;
+        let lives = lab.add_pod(Wanted { name: "lives", node: 0, labels: &[] })?;
+        let far = lab.add_pod(Wanted { name: "far", node: 1, labels: &[] })?;
+        lab.nodes[0].kill()?;
+        gone.netns.delete()?;
+        eventually("the interface gone", seconds(10), || {
+            let links = lab.nodes[0].run("ip -o link").ok()?;
+            ensure!(!links.contains(&gone.host_interface), "{links}");
+            Ok(())
+        })?;
+        lab.nodes[0].set_env("TORTIE_LEAK_GRACE_PERIOD", "2s");
+        lab.nodes[0].start()?;
+        lab.nodes[0].wait_ready()?;
+        eventually("its address free", seconds(20), || {
+            let given = lab.allocations()?;
+            ensure!(given.len() == 2, "{given:?}");
+            Ok(())
+        })?;
+        let given: BTreeSet<String> = lab.allocations()?.into_iter().map(|(address, _)| address).collect();
+        ensure!(given == BTreeSet::from([lives.address.to_string(), far.address.to_string()]), "{given:?}");
+        lives.cni(&lab.nodes[0], "CHECK")?.ok()?;
+        lives.ping(far.address, 1).ok()?;
+        // The detach may still come.
+        let endpoints = lab.etcd_values("/calico/resources/v3/projectcalico.org/workloadendpoints/")?;
+        ensure!(endpoints.len() == 2, "{endpoints:?}");
+        Ok(())
+    }
+);

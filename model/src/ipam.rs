@@ -7,11 +7,15 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 mod block;
+mod config;
 mod go_rand;
 mod order;
+mod owner;
 
 pub use block::{AssignError, BlockFault};
+pub use config::{COOLDOWN_LIMIT, ConfigFault, IpamConfig, MAX_BLOCKS_LIMIT};
 pub use order::BlockOrder;
+pub use owner::{BlockOwner, LOAD_BALANCER};
 
 /// A block of addresses and who has them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +60,9 @@ pub struct AllocationAttribute {
     /// Node, pod and so on.
     #[serde(default)]
     pub secondary: Option<BTreeMap<String, String>>,
+    /// When the address was given back, RFC 3339; present only while it cools down (`ipCooldownSeconds`).
+    #[serde(rename = "releasedAt", default, skip_serializing_if = "Option::is_none")]
+    pub released_at: Option<String>,
     /// Fields of other versions.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -102,31 +109,6 @@ pub struct Handle {
     pub other: Map<String, Value>,
 }
 
-/// IPAM's configuration. Without the object [`IpamConfig::absent`] holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct IpamConfig {
-    /// Never take an address from another node's block.
-    #[serde(skip_serializing_if = "crate::resource::is_false")]
-    pub strict_affinity: bool,
-    /// Claim blocks on demand; absent in an existing object means no.
-    #[serde(skip_serializing_if = "crate::resource::is_false")]
-    pub auto_allocate_blocks: bool,
-    /// Limit of a host's blocks; 0 means 20.
-    #[serde(rename = "maxBlocksPerHost", skip_serializing_if = "is_zero")]
-    pub max_blocks_per_host: u32,
-    /// Fields of other versions.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
-}
-
-impl IpamConfig {
-    /// The configuration when none is stored.
-    pub fn absent() -> IpamConfig {
-        IpamConfig { auto_allocate_blocks: true, ..IpamConfig::default() }
-    }
-}
-
 impl Handle {
     /// The id under which a handle is stored: upstream cuts it at a carriage return.
     pub fn stored_id(id: &str) -> &str {
@@ -145,8 +127,4 @@ impl Handle {
 /// Go writes an empty list or map it never made as `null`.
 fn null_is_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
-}
-
-fn is_zero(value: &u32) -> bool {
-    *value == 0
 }

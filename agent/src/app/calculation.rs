@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::bail;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tortie_datastore::syncer::{SyncEvent, Update};
 use tortie_model::{Key, Kind};
 
-use crate::calc::{Calc, Output, Problems};
+use crate::calc::{Calc, Output, Problems, Tenancy};
 use crate::desired::{BgpDesired, Desired};
 
 /// How many batches are taken in before the outcome is calculated: more make a burst cheaper, fewer make it visible
@@ -39,6 +39,8 @@ pub(super) struct Channels {
     pub(super) events: mpsc::Receiver<SyncEvent>,
     /// Own writes, ahead of the watch.
     pub(super) own: mpsc::Receiver<Vec<Update>>,
+    /// Who wants to know who lives on this node.
+    pub(super) tenancy: mpsc::Receiver<oneshot::Sender<Option<Tenancy>>>,
     /// MTU of the interface that carries traffic between nodes.
     pub(super) host_mtu: watch::Receiver<u32>,
     pub(super) desired: watch::Sender<Option<Arc<Desired>>>,
@@ -61,6 +63,11 @@ pub(super) async fn run(node: String, mut calc: Calc, mut channels: Channels) ->
             },
             Ok(()) = channels.host_mtu.changed() => calc.set_host_mtu(*channels.host_mtu.borrow_and_update()),
             Some(updates) = channels.own.recv() => updates.into_iter().for_each(|update| calc.apply_own(update)),
+            Some(asker) = channels.tenancy.recv() => {
+                // Whoever asked may have gone.
+                let _ = asker.send(calc.tenancy());
+                continue;
+            }
         }
         for _ in 0..BATCHES {
             let event = channels.events.try_recv();

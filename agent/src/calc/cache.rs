@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
+use tortie_datastore::ipam::{Allocation, allocations_of};
 use tortie_datastore::syncer::{Update, Value};
 use tortie_model::ipam::AffinityState;
 use tortie_model::resource::{
@@ -35,6 +36,8 @@ pub(super) struct Cache {
     pub(super) cluster_information: BTreeMap<String, ClusterInformationSpec>,
     /// Claims of this node to blocks.
     pub(super) affinities: BTreeMap<IpNetwork, AffinityState>,
+    /// What this node's workloads and tunnels hold, by block, which may be another node's.
+    pub(super) allocations: BTreeMap<IpNetwork, Vec<Allocation>>,
     /// Keys whose value cannot be read, and why.
     pub(super) invalid: BTreeMap<Key, String>,
     /// Own writes that entered before the watch reported them, with their revision.
@@ -101,14 +104,20 @@ impl Cache {
                 Some(Value::Affinity(affinity)) => put(&mut self.affinities, *block, affinity.state),
                 _ => self.affinities.remove(block).is_some(),
             },
-            (
-                Key::BlockAffinity { .. }
-                | Key::Block(_)
-                | Key::Handle(_)
-                | Key::IpamHost(_)
-                | Key::IpamConfig,
-                _,
-            ) => false,
+            (Key::Block(block), value) => {
+                let found = match value {
+                    Some(Value::Block(block)) => allocations_of(node, &block),
+                    _ => Vec::new(),
+                };
+                if found.is_empty() {
+                    self.allocations.remove(block);
+                } else {
+                    self.allocations.insert(*block, found);
+                }
+                // Nothing this node should be depends on it.
+                false
+            }
+            (Key::BlockAffinity { .. } | Key::Handle(_) | Key::IpamHost(_) | Key::IpamConfig, _) => false,
         };
         marked || stored
     }

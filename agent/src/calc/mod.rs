@@ -23,8 +23,10 @@ mod texts;
 
 use std::sync::Arc;
 
+use tortie_datastore::ipam::Allocation;
 use tortie_datastore::syncer::Update;
-use tortie_model::Key;
+use tortie_model::resource::WorkloadEndpoint;
+use tortie_model::{Key, Kind};
 use tortie_policy::Ruleset;
 use tortie_policy::snapshot::EndpointToHost;
 
@@ -66,6 +68,15 @@ pub struct Output {
     pub workload_mtu: u32,
     /// Resources that could not be honoured.
     pub problems: Problems,
+}
+
+/// Who lives on this node and what is given out to it, for the search for leaks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tenancy {
+    /// Addresses given out to this node, in its own blocks and in those of others.
+    pub allocations: Vec<Allocation>,
+    /// The workload endpoints of this node.
+    pub endpoints: Vec<WorkloadEndpoint>,
 }
 
 /// The calculation of one node.
@@ -116,10 +127,24 @@ impl Calc {
         Some(self.calculate())
     }
 
+    /// Who lives here and what is given out to them. `None` before the datastore is in sync, while it is locked, and as
+    /// long as an endpoint cannot be read: it may be one of this node.
+    pub fn tenancy(&self) -> Option<Tenancy> {
+        let unread = |key: &Key| matches!(key, Key::Resource { kind: Kind::WorkloadEndpoint, .. });
+        if !self.in_sync || self.locked().is_some() || self.cache.invalid.keys().any(unread) {
+            return None;
+        }
+        let here = |endpoint: &&WorkloadEndpoint| endpoint.spec.node == self.settings.node;
+        Some(Tenancy {
+            allocations: self.cache.allocations.values().flatten().cloned().collect(),
+            endpoints: self.cache.endpoints.values().filter(here).cloned().collect(),
+        })
+    }
+
     /// Why nothing may be programmed although the datastore is in sync: an operator locked it
     /// (`ClusterInformation.spec.datastoreReady` false), or nobody can tell.
     pub fn locked(&self) -> Option<String> {
-        let key = Key::resource(tortie_model::Kind::ClusterInformation, None, "default");
+        let key = Key::resource(Kind::ClusterInformation, None, "default");
         if let Some(reason) = self.cache.invalid.get(&key) {
             return Some(format!("ClusterInformation default cannot be read: {reason}"));
         }

@@ -159,7 +159,12 @@ fn kind_of_ipam(error: &IpamError) -> ErrorKind {
         IpamError::UnknownPool { .. } | IpamError::DisabledPool { .. } | IpamError::OutsidePools { .. } => {
             ErrorKind::Invalid
         }
-        IpamError::AddressInUse { .. } | IpamError::ForeignBlock { .. } => ErrorKind::Conflict,
+        IpamError::AddressInUse { .. }
+        | IpamError::CoolingDown { .. }
+        | IpamError::HandleMismatch { .. }
+        | IpamError::SequenceMismatch { .. }
+        | IpamError::NotEmpty { .. }
+        | IpamError::ForeignBlock { .. } => ErrorKind::Conflict,
         IpamError::Contended | IpamError::Superseded => ErrorKind::Unavailable,
         IpamError::Store(error) => kind_of_store(error),
         IpamError::Client(error) => kind_of_client(error),
@@ -167,6 +172,8 @@ fn kind_of_ipam(error: &IpamError) -> ErrorKind {
         | IpamError::NoPool { .. }
         | IpamError::Exhausted { .. }
         | IpamError::BlockLimit { .. }
+        | IpamError::Reservation(_)
+        | IpamError::Config(_)
         | IpamError::Damaged(_)
         | IpamError::Decode(_) => ErrorKind::Failed,
     }

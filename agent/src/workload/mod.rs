@@ -13,15 +13,18 @@
 //! | `wiring` | what the service wants of the kernel |
 //! | `netlink` | how it gets it: links here and in the workload's namespace |
 //! | `locks` | one operation at a time for an interface |
+//! | `leaks` | what is held for workloads that are gone |
 
 mod endpoint;
 mod error;
 mod identity;
+mod leaks;
 mod locks;
 mod netlink;
 mod service;
 pub mod wiring;
 
 pub use error::{ErrorKind, WorkloadError};
+pub use leaks::{Asker, Search};
 pub use netlink::Netlink;
 pub use service::{Service, ServiceConfig};

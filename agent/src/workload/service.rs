@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ipnetwork::IpNetwork;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{RwLock, mpsc, watch};
 use tokio::task::JoinError;
 use tortie_datastore::Client;
 use tortie_datastore::ipam::{Change, Ipam};
@@ -21,6 +21,7 @@ use crate::desired::Applied;
 use kernel::Wait;
 use store::{addresses_of, endpoint_update, revision_of};
 
+mod abandoned;
 mod kernel;
 mod store;
 
@@ -71,6 +72,8 @@ pub struct Service {
     applied: watch::Receiver<Arc<Applied>>,
     updates: mpsc::Sender<Vec<Update>>,
     locks: Locks,
+    /// Shared by attaches; what no workload has is taken away while there are none.
+    attaching: Arc<RwLock<()>>,
 }
 
 /// What an attach wrote, for undoing it.
@@ -88,7 +91,13 @@ impl Service {
         applied: watch::Receiver<Arc<Applied>>,
         updates: mpsc::Sender<Vec<Update>>,
     ) -> Service {
-        Service { config: Arc::new(config), applied, updates, locks: Locks::default() }
+        Service {
+            config: Arc::new(config),
+            applied,
+            updates,
+            locks: Locks::default(),
+            attaching: Arc::default(),
+        }
     }
 
     /// Gives a workload an interface; the same request again gives the same answer.
@@ -145,6 +154,7 @@ impl Service {
     async fn attach_now(&self, request: &AttachRequest) -> Result<AttachResponse, WorkloadError> {
         let wait = Wait::of(self.config.deadline);
         let identity = Identity::of_attach(&self.config.node, request)?;
+        let _attaching = self.attaching.read().await;
         let _guard = self.locks.lock(&identity.host_interface).await;
         self.require_ready().await?;
         let stored = self.stored(&identity).await?;

@@ -3,22 +3,17 @@
 use std::net::IpAddr;
 
 use tortie_datastore::ipam::Ipam;
-use tortie_datastore::store::{Compare, Operation, Outcome as Stored, Transaction};
-use tortie_datastore::{Client, StoreError};
-use tortie_model::Key;
 use tortie_model::ipam::IpamConfig;
 
-use super::{address, words};
+use super::{address, ipam_check, words};
 use crate::cli::{Global, IpamConfigureArgs, IpamReleaseArgs};
 use crate::context;
 use crate::operations::OperationError;
 use crate::outcome::Outcome;
 
-/// The configuration changes hands when somebody configures; a few rounds are plenty.
-const ATTEMPTS: usize = 20;
-
 pub(super) async fn release(global: &Global, args: &IpamReleaseArgs) -> anyhow::Result<Outcome> {
-    let address: IpAddr = address(&args.ip)?;
+    let Some(ip) = &args.ip else { return ipam_check::release(global, &args.from_report, args.force).await };
+    let address: IpAddr = address(ip)?;
     let client = context::client(global).await?;
     let ipam = Ipam::new(client, std::time::SystemTime::now);
     Ok(match ipam.release_addresses(&[address]).await {
@@ -30,52 +25,46 @@ pub(super) async fn release(global: &Global, args: &IpamReleaseArgs) -> anyhow::
     })
 }
 
+/// Changes the settings given; all others stay, those of other versions among them.
 pub(super) async fn configure(global: &Global, args: &IpamConfigureArgs) -> anyhow::Result<Outcome> {
-    let Some(strict) = args.strictaffinity else {
+    let done = changes(args);
+    if done.is_empty() {
         anyhow::bail!(
             "failed to execute command: at least one configuration option must be specified, such as \
              --strictaffinity=true"
         );
-    };
+    }
     let client = context::client(global).await?;
-    Ok(match set_strict_affinity(&client, strict).await {
-        Ok(()) => Outcome::line(format!("Successfully set StrictAffinity to: {strict}")),
-        Err(error) => Outcome::failed(words(error.into())),
+    let ipam = Ipam::new(client, std::time::SystemTime::now);
+    Ok(match ipam.configure(|config| set(config, args)).await {
+        Ok(_) => Outcome::ok(done),
+        Err(error) => Outcome::failed(words(OperationError::Ipam(error))),
     })
 }
 
-/// Changes this one setting; all others stay, those of other versions among them.
-async fn set_strict_affinity(client: &Client, strict: bool) -> Result<(), StoreError> {
-    let key = Key::IpamConfig.to_string();
-    let refused = |reason: String| StoreError::Refused { reason };
-    for _ in 0..ATTEMPTS {
-        let (mut config, compare) = match client.store().get(&key).await? {
-            None => (IpamConfig::absent(), Compare::Absent(key.clone())),
-            Some(kv) => {
-                let config = serde_json::from_slice(&kv.value).map_err(|error| {
-                    refused(format!("value of {key} is not an IPAM configuration: {error}"))
-                })?;
-                (config, Compare::ModRevision(key.clone(), kv.mod_revision))
-            }
-        };
+fn set(config: &mut IpamConfig, args: &IpamConfigureArgs) {
+    if let Some(strict) = args.strictaffinity {
         config.strict_affinity = strict;
-        if !strict && !config.auto_allocate_blocks {
-            return Err(refused(
-                "strict affinity and automatic allocation of blocks cannot both be off: no node could get an \
-                 address"
-                    .to_owned(),
-            ));
-        }
-        if !strict && config.max_blocks_per_host > 0 {
-            let limit = config.max_blocks_per_host;
-            return Err(refused(format!("maxBlocksPerHost is {limit}, which needs strict affinity")));
-        }
-        let value = serde_json::to_vec(&config).expect("IPAM's values have text keys and whole numbers");
-        let put = Operation::Put { key: key.clone(), value, lease: 0 };
-        let transaction = Transaction { compares: vec![compare], operations: vec![put] };
-        if let Stored::Committed { .. } = client.store().transact(transaction).await? {
-            return Ok(());
-        }
     }
-    Err(refused(format!("{key} keeps changing; try again")))
+    if let Some(limit) = args.max_blocks_per_host {
+        config.max_blocks_per_host = limit;
+    }
+    if let Some(persistence) = &args.kubevirt_ip_persistence {
+        config.kube_virt_vm_address_persistence = Some(persistence.clone());
+    }
+    if let Some(seconds) = args.ip_cooldown_seconds {
+        config.ip_cooldown_seconds = seconds;
+    }
+}
+
+/// A line for each setting that is given.
+fn changes(args: &IpamConfigureArgs) -> String {
+    let lines = [
+        ("StrictAffinity", args.strictaffinity.map(|value| value.to_string())),
+        ("MaxBlocksPerHost", args.max_blocks_per_host.map(|value| value.to_string())),
+        ("KubeVirtVMAddressPersistence", args.kubevirt_ip_persistence.clone()),
+        ("IPCooldownSeconds", args.ip_cooldown_seconds.map(|value| value.to_string())),
+    ];
+    let given = lines.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    given.map(|(name, value)| format!("Successfully set {name} to: {value}\n")).collect()
 }

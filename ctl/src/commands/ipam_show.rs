@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use tortie_datastore::Client;
+use tortie_datastore::ipam::Ipam;
 use tortie_model::Key;
-use tortie_model::ipam::{AllocationAttribute, Block};
+use tortie_model::ipam::{AllocationAttribute, Block, IpamConfig};
 use tortie_model::resource::{IpPool, IpPoolSpec};
 
 use super::{address, words};
@@ -25,6 +26,14 @@ pub(super) async fn run(global: &Global, args: &IpamShowArgs) -> anyhow::Result<
     };
     let stdout = match address {
         Some(address) => owner_of(address, &blocks),
+        None if args.show_configuration => {
+            let ipam = Ipam::new(client, std::time::SystemTime::now);
+            match ipam.configuration().await {
+                Ok(config) => configuration(&config),
+                Err(error) => return Ok(Outcome::failed(words(OperationError::Ipam(error)))),
+            }
+        }
+        None if args.show_borrowed => borrowed(&blocks),
         None => match client.find_every::<IpPoolSpec>().await {
             Ok(pools) => usage(&pools, &blocks, args.show_blocks),
             Err(error) => return Ok(Outcome::failed(words(error.into()))),
@@ -76,6 +85,41 @@ fn row(grouping: &str, cidr: &IpNetwork, used: usize) -> Vec<String> {
     let used = used as f64;
     let share = |part: f64| format!("{} ({:.0}%)", go_g5(part), 100.0 * part / total);
     vec![grouping.to_owned(), cidr.to_string(), go_g5(total), share(used), share(total - used)]
+}
+
+/// Addresses whose node is not the one that has their block.
+fn borrowed(blocks: &[Block]) -> String {
+    let mut rows = Vec::new();
+    for block in blocks {
+        let Some(host) = block.host() else { continue };
+        for (address, owner) in block.in_use() {
+            let attribute =
+                |name: &str| owner.secondary.as_ref().and_then(|all| all.get(name)).map(String::as_str);
+            let Some(node) = attribute("node").filter(|node| *node != host) else { continue };
+            let (kind, holder) = match (attribute("pod"), attribute("type")) {
+                (Some(pod), _) => ("Pod", format!("{}/{pod}", attribute("namespace").unwrap_or_default())),
+                (None, Some(kind)) => (kind, owner.handle_id.clone().unwrap_or_default()),
+                (None, None) => ("Unknown", owner.handle_id.clone().unwrap_or_default()),
+            };
+            let cells = [&address.to_string(), node, &block.cidr.to_string(), host, kind, holder.as_str()];
+            rows.push(cells.iter().map(|cell| (*cell).to_owned()).collect());
+        }
+    }
+    boxed(&["IP", "BORROWING-NODE", "BLOCK", "BLOCK OWNER", "TYPE", "ALLOCATED-TO"], &rows)
+}
+
+/// The settings, named as upstream names them.
+fn configuration(config: &IpamConfig) -> String {
+    let persistence = config.kube_virt_vm_address_persistence.as_deref().unwrap_or("Enabled");
+    let rows = [
+        ("StrictAffinity", config.strict_affinity.to_string()),
+        ("AutoAllocateBlocks", config.auto_allocate_blocks.to_string()),
+        ("MaxBlocksPerHost", config.max_blocks_per_host.to_string()),
+        ("KubeVirtVMAddressPersistence", persistence.to_owned()),
+        ("IPCooldownSeconds", config.ip_cooldown_seconds.to_string()),
+    ];
+    let rows: Vec<Vec<String>> = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+    boxed(&["PROPERTY", "VALUE"], &rows)
 }
 
 /// Go's `%.5g`: five digits, with an exponent when that is not enough for the whole part.
@@ -172,6 +216,31 @@ mod tests {
 +----------+--------------+-----------+------------+--------------+
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn borrowed_addresses_name_both_nodes() {
+        let borrowed_by_n2 = r#"{"cidr":"10.65.3.0/30","affinity":"host:n1","allocations":[0,1,null,null],"unallocated":[2,3],
+            "attributes":[{"handle_id":"a","secondary":{"node":"n2","namespace":"shop","pod":"till"}},
+                          {"handle_id":"b","secondary":{"node":"n1","namespace":"shop","pod":"own"}}]}"#;
+        let expected = "\
++-----------+----------------+--------------+-------------+------+--------------+
+|    IP     | BORROWING-NODE |    BLOCK     | BLOCK OWNER | TYPE | ALLOCATED-TO |
++-----------+----------------+--------------+-------------+------+--------------+
+| 10.65.3.0 | n2             | 10.65.3.0/30 | n1          | Pod  | shop/till    |
++-----------+----------------+--------------+-------------+------+--------------+
+";
+        assert_eq!(borrowed(&[block(borrowed_by_n2)]), expected);
+    }
+
+    #[test]
+    fn settings_are_named_as_upstream_names_them() {
+        let text = configuration(&IpamConfig { ip_cooldown_seconds: 30, ..IpamConfig::absent() });
+        for line in
+            ["| StrictAffinity               | false   |", "| IPCooldownSeconds            |      30 |"]
+        {
+            assert!(text.contains(line), "{text}");
+        }
     }
 
     #[test]

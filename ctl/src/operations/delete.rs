@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use tortie_datastore::client::Identifier;
+use tortie_datastore::ipam::Ipam;
 use tortie_datastore::{Client, ClientError};
 use tortie_model::resource::{
     GlobalNetworkPolicySpec, NetworkPolicySpec, StagedGlobalNetworkPolicySpec, StagedNetworkPolicySpec,
 };
-use tortie_model::validate::networks_overlap;
 use tortie_model::{AnyResource, Kind};
 
-use super::{OperationError, affinities, builtin, modify, names, node};
+use super::{OperationError, builtin, modify, names, node};
 
 /// Tiers every cluster has.
 const BUILT_IN_TIERS: [&str; 5] =
@@ -51,7 +51,8 @@ pub(crate) async fn delete(
         // like any other block.
         disable(client, &stored).await?;
         tokio::time::sleep(POOL_SETTLING).await;
-        affinities::release(client, |_, block| networks_overlap(block, &pool.spec.cidr)).await?;
+        let ipam = Ipam::new(client.clone(), std::time::SystemTime::now);
+        ipam.release_pool_affinities(&pool.spec.cidr).await?;
     }
     if stored.kind == Kind::Node {
         node::release(client, &stored.name).await?;

@@ -5,33 +5,21 @@
 use std::net::IpAddr;
 
 use tortie_datastore::client::Identifier;
-use tortie_datastore::ipam::{Extra, Ipam, IpamError};
-use tortie_datastore::store::{Operation, Transaction};
+use tortie_datastore::ipam::{Ipam, IpamError, Tunnel};
 use tortie_datastore::{Client, ClientError};
 use tortie_model::resource::{BgpPeerSpec, HostEndpointSpec, WorkloadEndpointSpec};
-use tortie_model::{Key, Kind, ObjectMeta};
+use tortie_model::{Kind, ObjectMeta};
 
-use super::{OperationError, affinities, identifier};
-
-/// Handles of the addresses of tunnel devices, before the node's name (calico-datamodel 4.6).
-const TUNNEL_HANDLES: [&str; 5] = [
-    "ipip-tunnel-addr-",
-    "vxlan-tunnel-addr-",
-    "vxlan-v6-tunnel-addr-",
-    "wireguard-tunnel-addr-",
-    "wireguard-v6-tunnel-addr-",
-];
+use super::{OperationError, identifier};
 
 /// Removes everything of a node except the Node.
 pub(super) async fn release(client: &Client, node: &str) -> Result<(), OperationError> {
     let ipam = Ipam::new(client.clone(), std::time::SystemTime::now);
     endpoints(client, &ipam, node).await?;
-    for prefix in TUNNEL_HANDLES {
-        let handle = format!("{prefix}{node}");
-        ipam.release_by_handle(&handle, Extra::default()).await.map_err(released)?;
+    for tunnel in Tunnel::ALL {
+        ipam.release_tunnel_address(tunnel, node).await.map_err(released)?;
     }
-    affinities::release(client, |host, _| host == node).await?;
-    remove(client, Key::IpamHost(node.to_owned()).to_string()).await?;
+    ipam.remove_host(node).await.map_err(released)?;
     for peer in client.find_every::<BgpPeerSpec>().await?.iter().filter(|peer| peer.spec.node == node) {
         let id = identifier(Kind::BgpPeer, "", &peer.metadata.name);
         unless_absent(client.delete(&id, revision(&peer.metadata)).await)?;
@@ -72,12 +60,6 @@ async fn host_endpoints(client: &Client, node: &str) -> Result<(), OperationErro
 /// The revision an object was read at: what was decided by its content must not happen to another content.
 fn revision(metadata: &ObjectMeta) -> Option<i64> {
     metadata.resource_version.as_deref().and_then(|revision| revision.parse().ok())
-}
-
-async fn remove(client: &Client, key: String) -> Result<(), OperationError> {
-    let transaction = Transaction { compares: Vec::new(), operations: vec![Operation::Delete(key)] };
-    client.store().transact(transaction).await?;
-    Ok(())
 }
 
 fn unless_absent<T>(result: Result<T, ClientError>) -> Result<(), OperationError> {

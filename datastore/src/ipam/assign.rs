@@ -1,28 +1,59 @@
-//! Which blocks an allocation takes its addresses from (calico-datamodel 4.3): what the handle holds already, blocks of
-//! the node, a block nobody has yet, and at last, unless affinity is strict, blocks of others.
+//! An allocation (calico-datamodel 4.3): what the handle holds already, then blocks of the node, then what `claim` finds.
+//!
+//! While nothing but the node's own blocks is needed, it is calculated from memory and costs one round trip, the
+//! transaction. Else the store is read first.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::UNIX_EPOCH;
 
+use futures::future;
 use ipnetwork::IpNetwork;
-use tortie_model::ipam::{AffinityState, AllocationAttribute, Block, BlockOrder, Handle};
+use tortie_model::Key;
+use tortie_model::ipam::{AffinityState, AllocationAttribute, Block, BlockAffinity, BlockOwner, Handle};
 use tortie_model::resource::IpPool;
 
+use super::claim::Place;
 use super::draft::Draft;
-use super::pools::{self, Criteria, Family};
-use super::records::{Existing, Settings};
+use super::memory::{Memory, Own, OwnBlocks};
+use super::pools::{self, Family, block_of, pool_with};
+use super::records::Stored;
+use super::settings::Situation;
 use super::{AssignRequest, Change, Commit, DEFAULT_BLOCK_LIMIT, Extra, Ipam, IpamError, RETRIES};
 
+/// Blocks of pools that no longer select the node which one allocation gives up along the way.
+const GIVEN_UP_AT_ONCE: usize = 8;
+
 /// One attempt at an allocation.
-struct Attempt<'a> {
-    ipam: &'a Ipam,
-    request: &'a AssignRequest,
-    settings: &'a Settings,
-    owner: AllocationAttribute,
-    draft: Draft,
+pub(super) struct Attempt<'a> {
+    pub(super) ipam: &'a Ipam,
+    pub(super) request: &'a AssignRequest,
+    pub(super) owner: &'a BlockOwner,
+    pub(super) situation: Situation,
+    attribute: AllocationAttribute,
+    pub(super) draft: Draft,
     /// What the handle held before, now released in the draft.
     released: Vec<IpAddr>,
     assigned: Vec<IpAddr>,
+    /// Claims of the owner as listed, and their blocks as read.
+    pub(super) own: BTreeMap<IpNetwork, Claimed>,
+}
+
+/// A claim and its block.
+#[derive(Clone, Debug)]
+pub(super) struct Claimed {
+    pub(super) affinity: Stored<BlockAffinity>,
+    pub(super) block: Found,
+}
+
+/// A block an affinity speaks of.
+#[derive(Clone, Debug)]
+pub(super) enum Found {
+    /// It is there.
+    Block(Stored<Block>),
+    /// It is not.
+    Absent,
+    /// It cannot be used, nor its place.
+    Damaged,
 }
 
 impl Ipam {
@@ -40,44 +71,92 @@ impl Ipam {
     ) -> Result<Change, IpamError> {
         let mut request = request.clone();
         request.handle = Handle::stored_id(&request.handle).to_owned();
-        let _turn = self.turn.lock().await;
-        for _ in 0..RETRIES {
-            let settings = self.settings(&request.host).await?;
-            let mut attempt = Attempt {
-                ipam: self,
-                request: &request,
-                settings: &settings,
-                owner: request.owner(),
-                draft: Draft::default(),
-                released: Vec::new(),
-                assigned: Vec::new(),
+        let owner = request.block_owner();
+        let handle_key = Key::Handle(request.handle.clone()).to_string();
+        let mut memory = self.memory.lock().await;
+        let mut from_memory = true;
+        for attempts in 1..=RETRIES {
+            let remembered = if from_memory { self.from_memory(&mut memory, &request, &owner) } else { None };
+            let attempt = match remembered {
+                Some(attempt) => attempt,
+                None => self.from_store(&mut memory, &request, &owner).await?,
             };
-            attempt.fill().await?;
+            let compares = attempt.compares();
             let Attempt { draft, assigned: mut addresses, .. } = attempt;
             addresses.sort_by_key(IpAddr::is_ipv6);
-            match self.commit(draft, extra(&addresses)).await? {
-                Commit::Done { revision, updates } => return Ok(Change { addresses, revision, updates }),
-                Commit::Again => {}
+            match self.commit(&mut memory, draft, compares, extra(&addresses)).await? {
+                Commit::Done { revision, updates } => {
+                    if self.runs_low_in(&mut memory, &request, &owner) {
+                        self.low.notify_one();
+                    }
+                    return Ok(Change { addresses, revision, updates, attempts });
+                }
+                // A handle that is there has to be read with its blocks.
+                Commit::Again { current } => from_memory = !current.iter().any(|kv| kv.key == handle_key),
             }
         }
         Err(IpamError::Contended)
     }
 
-    /// Reads a handle and its blocks into a draft and releases what it holds there. Returns that, and the handle's
-    /// blocks beyond `limit`.
+    /// An attempt by what is remembered, for a handle that is not there yet; `None` when that does not suffice.
+    fn from_memory<'a>(
+        &'a self,
+        memory: &mut Memory,
+        request: &'a AssignRequest,
+        owner: &'a BlockOwner,
+    ) -> Option<Attempt<'a>> {
+        if !request.addresses.is_empty() {
+            return None;
+        }
+        let situation = Situation::remembered(memory, owner, request.namespace.as_deref())?;
+        let mut attempt = Attempt::new(self, request, owner, situation);
+        attempt.draft.add_handle(&request.handle, None);
+        for (family, count) in request.wanted() {
+            attempt.take_remembered(memory.own(owner, family)?, family, count)?;
+        }
+        Some(attempt)
+    }
+
+    /// An attempt by what the store holds now.
+    async fn from_store<'a>(
+        &'a self,
+        memory: &mut Memory,
+        request: &'a AssignRequest,
+        owner: &'a BlockOwner,
+    ) -> Result<Attempt<'a>, IpamError> {
+        let situation = self.situation(memory, owner, request.namespace.as_deref()).await?;
+        let mut attempt = Attempt::new(self, request, owner, situation);
+        let stored = self.handle(&request.handle).await?;
+        (attempt.released, _) =
+            self.release_in_draft(&mut attempt.draft, &request.handle, stored, usize::MAX, None).await?;
+        for address in &request.addresses {
+            attempt.take_certain(*address).await?;
+        }
+        for (family, count) in request.wanted() {
+            attempt.take_any(memory, family, count).await?;
+        }
+        Ok(attempt)
+    }
+
+    /// Reads a handle's blocks into a draft and releases what it holds there. Returns that, and the handle's
+    /// blocks beyond `limit`. Blocks in `memory` are not read, but made sure of.
     pub(super) async fn release_in_draft(
         &self,
         draft: &mut Draft,
         handle: &str,
+        stored: Option<Stored<Handle>>,
         limit: usize,
+        memory: Option<&Memory>,
     ) -> Result<(Vec<IpAddr>, usize), IpamError> {
-        let stored = self.handle(handle).await?;
         let names: Vec<String> =
             stored.iter().flat_map(|stored| stored.value.block.keys().cloned()).collect();
         draft.add_handle(handle, stored);
         let (now, later) = names.split_at(names.len().min(limit));
         let cidrs: Vec<IpNetwork> = now.iter().filter_map(|name| name.parse().ok()).collect();
-        for block in self.blocks(&cidrs).await {
+        let remembered = |cidr: &IpNetwork| memory.and_then(|memory| memory.block(cidr));
+        cidrs.iter().filter_map(remembered).for_each(|block| draft.add_remembered_block(block.clone()));
+        let unknown: Vec<IpNetwork> = cidrs.into_iter().filter(|cidr| draft.block(cidr).is_none()).collect();
+        for block in self.blocks(&unknown).await {
             if let Some(block) = block? {
                 draft.add_block(block);
             }
@@ -92,55 +171,93 @@ impl Ipam {
     }
 }
 
-impl Attempt<'_> {
-    async fn fill(&mut self) -> Result<(), IpamError> {
-        let handle = &self.request.handle;
-        (self.released, _) = self.ipam.release_in_draft(&mut self.draft, handle, usize::MAX).await?;
-        for address in &self.request.addresses {
-            self.take_certain(*address).await?;
+impl AssignRequest {
+    /// Families of which addresses of the allocator's choice are wanted, and how many.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = (Family, usize)> + use<> {
+        [(Family::V4, self.ipv4), (Family::V6, self.ipv6)].into_iter().filter(|(_, count)| *count > 0)
+    }
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(
+        ipam: &'a Ipam,
+        request: &'a AssignRequest,
+        owner: &'a BlockOwner,
+        situation: Situation,
+    ) -> Attempt<'a> {
+        Attempt {
+            ipam,
+            request,
+            owner,
+            attribute: request.owner(),
+            draft: Draft::new(ipam.clock(situation.settings.config.ip_cooldown_seconds)),
+            released: Vec::new(),
+            assigned: Vec::new(),
+            own: BTreeMap::new(),
+            situation,
         }
-        for (family, count) in [(Family::V4, self.request.ipv4), (Family::V6, self.request.ipv6)] {
-            if count > 0 {
-                self.take_any(family, count).await?;
-            }
-        }
-        Ok(())
     }
 
-    async fn take_any(&mut self, family: Family, count: usize) -> Result<(), IpamError> {
-        let settings = self.settings;
-        let criteria = Criteria {
-            node: &self.request.host,
-            labels: &settings.node.metadata.labels,
-            requested: &self.request.pools,
-            usage: self.request.intended_use,
-        };
-        let pools = pools::candidates(&settings.pools, family, &criteria)?;
+    /// What has to hold besides the draft: the settings, with the pools the addresses are of.
+    fn compares(&self) -> Vec<crate::store::Compare> {
+        let pools = &self.situation.settings.pools;
+        let used: Vec<&IpPool> =
+            pools.iter().filter(|pool| self.assigned.iter().any(|a| pool.spec.cidr.contains(*a))).collect();
+        self.situation.compares(&used)
+    }
+
+    /// All from blocks that are remembered, or `None`.
+    fn take_remembered(&mut self, own: &OwnBlocks, family: Family, count: usize) -> Option<()> {
+        let situation = self.situation.clone();
+        let pools = situation.candidates(family, self.request).ok()?;
+        let mut missing = count;
+        for (cidr, own) in own {
+            if missing == 0 {
+                break;
+            }
+            if pool_with(&pools, cidr).is_none() || !self.has_room(&own.block.value) {
+                continue;
+            }
+            self.draft.add_block(own.block.clone());
+            self.draft.require_affinity(self.owner, *cidr, own.affinity.clone());
+            self.take(cidr, &mut missing);
+        }
+        (missing == 0).then_some(())
+    }
+
+    async fn take_any(&mut self, memory: &mut Memory, family: Family, count: usize) -> Result<(), IpamError> {
+        let situation = self.situation.clone();
+        let pools = situation.candidates(family, self.request)?;
         let mut missing = count - self.keep(&pools, count);
         if missing == 0 {
             return Ok(());
         }
-        let held = self.take_from_own(family, &pools, &mut missing).await?;
+        self.survey(memory, family).await?;
+        let held = self.take_from_own(&pools, family, &mut missing);
         if missing == 0 {
             return Ok(());
         }
-        let blocks = self.ipam.all_blocks(family).await?;
-        let config = &settings.config;
+        let existing = self.ipam.all_blocks(family).await?;
+        let place = Place { pools: &pools, existing: &existing, limit: self.block_limit() };
+        let config = &situation.settings.config;
         if config.auto_allocate_blocks {
-            let limit = match config.max_blocks_per_host {
-                0 => DEFAULT_BLOCK_LIMIT,
-                configured => configured as usize,
-            };
-            self.take_from_new(&pools, &blocks, held..limit, &mut missing).await?;
+            self.claim(&place, held, &mut missing).await?;
         }
         if missing > 0 && !config.strict_affinity {
-            self.borrow(&pools, &blocks, &mut missing);
+            self.borrow(&place, &mut missing);
         }
         if missing > 0 {
             let node = self.request.host.clone();
             return Err(IpamError::Exhausted { pools: pools::subject(&pools), family, node });
         }
         Ok(())
+    }
+
+    /// The smaller of the request's limit and the configuration's, where they are set (calico-datamodel 4.3, step 4).
+    pub(super) fn block_limit(&self) -> usize {
+        let configured = self.situation.settings.config.max_blocks_per_host as usize;
+        let set = [configured, self.request.max_blocks].into_iter().filter(|limit| *limit > 0);
+        set.min().unwrap_or(DEFAULT_BLOCK_LIMIT)
     }
 
     /// Gives the handle back what it held, as far as it is wanted; returns how many.
@@ -152,7 +269,7 @@ impl Attempt<'_> {
         let mut taken = 0;
         for address in kept {
             let Some(cidr) = self.draft.block_of(address) else { continue };
-            if self.draft.take_address(&cidr, address, &self.owner).is_ok() {
+            if self.draft.take_address(&cidr, address, &self.attribute).is_ok() {
                 self.assigned.push(address);
                 taken += 1;
             }
@@ -160,159 +277,160 @@ impl Attempt<'_> {
         taken
     }
 
-    fn take(&mut self, block: &IpNetwork, missing: &mut usize) {
-        let given = self.draft.take(block, *missing, &self.owner);
+    /// Takes usable addresses out of a block of the draft.
+    pub(super) fn take(&mut self, block: &IpNetwork, missing: &mut usize) {
+        let situation = &self.situation;
+        let usable = |address: IpAddr| !situation.is_reserved(address);
+        let given = self.draft.take(block, *missing, &self.attribute, usable);
         *missing -= given.len();
         self.assigned.extend(given);
     }
 
-    /// From blocks the node has an affinity to. Completes claims found half done, and removes claims to blocks that
-    /// others won (calico-datamodel 4.4). Returns how many blocks the node holds.
-    async fn take_from_own(
-        &mut self,
-        family: Family,
-        pools: &[&IpPool],
-        missing: &mut usize,
-    ) -> Result<usize, IpamError> {
-        let host = &self.request.host;
-        let mut affinities = self.ipam.affinities(host, family).await?;
-        affinities.retain(|(block, _)| pool_of(pools, block).is_some());
-        let cidrs: Vec<IpNetwork> = affinities.iter().map(|(block, _)| *block).collect();
-        let blocks = self.ipam.blocks(&cidrs).await;
-        let mut held = 0;
-        for ((cidr, affinity), block) in affinities.into_iter().zip(blocks) {
-            let block = match block {
-                Err(error @ (IpamError::Damaged(_) | IpamError::Decode(_))) => {
-                    tracing::warn!(%cidr, %error, "block left alone");
-                    held += 1;
-                    continue;
-                }
-                other => other?,
-            };
-            if let Some(block) = &block
-                && block.value.host() != Some(host)
-            {
-                self.draft.forget_affinity(host, cidr, affinity);
-                continue;
-            }
-            held += 1;
-            let present = self.draft.block(&cidr).or(block.as_ref().map(|stored| &stored.value));
-            if *missing == 0 || present.is_some_and(|block| block.free() == 0) {
-                continue;
-            }
-            let whole = affinity.value.state == AffinityState::Confirmed && block.is_some();
-            match block {
-                Some(block) => self.draft.add_block(block),
-                None => self.create_block(cidr),
-            }
-            if !whole {
-                self.draft.confirm(host, cidr, Some(affinity));
-            }
-            self.take(&cidr, missing);
-        }
-        Ok(held)
+    /// Whether a block has an address that may be given out. What has cooled down counts.
+    pub(super) fn has_room(&self, block: &Block) -> bool {
+        self.usable(block) > 0
     }
 
-    /// Claims blocks that do not exist yet, or exist for this node without its affinity, within the limit on the number
-    /// of blocks held.
-    async fn take_from_new(
-        &mut self,
-        pools: &[&IpPool],
-        existing: &Existing,
-        mut held: std::ops::Range<usize>,
-        missing: &mut usize,
-    ) -> Result<(), IpamError> {
-        let host = self.request.host.clone();
-        for pool in pools {
-            let order = BlockOrder::new(pool.spec.cidr, pool.spec.block_prefix(), &host);
-            for cidr in order.iter() {
-                if *missing == 0 {
-                    return Ok(());
+    /// How many addresses of a block may be given out.
+    pub(super) fn usable(&self, block: &Block) -> usize {
+        self.situation.usable(block, &self.draft.clock)
+    }
+
+    /// Reads the claims of the owner and their blocks, and remembers those that are whole.
+    pub(super) async fn survey(&mut self, memory: &mut Memory, family: Family) -> Result<(), IpamError> {
+        let affinities = self.ipam.affinities(self.owner, family).await?;
+        let cidrs: Vec<IpNetwork> = affinities.keys().copied().collect();
+        let blocks = self.ipam.blocks(&cidrs).await;
+        let mut whole = OwnBlocks::new();
+        for ((cidr, affinity), block) in affinities.into_iter().zip(blocks) {
+            let block = match block {
+                Ok(Some(block)) => Found::Block(block),
+                Ok(None) => Found::Absent,
+                Err(error @ (IpamError::Damaged(_) | IpamError::Decode(_))) => {
+                    tracing::warn!(%cidr, %error, "block left alone");
+                    Found::Damaged
                 }
-                let found = existing.overlapping(&cidr);
-                let ours = found
-                    .and_then(|(_, block)| block)
-                    .filter(|b| b.value.cidr == cidr && b.value.host() == Some(&host) && b.value.free() > 0);
-                if self.draft.block(&cidr).is_some() || (found.is_some() && ours.is_none()) {
-                    continue;
-                }
-                let (count, limit) = (held.start, held.end);
-                if held.next().is_none() {
-                    return Err(IpamError::BlockLimit { node: host, held: count, limit });
-                }
-                let affinity = self.ipam.affinity(&host, &cidr).await?;
-                match ours {
-                    Some(block) => self.draft.add_block(block.clone()),
-                    None => self.create_block(cidr),
-                }
-                self.draft.confirm(&host, cidr, affinity);
-                self.take(&cidr, missing);
+                Err(error) => return Err(error),
+            };
+            if let Found::Block(block) = &block
+                && affinity.value.state == AffinityState::Confirmed
+                && block.value.affine_to().as_ref() == Some(self.owner)
+            {
+                whole.insert(cidr, Own { affinity: affinity.clone(), block: block.clone() });
             }
+            self.own.insert(cidr, Claimed { affinity, block });
         }
+        memory.keep_own(self.owner, family, whole);
         Ok(())
     }
 
-    /// From blocks of other nodes, or nobody's, in the order the node would claim them.
-    fn borrow(&mut self, pools: &[&IpPool], existing: &Existing, missing: &mut usize) {
-        for pool in pools {
-            let order = BlockOrder::new(pool.spec.cidr, pool.spec.block_prefix(), &self.request.host);
-            let whole = existing.blocks.values().flatten();
-            let ranked = whole.filter_map(|b| Some((order.rank(&b.value.cidr)?, b)));
-            let mut ranked: Vec<_> = ranked.filter(|(_, b)| b.value.free() > 0).collect();
-            ranked.sort_by_key(|(rank, _)| *rank);
-            for (_, block) in ranked {
-                if *missing == 0 {
-                    return;
+    /// From blocks the owner has a claim to. Completes claims found half done, removes claims to blocks that others won
+    /// (calico-datamodel 4.4), and gives up empty blocks of pools that no longer select the node. Returns how many
+    /// blocks of the pools the owner holds.
+    fn take_from_own(&mut self, pools: &[&IpPool], family: Family, missing: &mut usize) -> usize {
+        let (mut held, mut given_up) = (0, 0);
+        let own: Vec<(IpNetwork, Claimed)> = self.own.iter().map(|(c, own)| (*c, own.clone())).collect();
+        for (cidr, Claimed { affinity, block }) in own {
+            if Family::of(&cidr) != family {
+                continue;
+            }
+            let foreign = |block: &Stored<Block>| block.value.affine_to().as_ref() != Some(self.owner);
+            if matches!(&block, Found::Block(block) if foreign(block)) {
+                self.draft.forget_affinity(self.owner, cidr, Some(affinity));
+                continue;
+            }
+            if pool_with(pools, &cidr).is_none() {
+                if given_up < GIVEN_UP_AT_ONCE && self.give_up_refused(cidr, &affinity, &block) {
+                    given_up += 1;
                 }
-                self.draft.add_block(block.clone());
-                self.take(&block.value.cidr, missing);
+                continue;
+            }
+            held += 1;
+            if *missing > 0 {
+                self.take_from_claimed(cidr, affinity, block, missing);
             }
         }
+        held
     }
 
-    /// One certain address (calico-datamodel 4.5, AssignIP).
+    fn take_from_claimed(
+        &mut self,
+        cidr: IpNetwork,
+        affinity: Stored<BlockAffinity>,
+        block: Found,
+        missing: &mut usize,
+    ) {
+        let whole = affinity.value.state == AffinityState::Confirmed;
+        match block {
+            Found::Damaged => return,
+            Found::Block(stored) => {
+                // The draft may have it already, with what the handle held released.
+                if !self.has_room(self.draft.block(&cidr).unwrap_or(&stored.value)) {
+                    return;
+                }
+                self.draft.add_block(stored);
+                if whole {
+                    self.draft.require_affinity(self.owner, cidr, affinity);
+                } else {
+                    self.draft.confirm(self.owner, cidr, Some(affinity));
+                }
+            }
+            Found::Absent if self.situation.is_all_reserved(&cidr) => return,
+            Found::Absent => {
+                self.draft.create_block(cidr, self.owner);
+                self.draft.confirm(self.owner, cidr, Some(affinity));
+            }
+        }
+        self.take(&cidr, missing);
+    }
+
+    /// Gives up an empty block whose pool no longer selects the node (calico-datamodel 4.3, step 3).
+    fn give_up_refused(&mut self, cidr: IpNetwork, affinity: &Stored<BlockAffinity>, block: &Found) -> bool {
+        let Found::Block(stored) = block else { return false };
+        let mut now = stored.value.clone();
+        self.draft.clock.refresh(&mut now);
+        if !now.is_empty() || self.draft.block(&cidr).is_some() || !self.situation.pool_refuses_node(&cidr) {
+            return false;
+        }
+        self.draft.add_block(stored.clone());
+        self.draft.delete_block(&cidr);
+        self.draft.forget_affinity(self.owner, cidr, Some(affinity.clone()));
+        true
+    }
+
+    /// One certain address (calico-datamodel 4.5, AssignIP). Reservations do not apply.
     async fn take_certain(&mut self, address: IpAddr) -> Result<(), IpamError> {
-        let host = &self.request.host;
-        let pool = pools::pool_of(&self.settings.pools, address, self.request.intended_use)?;
-        let cidr = block_of(pool, address);
+        let pools = &self.situation.settings.pools;
+        let cidr = block_of(pools::pool_of(pools, address, self.request.intended_use)?, address);
         if self.draft.block(&cidr).is_none() {
-            match self.ipam.block(&cidr).await? {
-                Some(block) => self.draft.add_block(block),
-                None => {
-                    let affinity = self.ipam.affinity(host, &cidr).await?;
-                    self.create_block(cidr);
-                    self.draft.confirm(host, cidr, affinity);
+            let (block, affinity) =
+                future::join(self.ipam.block(&cidr), self.ipam.affinity(self.owner, &cidr)).await;
+            match (block?, affinity?) {
+                (Some(block), _) => self.draft.add_block(block),
+                (None, affinity) => {
+                    self.draft.create_block(cidr, self.owner);
+                    self.draft.confirm(self.owner, cidr, affinity);
                 }
             }
         }
-        let owner = self.draft.block(&cidr).and_then(Block::host);
-        if self.settings.config.strict_affinity && owner != Some(host) {
-            let owner = owner.map_or_else(|| "nobody".to_owned(), |node| format!("node {node}"));
+        let owner = self.draft.block(&cidr).and_then(Block::affine_to);
+        if self.situation.settings.config.strict_affinity && owner.as_ref() != Some(self.owner) {
+            let owner = owner.map_or_else(
+                || "nobody".to_owned(),
+                |owner| match owner {
+                    BlockOwner::Host(name) => format!("node {name}"),
+                    BlockOwner::Virtual(name) => format!("the virtual owner {name}"),
+                },
+            );
             return Err(IpamError::ForeignBlock { address, block: cidr, owner });
         }
-        self.draft.take_address(&cidr, address, &self.owner)?;
+        self.draft.take_address(&cidr, address, &self.attribute)?;
         self.assigned.push(address);
         Ok(())
     }
 
-    fn create_block(&mut self, cidr: IpNetwork) {
-        let now = (self.ipam.now)();
-        let nanoseconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
-        let claimed = jiff::Timestamp::try_from(now).ok();
-        let claimed = claimed.map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
-        self.draft.create_block(Block::new(cidr, Some(&self.request.host), claimed, nanoseconds));
+    /// Blocks of the draft that are assigned from or claimed.
+    pub(super) fn touched(&self) -> BTreeSet<IpNetwork> {
+        self.draft.blocks().map(|block| block.cidr).collect()
     }
-}
-
-/// The block of a pool an address lies in.
-pub(super) fn block_of(pool: &IpPool, address: IpAddr) -> IpNetwork {
-    let prefix = pool.spec.block_prefix().min(if address.is_ipv4() { 32 } else { 128 });
-    let unmasked = IpNetwork::new(address, prefix).expect("the length was cut to the family's");
-    IpNetwork::new(unmasked.network(), prefix).expect("the length was valid before")
-}
-
-fn pool_of<'a>(pools: &[&'a IpPool], block: &IpNetwork) -> Option<&'a IpPool> {
-    pools.iter().copied().find(|pool| {
-        Family::of(&pool.spec.cidr) == Family::of(block) && pool.spec.cidr.contains(block.network())
-    })
 }

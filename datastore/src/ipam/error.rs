@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use tortie_model::codec::DecodeError;
-use tortie_model::ipam::BlockFault;
+use tortie_model::ipam::{AssignError, BlockFault, ConfigFault};
 
 use super::pools::Family;
+use super::reservations::ReservationFault;
 use super::{DEFAULT_BLOCK_LIMIT, RETRIES};
 use crate::{ClientError, StoreError};
 
@@ -58,7 +59,7 @@ pub enum IpamError {
     /// The node may not claim another block.
     #[error(
         "node {node} holds {held} blocks and all are full; the limit is {limit} \
-         (maxBlocksPerHost of the IPAM configuration, {DEFAULT_BLOCK_LIMIT} when unset)"
+         (the smaller of the request's and maxBlocksPerHost of the IPAM configuration, {DEFAULT_BLOCK_LIMIT} when unset)"
     )]
     BlockLimit {
         /// The node.
@@ -85,6 +86,49 @@ pub enum IpamError {
         address: IpAddr,
         /// The handle that has it.
         handle: String,
+    },
+    /// The address asked for was given back a short time ago.
+    #[error(
+        "address {address} was released by handle '{handle}' a short time ago and cools down (ipCooldownSeconds of the \
+         IPAM configuration); ask for another, or again later"
+    )]
+    CoolingDown {
+        /// The address.
+        address: IpAddr,
+        /// The handle that had it.
+        handle: String,
+    },
+    /// An address to be released is held by another handle than the caller thought.
+    #[error("the given handle ({given}) does not match ({found}) when attempting to release IP")]
+    HandleMismatch {
+        /// As the caller thought.
+        given: String,
+        /// As stored.
+        found: String,
+    },
+    /// An address to be released was given out again since the caller looked.
+    #[error("the given sequence number ({given}) does not match ({found}) when attempting to release IP")]
+    SequenceMismatch {
+        /// As the caller saw it.
+        given: u64,
+        /// As stored; 0 in very old data.
+        found: u64,
+    },
+    /// A reservation cannot be read, so nothing is assigned unasked.
+    #[error(transparent)]
+    Reservation(#[from] ReservationFault),
+    /// A configuration that must not be stored.
+    #[error("the IPAM configuration was not changed: {}", list(.0))]
+    Config(Vec<ConfigFault>),
+    /// A block still has addresses in use, and only empty ones were to be given up.
+    #[error("block {block} of {owner} still has {in_use} addresses in use")]
+    NotEmpty {
+        /// The block.
+        block: IpNetwork,
+        /// `host:n1`.
+        owner: String,
+        /// How many.
+        in_use: usize,
     },
     /// Strict affinity forbids to take an address from this block.
     #[error(
@@ -116,4 +160,20 @@ pub enum IpamError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<AssignError> for IpamError {
+    fn from(error: AssignError) -> IpamError {
+        match error {
+            AssignError::InUse { address, handle } => IpamError::AddressInUse { address, handle },
+            AssignError::CoolingDown { address, handle } => IpamError::CoolingDown { address, handle },
+            AssignError::Outside { address, .. } => {
+                IpamError::AddressInUse { address, handle: String::new() }
+            }
+        }
+    }
+}
+
+fn list(faults: &[ConfigFault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -25,6 +25,9 @@ impl Family {
         if cidr.is_ipv4() { Family::V4 } else { Family::V6 }
     }
 
+    /// Both.
+    pub(super) const ALL: [Family; 2] = [Family::V4, Family::V6];
+
     pub(super) fn is_v6(self) -> bool {
         self == Family::V6
     }
@@ -41,6 +44,8 @@ impl fmt::Display for Family {
 pub(super) struct Criteria<'a> {
     pub(super) node: &'a str,
     pub(super) labels: &'a BTreeMap<String, String>,
+    /// Labels of the namespace, where there is one.
+    pub(super) namespace: Option<&'a BTreeMap<String, String>>,
     pub(super) requested: &'a [String],
     pub(super) usage: AllowedUse,
 }
@@ -111,10 +116,14 @@ fn objection(pool: &IpPool, criteria: &Criteria<'_>) -> Option<String> {
     if spec.assignment_mode.as_deref() == Some("Manual") {
         return Some("is only used when asked for (assignmentMode: Manual)".into());
     }
-    // In etcd no namespace has labels of its own, so only a selector that needs none can match.
+    // Without a namespace, only a selector that needs no labels can match.
     let none = BTreeMap::new();
-    selector_objection("nodes", spec.node_selector.as_deref(), criteria.labels)
-        .or_else(|| selector_objection("namespaces", spec.namespace_selector.as_deref(), &none))
+    let namespace = criteria.namespace.unwrap_or(&none);
+    // A load balancer is no node; its pools select all of them (calico-datamodel 2.1).
+    let node = (criteria.usage != AllowedUse::LoadBalancer)
+        .then(|| selector_objection("nodes", spec.node_selector.as_deref(), criteria.labels))
+        .flatten();
+    node.or_else(|| selector_objection("namespaces", spec.namespace_selector.as_deref(), namespace))
 }
 
 fn selector_objection(
@@ -136,9 +145,26 @@ pub fn select_pools<'a>(
     labels: &BTreeMap<String, String>,
     usage: AllowedUse,
 ) -> Vec<&'a IpPool> {
-    let selects =
-        |pool: &IpPool| selector_objection("nodes", pool.spec.node_selector.as_deref(), labels).is_none();
-    pools.iter().filter(|p| !p.spec.disabled && p.spec.allows(usage) && selects(p)).collect()
+    pools.iter().filter(|p| !p.spec.disabled && p.spec.allows(usage) && selects_node(p, labels)).collect()
+}
+
+/// Whether a pool selects a node with these labels.
+pub(super) fn selects_node(pool: &IpPool, labels: &BTreeMap<String, String>) -> bool {
+    selector_objection("nodes", pool.spec.node_selector.as_deref(), labels).is_none()
+}
+
+/// The first of some pools a block lies in.
+pub(super) fn pool_with<'a>(pools: &[&'a IpPool], block: &IpNetwork) -> Option<&'a IpPool> {
+    pools.iter().copied().find(|pool| {
+        Family::of(&pool.spec.cidr) == Family::of(block) && pool.spec.cidr.contains(block.network())
+    })
+}
+
+/// The block of a pool an address lies in.
+pub(super) fn block_of(pool: &IpPool, address: IpAddr) -> IpNetwork {
+    let prefix = pool.spec.block_prefix().min(if address.is_ipv4() { 32 } else { 128 });
+    let unmasked = IpNetwork::new(address, prefix).expect("the length was cut to the family's");
+    IpNetwork::new(unmasked.network(), prefix).expect("the length was valid before")
 }
 
 /// The enabled pool a certain address may be taken from (calico-datamodel 4.5).

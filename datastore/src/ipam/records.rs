@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use futures::future;
 use ipnetwork::IpNetwork;
 use serde::de::DeserializeOwned;
+use tortie_model::Key;
 use tortie_model::codec::DecodeError;
-use tortie_model::ipam::{Block, BlockAffinity, Handle, IpamConfig};
-use tortie_model::resource::{IpPool, IpPoolSpec, Node, NodeSpec};
-use tortie_model::{AnyResource, Key, Kind, Object};
+use tortie_model::ipam::{Block, BlockAffinity, BlockOwner, Handle};
+use tortie_model::names::cidr_from_key;
 
 use super::pools::Family;
 use super::{Ipam, IpamError};
@@ -29,6 +29,13 @@ pub(super) struct Existing {
 }
 
 impl Existing {
+    /// Takes over a key, when it is a block's.
+    fn add(&mut self, kv: &KeyValue) {
+        let Some(Key::Block(cidr)) = Key::parse(&kv.key) else { return };
+        let block = decode_block(kv).inspect_err(|error| tracing::warn!(%cidr, %error, "block left alone"));
+        self.blocks.insert(cidr, block.ok());
+    }
+
     /// The block that has addresses in common with `cidr`, if any. Blocks do not overlap each other.
     pub(super) fn overlapping(&self, cidr: &IpNetwork) -> Option<(&IpNetwork, Option<&Stored<Block>>)> {
         let last = IpNetwork::from(cidr.broadcast());
@@ -39,38 +46,7 @@ impl Existing {
     }
 }
 
-/// What an allocation is decided by besides blocks.
-#[derive(Debug)]
-pub(super) struct Settings {
-    pub(super) config: IpamConfig,
-    pub(super) pools: Vec<IpPool>,
-    pub(super) node: Node,
-}
-
 impl Ipam {
-    pub(super) async fn settings(&self, node: &str) -> Result<Settings, IpamError> {
-        let found = self.client.find::<NodeSpec>(None, node);
-        let (config, pools, found) = futures::join!(self.config(), self.pools(), found);
-        let node = found?.ok_or_else(|| IpamError::NoNode { node: node.to_owned() })?;
-        Ok(Settings { config: config?, pools: pools?, node })
-    }
-
-    async fn config(&self) -> Result<IpamConfig, IpamError> {
-        let key = Key::IpamConfig.to_string();
-        let Some(kv) = self.client.store().get(&key).await? else { return Ok(IpamConfig::absent()) };
-        Ok(decode("IPAM configuration", &kv)?.value)
-    }
-
-    /// All pools. One that cannot be read is left out: nothing is allocated from it.
-    pub(super) async fn pools(&self) -> Result<Vec<IpPool>, IpamError> {
-        let list = self.client.list(Kind::IpPool, None).await?;
-        for error in &list.invalid {
-            tracing::warn!(%error, "pool left out");
-        }
-        let pool = |any: AnyResource| Object::<IpPoolSpec>::try_from(any).ok();
-        Ok(list.items.into_iter().filter_map(pool).collect())
-    }
-
     pub(super) async fn block(&self, cidr: &IpNetwork) -> Result<Option<Stored<Block>>, IpamError> {
         let found = self.client.store().get(&Key::Block(*cidr).to_string()).await?;
         found.as_ref().map(decode_block).transpose()
@@ -84,12 +60,7 @@ impl Ipam {
     pub(super) async fn all_blocks(&self, family: Family) -> Result<Existing, IpamError> {
         let listing = self.client.store().list(&Key::block_prefix(family.is_v6())).await?;
         let mut existing = Existing::default();
-        for kv in &listing.entries {
-            let Some(Key::Block(cidr)) = Key::parse(&kv.key) else { continue };
-            let block =
-                decode_block(kv).inspect_err(|error| tracing::warn!(%cidr, %error, "block left alone"));
-            existing.blocks.insert(cidr, block.ok());
-        }
+        listing.entries.iter().for_each(|kv| existing.add(kv));
         Ok(existing)
     }
 
@@ -100,39 +71,46 @@ impl Ipam {
 
     pub(super) async fn affinity(
         &self,
-        host: &str,
+        owner: &BlockOwner,
         block: &IpNetwork,
     ) -> Result<Option<Stored<BlockAffinity>>, IpamError> {
-        let key = Key::BlockAffinity { host: host.to_owned(), block: *block }.to_string();
-        let found = self.client.store().get(&key).await?;
-        Ok(found.as_ref().map(|kv| decode("block affinity", kv)).transpose()?)
+        let found = self.client.store().get(&owner.affinity_key(block)).await?;
+        Ok(found.as_ref().map(decode_affinity).transpose()?)
     }
 
-    /// The affinities of a host, in key order.
+    /// The claims of an owner to blocks of a family.
     pub(super) async fn affinities(
         &self,
-        host: &str,
+        owner: &BlockOwner,
         family: Family,
-    ) -> Result<Vec<(IpNetwork, Stored<BlockAffinity>)>, IpamError> {
-        let listing = self.client.store().list(&Key::affinity_prefix(host, family.is_v6())).await?;
-        let mut affinities = Vec::with_capacity(listing.entries.len());
+    ) -> Result<BTreeMap<IpNetwork, Stored<BlockAffinity>>, IpamError> {
+        let prefix = owner.affinity_prefix(family.is_v6());
+        let listing = self.client.store().list(&prefix).await?;
+        let mut affinities = BTreeMap::new();
         for kv in &listing.entries {
-            if let Some(Key::BlockAffinity { block, .. }) = Key::parse(&kv.key) {
-                affinities.push((block, decode("block affinity", kv)?));
+            if let Some(block) = kv.key.strip_prefix(&prefix).and_then(cidr_from_key) {
+                affinities.insert(block, decode_affinity(kv)?);
             }
         }
         Ok(affinities)
     }
 }
 
-fn decode_block(kv: &KeyValue) -> Result<Stored<Block>, IpamError> {
+pub(super) fn decode_affinity(kv: &KeyValue) -> Result<Stored<BlockAffinity>, DecodeError> {
+    decode("block affinity", kv)
+}
+
+pub(super) fn decode_block(kv: &KeyValue) -> Result<Stored<Block>, IpamError> {
     let stored: Stored<Block> = decode("IPAM block", kv)?;
     stored.value.check()?;
     Ok(stored)
 }
 
 /// Very old clients wrote empty values, which read as an object without fields (calico-datamodel 1.5).
-fn decode<T: DeserializeOwned>(kind: &'static str, kv: &KeyValue) -> Result<Stored<T>, DecodeError> {
+pub(super) fn decode<T: DeserializeOwned>(
+    kind: &'static str,
+    kv: &KeyValue,
+) -> Result<Stored<T>, DecodeError> {
     let bytes: &[u8] = if kv.value.is_empty() { b"{}" } else { &kv.value };
     let mut json = serde_json::Deserializer::from_slice(bytes);
     match T::deserialize(&mut json) {

@@ -348,12 +348,13 @@ async fn an_endpoint_changed_by_others_ends_the_operation() {
 async fn an_empty_block_of_nobody_goes_with_its_last_address() {
     let client = memory(&["n1"], &[pool("p", "10.65.0.0/30", 30)]).await;
     let ipam = ipam(&client);
-    let mut block = tortie_model::ipam::Block::new("10.65.0.0/30".parse().unwrap(), None, None, 1);
-    block.advance();
-    let key = Key::Block(block.cidr).to_string();
-    put(&client, &key, serde_json::to_vec(&block).unwrap()).await;
+    ipam.assign(&want("n1", "former"), nothing_else).await.unwrap();
+    let key = Key::Block("10.65.0.0/30".parse().unwrap()).to_string();
+    ipam.release_host_affinities("n1", false).await.unwrap();
     ipam.assign(&want("n1", "a"), nothing_else).await.unwrap();
     assert!(audit(&client).await.affinities.is_empty(), "borrowed from nobody");
+    ipam.release_by_handle("former", Extra::default()).await.unwrap();
+    assert!(client.store().get(&key).await.unwrap().is_some());
     ipam.release_by_handle("a\rcut", Extra::default()).await.unwrap();
     assert!(client.store().get(&key).await.unwrap().is_none());
 }

@@ -141,7 +141,7 @@ async fn an_interrupted_delete_repeated_leaks_nothing() {
             done
         })
         .await;
-        assert_eq!(failed, 3, "handle, block, transaction");
+        assert_eq!(failed, 4, "configuration, handle, block, transaction");
     }
 }
 

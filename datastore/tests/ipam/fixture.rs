@@ -10,7 +10,7 @@ use tortie_datastore::memory::MemoryStore;
 use tortie_datastore::store::Operation;
 use tortie_datastore::{Client, Store};
 use tortie_model::ipam::IpamConfig;
-use tortie_model::resource::{AllowedUse, IpPool, IpPoolSpec, Node, NodeSpec};
+use tortie_model::resource::{IpPool, IpPoolSpec, Node, NodeSpec};
 use tortie_model::{Key, ObjectMeta};
 
 pub(crate) fn ip(text: &str) -> IpAddr {
@@ -60,14 +60,8 @@ pub(crate) async fn put(client: &Client, key: &str, value: Vec<u8>) {
 
 pub(crate) fn want(host: &str, handle: &str) -> AssignRequest {
     AssignRequest {
-        host: host.into(),
-        handle: handle.into(),
         attributes: BTreeMap::from([("node".into(), host.into()), ("pod".into(), handle.into())]),
-        ipv4: 1,
-        ipv6: 0,
-        addresses: Vec::new(),
-        pools: Vec::new(),
-        intended_use: AllowedUse::Workload,
+        ..AssignRequest::new(host, handle)
     }
 }
 
@@ -91,4 +85,29 @@ pub(crate) fn with_endpoint(handle: &str) -> impl Fn(&[IpAddr]) -> Extra + Send 
 
 pub(crate) fn without_endpoint(handle: &str) -> Extra {
     Extra { compares: Vec::new(), operations: vec![Operation::Delete(endpoint_key(handle))] }
+}
+
+/// A clock that tests move.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Time(Arc<std::sync::atomic::AtomicU64>);
+
+impl Time {
+    pub(crate) fn advance(&self, seconds: u64) {
+        self.0.fetch_add(seconds, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    pub(crate) fn now(&self) -> SystemTime {
+        clock() + Duration::from_secs(self.0.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
+    /// An allocator by this clock.
+    pub(crate) fn ipam(&self, client: &Client) -> Ipam {
+        let time = self.clone();
+        Ipam::new(client.clone(), move || time.now())
+    }
+}
+
+/// A network, for comparing.
+pub(crate) fn net(text: &str) -> ipnetwork::IpNetwork {
+    text.parse().unwrap()
 }

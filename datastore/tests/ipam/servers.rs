@@ -1,14 +1,18 @@
 //! The same storms over the network: a real etcd, where it is installed, and the embedded server.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tortie_datastore::Store;
 use tortie_datastore::etcd::{EtcdOptions, EtcdStore};
 use tortie_datastore::server::Embedded;
 
+use crate::audit::audit;
 use crate::concurrency::storms;
+use crate::fixture::{ipam, pool, populate, want, with_endpoint};
 
 const ETCD: &str = "/usr/bin/etcd";
 const START_WITHIN: Duration = Duration::from_secs(30);
@@ -67,6 +71,60 @@ async fn twenty_nodes_over_a_real_etcd() {
     let etcd = Etcd::start();
     let store = etcd.connect().await;
     storms(Arc::new(store)).await;
+}
+
+/// So many nodes, each with an allocator of its own, claim so many addresses each, all at once; at last everything is
+/// consistent. Returns how many transactions each allocation took.
+async fn claim_at_once(etcd: &Etcd, nodes: usize, workloads: usize) -> Vec<usize> {
+    let names: Vec<String> = (0..nodes).map(|n| format!("n{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let store: Arc<dyn Store> = Arc::new(etcd.connect().await);
+    let client = populate(Arc::clone(&store), &names, &[pool("p", "10.64.0.0/16", 26)]).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for node in 0..nodes {
+        let ipam = ipam(&client);
+        for workload in 0..workloads {
+            let ipam = ipam.clone();
+            tasks.spawn(async move {
+                let handle = format!("net.n{node}-w{workload}");
+                let change = ipam.assign(&want(&format!("n{node}"), &handle), with_endpoint(&handle)).await;
+                let change = change.unwrap();
+                (change.addresses[0], change.attempts)
+            });
+        }
+    }
+    let (mut unique, mut attempts) = (BTreeSet::new(), Vec::new());
+    while let Some(result) = tasks.join_next().await {
+        let (address, tried) = result.unwrap();
+        assert!(unique.insert(address), "{address} was given twice");
+        attempts.push(tried);
+    }
+    let found = audit(&client).await;
+    assert_eq!(found.held.len(), nodes * workloads);
+    assert_eq!(found.blocks.len(), nodes, "each node has a block of its own");
+    attempts
+}
+
+fn assert_no_storm(attempts: &[usize]) {
+    let mean = attempts.iter().sum::<usize>() as f64 / attempts.len() as f64;
+    let most = attempts.iter().copied().max().unwrap_or_default();
+    println!("{} allocations: {mean:.3} transactions each, {most} at most", attempts.len());
+    assert!(mean < 2.0 && most <= 20, "{mean} on average, {most} at most");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn fifty_nodes_claim_at_once_without_a_storm_of_retries() {
+    if !std::path::Path::new(ETCD).exists() {
+        println!("skipped: {ETCD} is not installed (package etcd-server)");
+        return;
+    }
+    assert_no_storm(&claim_at_once(&Etcd::start(), 50, 4).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "soak: 250 nodes at a real etcd"]
+async fn soak_250_nodes_claim_at_once_without_a_storm_of_retries() {
+    assert_no_storm(&claim_at_once(&Etcd::start(), 250, 4).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -10,10 +10,7 @@ use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
 use super::order::{family_bits, from_bits, to_bits};
-use super::{AllocationAttribute, Block};
-
-/// Prefix of a block's affinity to a node.
-const HOST: &str = "host:";
+use super::{AllocationAttribute, Block, BlockOwner};
 
 /// Why a wanted address cannot be assigned.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +29,14 @@ pub enum AssignError {
         /// The address.
         address: IpAddr,
         /// The owner's handle; empty when it has none.
+        handle: String,
+    },
+    /// Someone gave it back a short time ago, and addresses have to cool down.
+    #[error("address {address} was released by handle '{handle}' and cools down")]
+    CoolingDown {
+        /// The address.
+        address: IpAddr,
+        /// The former owner's handle; empty when it had none.
         handle: String,
     },
 }
@@ -81,7 +86,7 @@ impl Block {
         let size = size_of(&cidr);
         Block {
             cidr,
-            affinity: host.map(|host| format!("{HOST}{host}")),
+            affinity: host.map(|host| BlockOwner::Host(host.to_owned()).to_string()),
             affinity_claim_time: claim_time,
             allocations: vec![None; size],
             unallocated: (0..size).collect(),
@@ -119,9 +124,24 @@ impl Block {
     /// The node the block is affine to. Reads the obsolete field `hostAffinity` too.
     pub fn host(&self) -> Option<&str> {
         match &self.affinity {
-            Some(affinity) => affinity.strip_prefix(HOST),
-            None => self.other.get("hostAffinity").and_then(Value::as_str),
+            Some(affinity) => affinity.strip_prefix("host:"),
+            None => self.obsolete_host(),
         }
+    }
+
+    /// Who the block is affine to; `None` for nobody, and for a form of affinity nobody knows.
+    pub fn affine_to(&self) -> Option<BlockOwner> {
+        match &self.affinity {
+            Some(affinity) => BlockOwner::parse(affinity),
+            None => self.obsolete_host().map(|host| BlockOwner::Host(host.to_owned())),
+        }
+    }
+
+    /// Makes the block `owner`'s, or nobody's. `claim_time` is RFC 3339 of now.
+    pub fn set_owner(&mut self, owner: Option<&BlockOwner>, claim_time: Option<String>) {
+        self.affinity = owner.map(BlockOwner::to_string);
+        self.affinity_claim_time = owner.and(claim_time);
+        self.other.shift_remove("hostAffinity");
     }
 
     /// Whether anyone, node or other owner, has the block.
@@ -129,7 +149,11 @@ impl Block {
         self.affinity.is_some() || self.host().is_some()
     }
 
-    /// Whether no address is assigned.
+    fn obsolete_host(&self) -> Option<&str> {
+        self.other.get("hostAffinity").and_then(Value::as_str)
+    }
+
+    /// Whether no address is assigned and none cools down.
     pub fn is_empty(&self) -> bool {
         self.allocated().next().is_none()
     }
@@ -137,6 +161,11 @@ impl Block {
     /// How many addresses are free.
     pub fn free(&self) -> usize {
         self.unallocated.len()
+    }
+
+    /// Free addresses, those free for longest first.
+    pub fn free_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.unallocated.iter().filter(|o| **o < self.allocations.len()).map(|o| self.address(*o))
     }
 
     /// The ordinal of an address: its distance from the block's base.
@@ -152,13 +181,32 @@ impl Block {
         from_bits(to_bits(self.cidr.network()).wrapping_add(ordinal as u128), self.cidr.is_ipv4())
     }
 
-    /// Who has an address; `None` when it is free or outside.
+    /// Who has an address; `None` when it is free, cools down, or lies outside.
     pub fn owner(&self, address: IpAddr) -> Option<&AllocationAttribute> {
+        self.attribute(address).filter(|owner| owner.released_at.is_none())
+    }
+
+    /// The attribute an address points at, its former owner's while it cools down.
+    fn attribute(&self, address: IpAddr) -> Option<&AllocationAttribute> {
         self.attributes.get((*self.allocations.get(self.ordinal(address)?)?)?)
+    }
+
+    /// The sequence number an address was assigned at; `None` in very old data.
+    pub fn sequence_of(&self, address: IpAddr) -> Option<u64> {
+        self.sequence_number_for_allocation.get(&self.ordinal(address)?.to_string()).copied()
     }
 
     /// Addresses in use with their owners, lowest first.
     pub fn in_use(&self) -> impl Iterator<Item = (IpAddr, &AllocationAttribute)> {
+        self.assigned().filter(|(_, owner)| owner.released_at.is_none())
+    }
+
+    /// Addresses that were released and cool down, with their former owners, lowest first.
+    pub fn cooling(&self) -> impl Iterator<Item = (IpAddr, &AllocationAttribute)> {
+        self.assigned().filter(|(_, owner)| owner.released_at.is_some())
+    }
+
+    fn assigned(&self) -> impl Iterator<Item = (IpAddr, &AllocationAttribute)> {
         self.allocated()
             .filter_map(|(ordinal, index)| Some((self.address(ordinal), self.attributes.get(index)?)))
     }
@@ -169,34 +217,43 @@ impl Block {
         held.map(|(address, _)| address).collect()
     }
 
-    /// Assigns up to `count` free addresses, those free for longest first.
-    pub fn assign_next(&mut self, count: usize, owner: &AllocationAttribute) -> Vec<IpAddr> {
-        let count = count.min(self.unallocated.len());
-        let ordinals: Vec<usize> = self.unallocated.drain(..count).collect();
-        let mut given = Vec::with_capacity(count);
-        for ordinal in ordinals {
-            if ordinal < self.allocations.len() {
-                self.take(ordinal, owner);
-                given.push(self.address(ordinal));
-            }
+    /// Assigns up to `count` free addresses that are `usable`, those free for longest first.
+    pub fn assign_next(
+        &mut self,
+        count: usize,
+        owner: &AllocationAttribute,
+        usable: impl Fn(IpAddr) -> bool,
+    ) -> Vec<IpAddr> {
+        let chosen: Vec<IpAddr> =
+            self.free_addresses().filter(|address| usable(*address)).take(count).collect();
+        for address in &chosen {
+            self.assign(*address, owner).expect("it is free and of this block");
         }
-        given
+        chosen
     }
 
-    /// Assigns one certain address.
+    /// Assigns one certain address. One that cools down is only given back to the handle that had it.
     ///
     /// # Errors
-    /// When it lies outside or someone has it, be it the same owner.
+    /// When it lies outside, cools down, or someone has it, be it the same owner.
     pub fn assign(&mut self, address: IpAddr, owner: &AllocationAttribute) -> Result<(), AssignError> {
         let Some(ordinal) = self.ordinal(address) else {
             return Err(AssignError::Outside { address, block: self.cidr });
         };
         if self.allocations[ordinal].is_some() {
-            let handle = self.owner(address).and_then(|o| o.handle_id.clone()).unwrap_or_default();
-            return Err(AssignError::InUse { address, handle });
+            let present = self.attribute(address);
+            let handle = present.and_then(|o| o.handle_id.clone());
+            let cooling = present.is_some_and(|o| o.released_at.is_some());
+            if !cooling {
+                return Err(AssignError::InUse { address, handle: handle.unwrap_or_default() });
+            }
+            if handle.is_none() || handle != owner.handle_id {
+                return Err(AssignError::CoolingDown { address, handle: handle.unwrap_or_default() });
+            }
         }
         self.unallocated.retain(|free| *free != ordinal);
         self.take(ordinal, owner);
+        self.drop_unused_attributes();
         Ok(())
     }
 
@@ -206,7 +263,8 @@ impl Block {
         let mut released = Vec::new();
         for address in addresses {
             let Some(ordinal) = self.ordinal(*address) else { continue };
-            if self.allocations[ordinal].take().is_some() {
+            if self.owner(*address).is_some() {
+                self.allocations[ordinal] = None;
                 self.unallocated.push(ordinal);
                 self.sequence_number_for_allocation.remove(&ordinal.to_string());
                 released.push(*address);
@@ -222,6 +280,35 @@ impl Block {
         self.release(&held)
     }
 
+    /// Makes a free address cool down: it stays its former owner's in name and is given to nobody until
+    /// [`Block::end_cooldown`]. `released_at` is RFC 3339. Nothing happens to an address that is not free.
+    pub fn cool_down(&mut self, address: IpAddr, former: &AllocationAttribute, released_at: &str) {
+        let Some(ordinal) = self.ordinal(address).filter(|o| self.allocations[*o].is_none()) else { return };
+        let former = AllocationAttribute { released_at: Some(released_at.to_owned()), ..former.clone() };
+        self.unallocated.retain(|free| *free != ordinal);
+        self.allocations[ordinal] = Some(self.index_of(&former));
+    }
+
+    /// Makes addresses free, at the end of the queue, whose time of release `is_over` (calico-datamodel 4.5). To be done
+    /// at each reading of a block.
+    pub fn end_cooldown(&mut self, is_over: impl Fn(&str) -> bool) {
+        let over = |owner: &AllocationAttribute| owner.released_at.as_deref().is_some_and(&is_over);
+        let ended: Vec<usize> = self
+            .allocated()
+            .filter(|(_, index)| self.attributes.get(*index).is_some_and(over))
+            .map(|(ordinal, _)| ordinal)
+            .collect();
+        if ended.is_empty() {
+            return;
+        }
+        for ordinal in ended {
+            self.allocations[ordinal] = None;
+            self.unallocated.push(ordinal);
+            self.sequence_number_for_allocation.remove(&ordinal.to_string());
+        }
+        self.drop_unused_attributes();
+    }
+
     /// Counts a write. To be called once before each write of the block.
     pub fn advance(&mut self) {
         self.sequence_number = self.sequence_number.wrapping_add(1);
@@ -233,13 +320,16 @@ impl Block {
     }
 
     fn take(&mut self, ordinal: usize, owner: &AllocationAttribute) {
+        self.allocations[ordinal] = Some(self.index_of(owner));
+        self.sequence_number_for_allocation.insert(ordinal.to_string(), self.sequence_number);
+    }
+
+    fn index_of(&mut self, owner: &AllocationAttribute) -> usize {
         let known = self.attributes.iter().position(|attribute| attribute == owner);
-        let index = known.unwrap_or_else(|| {
+        known.unwrap_or_else(|| {
             self.attributes.push(owner.clone());
             self.attributes.len() - 1
-        });
-        self.allocations[ordinal] = Some(index);
-        self.sequence_number_for_allocation.insert(ordinal.to_string(), self.sequence_number);
+        })
     }
 
     fn drop_unused_attributes(&mut self) {

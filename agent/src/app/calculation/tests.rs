@@ -17,6 +17,7 @@ struct Ends {
     progress: watch::Receiver<Progress>,
     mtu: watch::Receiver<u32>,
     tunnel: Arc<Notify>,
+    tenancy: mpsc::Sender<oneshot::Sender<Option<Tenancy>>>,
     task: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
@@ -33,6 +34,7 @@ fn start() -> Ends {
     let (events, events_reader) = mpsc::channel(1);
     let (own, own_reader) = mpsc::channel(1);
     let (host_mtu, host_mtu_reader) = watch::channel(1500);
+    let (tenancy, tenancy_reader) = mpsc::channel(1);
     let (desired, desired_reader) = watch::channel(None);
     let (bgp, bgp_reader) = watch::channel(None);
     let (progress, progress_reader) = watch::channel(Progress::default());
@@ -41,6 +43,7 @@ fn start() -> Ends {
     let channels = Channels {
         events: events_reader,
         own: own_reader,
+        tenancy: tenancy_reader,
         host_mtu: host_mtu_reader,
         desired,
         bgp,
@@ -58,6 +61,7 @@ fn start() -> Ends {
         progress: progress_reader,
         mtu: mtu_reader,
         tunnel,
+        tenancy,
         task,
     }
 }
@@ -123,6 +127,11 @@ async fn nothing_is_wanted_before_in_sync_then_everything() {
     ends.desired.changed().await.unwrap();
     assert_eq!(ends.desired.borrow().as_ref().unwrap().ipip.as_ref().unwrap().mtu, 8980);
     assert_eq!(*ends.mtu.borrow(), 8980);
+
+    let (asker, answer) = oneshot::channel();
+    ends.tenancy.send(asker).await.unwrap();
+    let tenancy = answer.await.unwrap().expect("in sync");
+    assert_eq!(tenancy.endpoints.iter().map(|e| e.metadata.name.as_str()).collect::<Vec<_>>(), ["w"]);
 
     // The end of the watch is the end of the task.
     drop(ends.events);

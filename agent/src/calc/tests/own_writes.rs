@@ -1,9 +1,10 @@
 //! Own writes enter ahead of the watch, and the watch's late news do not undo them.
 
 use tortie_datastore::syncer::Update;
+use tortie_model::ipam::{AllocationAttribute, Block};
 use tortie_model::{Key, Kind};
 
-use super::world::{World, settings};
+use super::world::{Stored, World, net, settings};
 use crate::calc::Calc;
 
 fn key() -> Key {
@@ -79,4 +80,34 @@ fn an_own_write_that_comes_after_its_echo_is_history() {
     calc.apply_own(update(None, 21));
     calc.apply_own(update(Some(1), 20));
     assert_eq!(flushed(&mut calc), None);
+}
+
+#[test]
+fn who_lives_here_is_told_once_everything_is_known() {
+    let mut block = Block::new(net("10.64.0.0/26"), Some("n2"), None, 1);
+    let owner = |node: &str, handle: &str| AllocationAttribute {
+        handle_id: Some(handle.into()),
+        secondary: Some([("node".to_owned(), node.to_owned())].into()),
+        ..AllocationAttribute::default()
+    };
+    block.assign("10.64.0.0".parse().unwrap(), &owner("n1", "net.a")).unwrap();
+    block.assign("10.64.0.1".parse().unwrap(), &owner("n2", "net.b")).unwrap();
+    let mut world = World::nodes(2).endpoint("default/a", "n1", "cali1", &["10.64.0.0/32"]).endpoint(
+        "default/b",
+        "n2",
+        "cali2",
+        &["10.64.0.1/32"],
+    );
+    world.0.insert(Key::Block(block.cidr), Stored::Block(Box::new(block)));
+    let mut calc = Calc::new(settings());
+    world.updates().into_iter().for_each(|update| calc.apply(update));
+    assert_eq!(calc.tenancy(), None, "not in sync");
+    calc.in_sync();
+    let tenancy = calc.tenancy().unwrap();
+    assert_eq!(tenancy.endpoints.iter().map(|e| e.metadata.name.as_str()).collect::<Vec<_>>(), ["a"]);
+    assert_eq!(tenancy.allocations.iter().map(|a| a.handle.as_str()).collect::<Vec<_>>(), ["net.a"]);
+    // An endpoint that cannot be read may be one of this node.
+    let unreadable = Stored::Unreadable(Kind::WorkloadEndpoint).value(&key());
+    calc.apply(Update { key: key(), value: Some(unreadable), revision: 50 });
+    assert_eq!(calc.tenancy(), None);
 }

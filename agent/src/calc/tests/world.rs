@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ipnetwork::IpNetwork;
 use serde_json::{Value as Json, json};
 use tortie_datastore::syncer::{Update, Value};
-use tortie_model::ipam::{AffinityState, BlockAffinity};
+use tortie_model::ipam::{AffinityState, Block, BlockAffinity};
 use tortie_model::{AnyResource, Key, Kind, codec};
 
 use crate::calc::{Calc, Output, RouterId, Settings};
@@ -15,6 +15,7 @@ use crate::calc::{Calc, Output, RouterId, Settings};
 pub(super) enum Stored {
     Resource(Box<AnyResource>),
     Affinity(AffinityState),
+    Block(Box<Block>),
     Unreadable(Kind),
 }
 
@@ -25,6 +26,7 @@ impl Stored {
             Stored::Affinity(state) => {
                 Value::Affinity(BlockAffinity { state: *state, ..BlockAffinity::default() })
             }
+            Stored::Block(block) => Value::Block(block.clone()),
             Stored::Unreadable(kind) => Value::Invalid(codec::decode(*kind, key, b"{", 1).unwrap_err()),
         }
     }

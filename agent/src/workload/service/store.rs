@@ -9,9 +9,7 @@ use tortie_datastore::ipam::{AssignRequest, Change, Extra, IpamError};
 use tortie_datastore::store::{Compare, Operation};
 use tortie_datastore::syncer::{Update, Value};
 use tortie_model::local_api::AttachRequest;
-use tortie_model::resource::{
-    AllowedUse, ClusterInformationSpec, ProfileSpec, WorkloadEndpoint, WorkloadEndpointSpec,
-};
+use tortie_model::resource::{ClusterInformationSpec, ProfileSpec, WorkloadEndpoint, WorkloadEndpointSpec};
 use tortie_model::{AnyResource, Kind, codec};
 
 use super::{ENDPOINT_RETRIES, Service, Written};
@@ -130,14 +128,13 @@ impl Service {
             });
         }
         Ok(AssignRequest {
-            host: identity.node.clone(),
-            handle: identity.handle.clone(),
+            namespace: identity.pod.as_ref().map(|_| identity.namespace.clone()),
             attributes: attributes(identity, self.go_time()),
             ipv4: usize::from(ipv4),
             ipv6: usize::from(ipv6),
             addresses: request.addresses.clone(),
             pools: request.pools.clone(),
-            intended_use: AllowedUse::Workload,
+            ..AssignRequest::new(&identity.node, &identity.handle)
         })
     }
 
@@ -195,6 +192,6 @@ pub(super) fn addresses_of(endpoint: &WorkloadEndpoint) -> Vec<IpAddr> {
     endpoint.spec.ip_networks.iter().map(IpNetwork::ip).collect()
 }
 
-fn failed(action: &'static str) -> impl FnOnce(ClientError) -> WorkloadError {
+pub(super) fn failed(action: &'static str) -> impl FnOnce(ClientError) -> WorkloadError {
     move |source| WorkloadError::Datastore { action, source: Box::new(source) }
 }

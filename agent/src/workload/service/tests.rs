@@ -19,6 +19,7 @@ use crate::desired::Wired;
 use crate::workload::ErrorKind;
 use crate::workload::wiring::{HostLink, Wire, WiringError};
 
+mod abandoned;
 mod faults;
 mod order;
 

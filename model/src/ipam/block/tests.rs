@@ -55,11 +55,14 @@ fn old_blocks_are_read() {
 #[test]
 fn a_new_block_gives_out_every_address_lowest_first() {
     let mut block = empty("10.65.3.0/30");
-    assert_eq!(block.assign_next(1, &owner("a")), [ip("10.65.3.0")]);
+    assert_eq!(block.assign_next(1, &owner("a"), |_| true), [ip("10.65.3.0")]);
     assert_eq!(block.sequence_number_for_allocation["0"], 1_767_323_045_000_000_000);
     block.advance();
     assert_eq!(block.sequence_number, 1_767_323_045_000_000_001);
-    assert_eq!(block.assign_next(9, &owner("b")), [ip("10.65.3.1"), ip("10.65.3.2"), ip("10.65.3.3")]);
+    assert_eq!(
+        block.assign_next(9, &owner("b"), |_| true),
+        [ip("10.65.3.1"), ip("10.65.3.2"), ip("10.65.3.3")]
+    );
     assert_eq!(block.sequence_number_for_allocation["3"], 1_767_323_045_000_000_001);
     assert_eq!(block.free(), 0);
     assert_eq!(block.attributes.len(), 2, "one owner, one attribute");
@@ -73,7 +76,7 @@ fn released_addresses_queue_at_the_tail_and_attributes_close_ranks() {
     assert_eq!(block.allocations, [None, None, Some(0), None]);
     assert_eq!(block.attributes[0].handle_id.as_deref(), Some("k8s-pod-network.0123abcd"));
     assert_eq!(block.sequence_number_for_allocation.keys().collect::<Vec<_>>(), ["2"]);
-    assert_eq!(block.assign_next(1, &owner("a")), [ip("10.65.3.3")]);
+    assert_eq!(block.assign_next(1, &owner("a"), |_| true), [ip("10.65.3.3")]);
     assert_eq!(block.release_handle("k8s-pod-network.0123abcd"), [ip("10.65.3.2")]);
     block.check().unwrap();
 }
@@ -104,6 +107,53 @@ fn damage_is_found() {
     assert!(damaged(|b| b.unallocated[0] = 0).contains("each free ordinal exactly once"));
 }
 
+#[test]
+fn released_addresses_cool_down_in_name_of_their_former_owner() {
+    let mut block: Block = serde_json::from_str(STORED).unwrap();
+    let former = block.owner(ip("10.65.3.0")).unwrap().clone();
+    block.release(&[ip("10.65.3.0")]);
+    block.cool_down(ip("10.65.3.0"), &former, "2026-01-02T03:05:00Z");
+    block.check().unwrap();
+    assert_eq!((block.free(), block.owner(ip("10.65.3.0"))), (2, None));
+    assert_eq!(block.cooling().map(|(a, _)| a).collect::<Vec<_>>(), [ip("10.65.3.0")]);
+    let text = serde_json::to_string(&block).unwrap();
+    assert!(text.contains(
+        r#"{"handle_id":"ipip-tunnel-addr-n1","secondary":{"node":"n1","type":"ipipTunnelAddress"},"releasedAt":"2026-01-02T03:05:00Z"}"#
+    ), "{text}");
+    assert!(matches!(block.assign(ip("10.65.3.0"), &owner("a")), Err(AssignError::CoolingDown { .. })));
+    assert!(block.release(&[ip("10.65.3.0")]).is_empty(), "it is released already");
+    let mut again = block.clone();
+    again.assign(ip("10.65.3.0"), &former).unwrap();
+    again.check().unwrap();
+    assert_eq!(again.attributes.len(), 2, "the mark of the release is gone");
+    block.end_cooldown(|released| released > "2026-01-02T03:05:00Z");
+    assert_eq!(block.free(), 2);
+    block.end_cooldown(|released| released <= "2026-01-02T03:05:00Z");
+    assert_eq!((block.unallocated.as_slice(), block.attributes.len()), ([3, 1, 0].as_slice(), 1));
+    block.check().unwrap();
+}
+
+#[test]
+fn a_blocks_owner_changes_and_the_obsolete_field_goes() {
+    let old = r#"{"cidr":"10.65.3.0/31","affinity":null,"hostAffinity":"n2","allocations":[null,null],
+        "unallocated":[0,1],"attributes":null,"sequenceNumberForAllocation":null,"deleted":false}"#;
+    let mut block: Block = serde_json::from_str(old).unwrap();
+    assert_eq!(block.affine_to(), Some(BlockOwner::Host("n2".into())));
+    block.set_owner(Some(&BlockOwner::Virtual("load-balancer".into())), Some("2026-01-02T03:04:05Z".into()));
+    assert_eq!((block.host(), block.is_affine()), (None, true));
+    block.set_owner(None, Some("2026-01-02T03:04:05Z".into()));
+    assert_eq!((block.is_affine(), block.affinity_claim_time.as_deref()), (false, None));
+}
+
+#[test]
+fn reserved_addresses_are_passed_over_and_keep_their_place() {
+    let mut block = empty("10.65.3.0/30");
+    let usable = |address: IpAddr| address != ip("10.65.3.0") && address != ip("10.65.3.2");
+    assert_eq!(block.assign_next(9, &owner("a"), usable), [ip("10.65.3.1"), ip("10.65.3.3")]);
+    assert_eq!(block.unallocated, [0, 2]);
+    block.check().unwrap();
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Next { count: usize, handle: usize },
@@ -130,7 +180,7 @@ fn apply(block: &mut Block, truth: &mut Truth, step: &Step) {
     match step {
         Step::Next { count, handle } => {
             let free = block.free();
-            let given = block.assign_next(*count, &owner(&handle.to_string()));
+            let given = block.assign_next(*count, &owner(&handle.to_string()), |_| true);
             assert_eq!(given.len(), free.min(*count));
             for given in given {
                 let before = truth.insert(block.ordinal(given).unwrap(), *handle);
