@@ -246,7 +246,7 @@ Check complete; found 2 problems.
     let report = std::fs::read_to_string(file).unwrap();
     std::fs::write(file, report.replace("\"abc\"", "\"other\"")).unwrap();
     fails(&store, &release, "", "is of cluster other, this is cluster abc");
-    std::fs::write(file, report.replace("\"v", "\"w")).unwrap();
+    std::fs::write(file, report.replace(": \"v", ": \"w")).unwrap();
     fails(&store, &release, "", "is of version w");
     std::fs::write(file, &report).unwrap();
     assert_eq!(

@@ -8,6 +8,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | `assign` | an allocation: from memory in one round trip, else after a look at the store |
+//! | `own` | blocks the owner has claims to: taking from them, completing or giving up claims |
 //! | `claim` | blocks beyond those the node has: new ones, taken over, borrowed from |
 //! | `release` | giving back, by handle or by address |
 //! | `affinity` | giving up claims to blocks |
@@ -43,6 +44,7 @@ mod draft;
 mod error;
 mod leaks;
 mod memory;
+mod own;
 mod pools;
 mod records;
 mod release;

@@ -126,9 +126,7 @@ impl Ipam {
     /// Every claim there is, by the owner's kind and name.
     async fn all_affinities(&self) -> Result<Vec<(BlockOwner, IpNetwork)>, IpamError> {
         let mut found = Vec::new();
-        let kinds: [(&str, fn(String) -> BlockOwner); 2] =
-            [("host", BlockOwner::Host), ("virtual", BlockOwner::Virtual)];
-        for (kind, owner) in kinds {
+        for kind in ["host", "virtual"] {
             let prefix = format!("{}{kind}/", Key::ipam_prefix());
             for kv in self.client.store().list(&prefix).await?.entries {
                 let mut parts = kv.key.get(prefix.len()..).unwrap_or_default().split('/');
@@ -136,7 +134,8 @@ impl Ipam {
                     (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
                     && let Some(cidr) = cidr_from_key(cidr)
                 {
-                    found.push((owner(name.to_owned()), cidr));
+                    let owner = BlockOwner::parse(&format!("{kind}:{name}"));
+                    found.extend(owner.map(|owner| (owner, cidr)));
                 }
             }
         }

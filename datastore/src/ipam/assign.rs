@@ -9,19 +9,17 @@ use std::net::IpAddr;
 use futures::future;
 use ipnetwork::IpNetwork;
 use tortie_model::Key;
-use tortie_model::ipam::{AffinityState, AllocationAttribute, Block, BlockAffinity, BlockOwner, Handle};
+use tortie_model::ipam::{AllocationAttribute, Block, BlockOwner, Handle};
 use tortie_model::resource::IpPool;
 
 use super::claim::Place;
 use super::draft::Draft;
-use super::memory::{Memory, Own, OwnBlocks};
+use super::memory::{Memory, OwnBlocks};
+use super::own::Claimed;
 use super::pools::{self, Family, block_of, pool_with};
 use super::records::Stored;
 use super::settings::Situation;
 use super::{AssignRequest, Change, Commit, DEFAULT_BLOCK_LIMIT, Extra, Ipam, IpamError, RETRIES};
-
-/// Blocks of pools that no longer select the node which one allocation gives up along the way.
-const GIVEN_UP_AT_ONCE: usize = 8;
 
 /// One attempt at an allocation.
 pub(super) struct Attempt<'a> {
@@ -36,24 +34,6 @@ pub(super) struct Attempt<'a> {
     assigned: Vec<IpAddr>,
     /// Claims of the owner as listed, and their blocks as read.
     pub(super) own: BTreeMap<IpNetwork, Claimed>,
-}
-
-/// A claim and its block.
-#[derive(Clone, Debug)]
-pub(super) struct Claimed {
-    pub(super) affinity: Stored<BlockAffinity>,
-    pub(super) block: Found,
-}
-
-/// A block an affinity speaks of.
-#[derive(Clone, Debug)]
-pub(super) enum Found {
-    /// It is there.
-    Block(Stored<Block>),
-    /// It is not.
-    Absent,
-    /// It cannot be used, nor its place.
-    Damaged,
 }
 
 impl Ipam {
@@ -74,12 +54,13 @@ impl Ipam {
         let owner = request.block_owner();
         let handle_key = Key::Handle(request.handle.clone()).to_string();
         let mut memory = self.memory.lock().await;
-        let mut from_memory = true;
+        let mut by_memory = true;
         for attempts in 1..=RETRIES {
-            let remembered = if from_memory { self.from_memory(&mut memory, &request, &owner) } else { None };
+            let remembered =
+                if by_memory { self.attempt_by_memory(&mut memory, &request, &owner) } else { None };
             let attempt = match remembered {
                 Some(attempt) => attempt,
-                None => self.from_store(&mut memory, &request, &owner).await?,
+                None => self.attempt_by_store(&mut memory, &request, &owner).await?,
             };
             let compares = attempt.compares();
             let Attempt { draft, assigned: mut addresses, .. } = attempt;
@@ -92,14 +73,14 @@ impl Ipam {
                     return Ok(Change { addresses, revision, updates, attempts });
                 }
                 // A handle that is there has to be read with its blocks.
-                Commit::Again { current } => from_memory = !current.iter().any(|kv| kv.key == handle_key),
+                Commit::Again { current } => by_memory = !current.iter().any(|kv| kv.key == handle_key),
             }
         }
         Err(IpamError::Contended)
     }
 
     /// An attempt by what is remembered, for a handle that is not there yet; `None` when that does not suffice.
-    fn from_memory<'a>(
+    fn attempt_by_memory<'a>(
         &'a self,
         memory: &mut Memory,
         request: &'a AssignRequest,
@@ -118,7 +99,7 @@ impl Ipam {
     }
 
     /// An attempt by what the store holds now.
-    async fn from_store<'a>(
+    async fn attempt_by_store<'a>(
         &'a self,
         memory: &mut Memory,
         request: &'a AssignRequest,
@@ -294,108 +275,6 @@ impl<'a> Attempt<'a> {
     /// How many addresses of a block may be given out.
     pub(super) fn usable(&self, block: &Block) -> usize {
         self.situation.usable(block, &self.draft.clock)
-    }
-
-    /// Reads the claims of the owner and their blocks, and remembers those that are whole.
-    pub(super) async fn survey(&mut self, memory: &mut Memory, family: Family) -> Result<(), IpamError> {
-        let affinities = self.ipam.affinities(self.owner, family).await?;
-        let cidrs: Vec<IpNetwork> = affinities.keys().copied().collect();
-        let blocks = self.ipam.blocks(&cidrs).await;
-        let mut whole = OwnBlocks::new();
-        for ((cidr, affinity), block) in affinities.into_iter().zip(blocks) {
-            let block = match block {
-                Ok(Some(block)) => Found::Block(block),
-                Ok(None) => Found::Absent,
-                Err(error @ (IpamError::Damaged(_) | IpamError::Decode(_))) => {
-                    tracing::warn!(%cidr, %error, "block left alone");
-                    Found::Damaged
-                }
-                Err(error) => return Err(error),
-            };
-            if let Found::Block(block) = &block
-                && affinity.value.state == AffinityState::Confirmed
-                && block.value.affine_to().as_ref() == Some(self.owner)
-            {
-                whole.insert(cidr, Own { affinity: affinity.clone(), block: block.clone() });
-            }
-            self.own.insert(cidr, Claimed { affinity, block });
-        }
-        memory.keep_own(self.owner, family, whole);
-        Ok(())
-    }
-
-    /// From blocks the owner has a claim to. Completes claims found half done, removes claims to blocks that others won
-    /// (calico-datamodel 4.4), and gives up empty blocks of pools that no longer select the node. Returns how many
-    /// blocks of the pools the owner holds.
-    fn take_from_own(&mut self, pools: &[&IpPool], family: Family, missing: &mut usize) -> usize {
-        let (mut held, mut given_up) = (0, 0);
-        let own: Vec<(IpNetwork, Claimed)> = self.own.iter().map(|(c, own)| (*c, own.clone())).collect();
-        for (cidr, Claimed { affinity, block }) in own {
-            if Family::of(&cidr) != family {
-                continue;
-            }
-            let foreign = |block: &Stored<Block>| block.value.affine_to().as_ref() != Some(self.owner);
-            if matches!(&block, Found::Block(block) if foreign(block)) {
-                self.draft.forget_affinity(self.owner, cidr, Some(affinity));
-                continue;
-            }
-            if pool_with(pools, &cidr).is_none() {
-                if given_up < GIVEN_UP_AT_ONCE && self.give_up_refused(cidr, &affinity, &block) {
-                    given_up += 1;
-                }
-                continue;
-            }
-            held += 1;
-            if *missing > 0 {
-                self.take_from_claimed(cidr, affinity, block, missing);
-            }
-        }
-        held
-    }
-
-    fn take_from_claimed(
-        &mut self,
-        cidr: IpNetwork,
-        affinity: Stored<BlockAffinity>,
-        block: Found,
-        missing: &mut usize,
-    ) {
-        let whole = affinity.value.state == AffinityState::Confirmed;
-        match block {
-            Found::Damaged => return,
-            Found::Block(stored) => {
-                // The draft may have it already, with what the handle held released.
-                if !self.has_room(self.draft.block(&cidr).unwrap_or(&stored.value)) {
-                    return;
-                }
-                self.draft.add_block(stored);
-                if whole {
-                    self.draft.require_affinity(self.owner, cidr, affinity);
-                } else {
-                    self.draft.confirm(self.owner, cidr, Some(affinity));
-                }
-            }
-            Found::Absent if self.situation.is_all_reserved(&cidr) => return,
-            Found::Absent => {
-                self.draft.create_block(cidr, self.owner);
-                self.draft.confirm(self.owner, cidr, Some(affinity));
-            }
-        }
-        self.take(&cidr, missing);
-    }
-
-    /// Gives up an empty block whose pool no longer selects the node (calico-datamodel 4.3, step 3).
-    fn give_up_refused(&mut self, cidr: IpNetwork, affinity: &Stored<BlockAffinity>, block: &Found) -> bool {
-        let Found::Block(stored) = block else { return false };
-        let mut now = stored.value.clone();
-        self.draft.clock.refresh(&mut now);
-        if !now.is_empty() || self.draft.block(&cidr).is_some() || !self.situation.pool_refuses_node(&cidr) {
-            return false;
-        }
-        self.draft.add_block(stored.clone());
-        self.draft.delete_block(&cidr);
-        self.draft.forget_affinity(self.owner, cidr, Some(affinity.clone()));
-        true
     }
 
     /// One certain address (calico-datamodel 4.5, AssignIP). Reservations do not apply.

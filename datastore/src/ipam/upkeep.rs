@@ -5,10 +5,11 @@ use ipnetwork::IpNetwork;
 use tortie_model::ipam::{AffinityState, BlockOwner};
 use tortie_model::resource::IpPool;
 
-use super::assign::{Attempt, Claimed, Found};
+use super::assign::Attempt;
 use super::claim::Place;
 use super::clock::Clock;
 use super::memory::Memory;
+use super::own::{Claimed, Found};
 use super::pools::{Family, pool_with};
 use super::settings::Situation;
 use super::{AssignRequest, Change, Commit, Extra, Ipam, IpamError, RETRIES};
