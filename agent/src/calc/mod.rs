@@ -31,7 +31,7 @@ use tortie_policy::Ruleset;
 use tortie_policy::snapshot::EndpointToHost;
 
 use crate::desired::{BgpDesired, Desired};
-use cache::Cache;
+use cache::{Cache, StoredEndpoint};
 
 pub use bgp::RouterId;
 pub use duration::parse as parse_duration;
@@ -85,6 +85,8 @@ pub struct Calc {
     settings: Settings,
     cache: Cache,
     in_sync: bool,
+    /// Whether there was ever a ClusterInformation.
+    informed: bool,
     dirty: bool,
     /// The last rules, so that equal ones stay the same allocation.
     ruleset: Arc<Ruleset>,
@@ -93,12 +95,20 @@ pub struct Calc {
 impl Calc {
     /// A calculation that knows nothing yet.
     pub fn new(settings: Settings) -> Calc {
-        Calc { settings, cache: Cache::default(), in_sync: false, dirty: true, ruleset: Arc::default() }
+        Calc {
+            settings,
+            cache: Cache::default(),
+            in_sync: false,
+            informed: false,
+            dirty: true,
+            ruleset: Arc::default(),
+        }
     }
 
     /// Takes a change the syncer delivered.
     pub fn apply(&mut self, update: Update) {
         self.dirty |= self.cache.apply(&self.settings.node, update);
+        self.informed |= !self.cache.cluster_information.is_empty();
     }
 
     /// Takes a change this process wrote itself, ahead of the watch.
@@ -134,10 +144,13 @@ impl Calc {
         if !self.in_sync || self.locked().is_some() || self.cache.invalid.keys().any(unread) {
             return None;
         }
-        let here = |endpoint: &&WorkloadEndpoint| endpoint.spec.node == self.settings.node;
+        let endpoints = self.cache.endpoints.values().filter_map(|endpoint| match endpoint {
+            StoredEndpoint::Local(endpoint) => Some((**endpoint).clone()),
+            StoredEndpoint::Remote(_) => None,
+        });
         Some(Tenancy {
             allocations: self.cache.allocations.values().flatten().cloned().collect(),
-            endpoints: self.cache.endpoints.values().filter(here).cloned().collect(),
+            endpoints: endpoints.collect(),
         })
     }
 
@@ -148,8 +161,19 @@ impl Calc {
         if let Some(reason) = self.cache.invalid.get(&key) {
             return Some(format!("ClusterInformation default cannot be read: {reason}"));
         }
-        let ready = self.cache.cluster_information.get("default").and_then(|c| c.datastore_ready);
-        (ready == Some(false)).then(|| "the datastore is locked (datastoreReady is false)".to_owned())
+        match self.cache.cluster_information.get("default") {
+            Some(information) if information.datastore_ready == Some(false) => {
+                Some("the datastore is locked (datastoreReady is false)".to_owned())
+            }
+            // Every agent makes it at its start. Without it the rest may be gone as well, and that is no reason to tear
+            // down what works.
+            None if self.informed => Some(
+                "ClusterInformation default is gone: the datastore may have lost its contents; restore it, or restart \
+                 tortie-node to begin anew"
+                    .to_owned(),
+            ),
+            Some(_) | None => None,
+        }
     }
 
     fn calculate(&mut self) -> Output {
@@ -158,7 +182,7 @@ impl Calc {
         for (key, reason) in &cache.invalid {
             problems.add(problems::subject(key), reason);
         }
-        let own = Key::resource(tortie_model::Kind::Node, None, &settings.node);
+        let own = Key::resource(Kind::Node, None, &settings.node);
         if !cache.nodes.contains_key(&settings.node) && !cache.invalid.contains_key(&own) {
             let reason = "it is not in the datastore: no BGP session, no addresses for workloads; restart tortie-node to register \
                           the node again";

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tortie_datastore::Client;
 use tortie_model::Key;
 use tortie_model::ipam::{Block, Handle};
@@ -148,9 +147,9 @@ pub(crate) fn in_use(inputs: &Inputs) -> BTreeMap<IpAddr, Vec<String>> {
     }
     for node in &inputs.nodes {
         let spec = &node.spec;
-        let wireguard = ["interfaceIPv4Address", "interfaceIPv6Address"]
-            .iter()
-            .filter_map(|field| spec.wireguard.as_ref()?.get(field).and_then(Value::as_str)?.parse().ok());
+        let wireguard = spec.wireguard.iter();
+        let wireguard = wireguard.flat_map(|w| [&w.interface_ipv4_address, &w.interface_ipv6_address]);
+        let wireguard = wireguard.filter_map(|address| address.parse().ok());
         let tunnels = [
             spec.bgp.as_ref().and_then(|bgp| bgp.ipv4_ipip_tunnel_addr).map(IpAddr::V4),
             spec.ipv4_vxlan_tunnel_addr.map(IpAddr::V4),

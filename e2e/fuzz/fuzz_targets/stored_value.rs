@@ -41,7 +41,7 @@ fn use_block(mut block: Block) {
     let (before, free) = (block.in_use().count(), block.free());
     let owner = AllocationAttribute { handle_id: Some("fuzz".to_owned()), ..AllocationAttribute::default() };
     let held = block.held_by("fuzz").len();
-    let given = block.assign_next(3, &owner);
+    let given = block.assign_next(3, &owner, |_| true);
     let _ = block.assign(block.cidr.ip(), &owner);
     block.advance();
     if whole {

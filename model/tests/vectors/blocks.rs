@@ -70,7 +70,7 @@ fn sizes_are_powers_of_two_and_every_address_is_given_out() {
         let mut block = block(cidr);
         assert_eq!((block.free(), block.allocations.len()), (size, size), "{cidr}");
         assert_eq!(block.unallocated, (0..size).collect::<Vec<_>>(), "{cidr}");
-        let given = block.assign_next(size + 1, &owner("h"));
+        let given = block.assign_next(size + 1, &owner("h"), |_| true);
         assert_eq!(given, (0..size).map(|ordinal| block.address(ordinal)).collect::<Vec<_>>());
         assert_eq!((block.free(), block.attributes.len()), (0, 1));
         block.check().expect("a whole block");
@@ -108,7 +108,7 @@ fn a_blocks_history() {
         let ordinal = rest.chars().next().and_then(|c| c.to_digit(10)).unwrap_or_default() as usize;
         let address = block.address(ordinal);
         match kind {
-            "+" => assert_eq!(block.assign_next(1, &owner(rest)).len(), 1),
+            "+" => assert_eq!(block.assign_next(1, &owner(rest), |_| true).len(), 1),
             "=" => block.assign(address, &owner(&rest[1..])).expect("a free address"),
             "-" => drop(block.release(&[address])),
             _ => drop(block.release_handle(rest)),
@@ -129,9 +129,9 @@ fn a_blocks_history() {
 #[test]
 fn the_sequence_number_of_an_allocation_is_that_before_its_write() {
     let mut block = block("10.65.3.0/30");
-    block.assign_next(1, &owner("a"));
+    block.assign_next(1, &owner("a"), |_| true);
     block.advance();
-    block.assign_next(1, &owner("a"));
+    block.assign_next(1, &owner("a"), |_| true);
     block.advance();
     let numbers: Vec<_> =
         block.sequence_number_for_allocation.iter().map(|(k, v)| (k.as_str(), *v)).collect();
