@@ -91,7 +91,9 @@ impl Storage for Disk {
         self.database = None;
         let damaged = |error: DatabaseError| damaged(&self.path, &error);
         distrust(&self.path).map_err(|error| damaged(error.into()))?;
-        self.database = Some(Database::builder().set_cache_size(CACHE).open(&self.path).map_err(damaged)?);
+        let open = || Database::builder().set_cache_size(CACHE).open(&self.path);
+        let opened = patiently(open, |error| matches!(error, DatabaseError::DatabaseAlreadyOpen));
+        self.database = Some(opened.map_err(damaged)?);
         Ok(())
     }
 
@@ -152,11 +154,24 @@ fn lock(directory: &Path) -> Result<File, ServerError> {
     let io = |source| ServerError::Directory { path: directory.to_owned(), source };
     let options = File::options().write(true).create(true).truncate(false).open(directory.join(LOCK));
     let file = options.map_err(io)?;
-    match file.try_lock() {
+    match patiently(|| file.try_lock(), |error| matches!(error, TryLockError::WouldBlock)) {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(ServerError::InUse(directory.to_owned())),
         Err(TryLockError::Error(source)) => Err(io(source)),
     }
+}
+
+/// Tries again for a second while `taken`: a process that has just ended, or one that was forked by the holder and has not
+/// yet become another program, keeps a lock a moment longer.
+fn patiently<T, E>(mut attempt: impl FnMut() -> Result<T, E>, taken: impl Fn(&E) -> bool) -> Result<T, E> {
+    const ATTEMPTS: u32 = 20;
+    for _ in 1..ATTEMPTS {
+        match attempt() {
+            Err(error) if taken(&error) => std::thread::sleep(Duration::from_millis(50)),
+            done => return done,
+        }
+    }
+    attempt()
 }
 
 /// Makes an empty store under another name and gives it its own once it is on the disk.

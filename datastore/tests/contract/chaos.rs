@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use tortie_datastore::etcd::EtcdStore;
@@ -46,6 +46,7 @@ pub(crate) struct Ledger {
     pub(crate) stop: AtomicBool,
     /// Nothing will be written any more: who watches ends when he has seen it all.
     complete: AtomicBool,
+    end: OnceLock<State>,
 }
 
 impl Ledger {
@@ -57,10 +58,17 @@ impl Ledger {
         self.complete.load(Ordering::SeqCst) && seen >= self.latest.load(Ordering::SeqCst)
     }
 
-    /// The last write of all.
+    /// The last write of all, and what the store holds after it.
     pub(crate) async fn complete(&self, store: &EtcdStore) {
         write_one(store, &key(usize::MAX, 0), None, Some(0), self).await;
+        let end = state(&store.list(PREFIX).await.unwrap().entries);
+        self.end.set(end).expect("it is completed once");
         self.complete.store(true, Ordering::SeqCst);
+    }
+
+    /// What the store holds in the end.
+    pub(crate) fn end(&self) -> Option<&State> {
+        self.end.get()
     }
 
     fn changes(&self) -> MutexGuard<'_, BTreeMap<i64, (String, Content)>> {
@@ -268,10 +276,16 @@ pub(crate) async fn follow(mut syncer: Syncer, pause: Duration, ledger: &Ledger)
     let mut revisions: BTreeMap<String, i64> = BTreeMap::new();
     let mut newest = 0;
     let mut heard = Instant::now();
-    while !ledger.seen_all(newest) {
+    // A listing tells of what is gone after what is there, so the newest revision is not the last news.
+    while !ledger.seen_all(newest) || ledger.end() != Some(&synced.state) {
         // The last update may come before its writer knows that it was the last.
         let Ok(next) = tokio::time::timeout(Duration::from_secs(1), syncer.events.recv()).await else {
-            assert!(heard.elapsed() < Duration::from_secs(120), "no update: {:?}", *syncer.state.borrow());
+            let silence = heard.elapsed();
+            assert!(silence < Duration::from_secs(120), "no update: {:?}", *syncer.state.borrow());
+            if ledger.seen_all(newest) && silence > Duration::from_secs(30) {
+                // The judge says what is wrong with it.
+                break;
+            }
             continue;
         };
         heard = Instant::now();

@@ -193,11 +193,11 @@ impl Scene {
         for reader in self.readers {
             synced.push(reader.await.unwrap());
         }
-        let end = chaos::state(&self.store.list(PREFIX).await.unwrap().entries);
+        let end = self.ledger.end().expect("it was completed");
         for recording in &recordings {
             chaos::judge_recording(&self.ledger, recording);
         }
-        chaos::judge_synced(&self.ledger, &synced, &end);
+        chaos::judge_synced(&self.ledger, &synced, end);
         let resumed: usize = recordings.iter().map(|recording| recording.resumed).sum();
         let relisted: usize = recordings.iter().map(Recording::relisted).sum();
         let count = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::SeqCst);

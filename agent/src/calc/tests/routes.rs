@@ -135,5 +135,10 @@ fn a_locked_datastore_stops_programming() {
     assert!(output.problems.lines().next().is_none(), "{:?}", output.problems);
     let key = Key::resource(Kind::ClusterInformation, None, "default");
     calc.apply(tortie_datastore::syncer::Update { key, value: None, revision: 9 });
-    assert!(calc.flush().is_some(), "no ClusterInformation is no lock");
+    assert_eq!(calc.flush(), None, "a store that lost it may have lost everything");
+    assert!(calc.locked().unwrap().contains("is gone"));
+    let mut without = Calc::new(settings());
+    feed(&mut without, &World::nodes(1));
+    without.in_sync();
+    assert!(without.flush().is_some(), "one that never was is no lock");
 }
