@@ -14,6 +14,7 @@ use netns::{Watch, eventually, run};
 use tortie_datastore::config::{StoreConfig, connect};
 use tortie_datastore::store::{Compare, Operation, Transaction};
 use tortie_datastore::{Client, Store};
+use tortie_model::ipam::{AllocationAttribute, Block};
 use tortie_model::resource::{
     BgpConfigurationSpec, ClusterInformationSpec, FelixConfigurationSpec, IpPoolSpec, NodeSpec, TierSpec,
 };
@@ -37,9 +38,13 @@ fn put(key: &str, value: &str) {
     });
 }
 
-/// A block and an endpoint of node n1, with its interface.
+/// A block with an address given out, and the endpoint on node n1 that has it, with its interface.
 fn place_workload() {
     run("ip link add cali1 type veth peer name pod1\nip link set cali1 up\nip link set pod1 up");
+    let mut block = Block::new("192.168.7.0/26".parse().unwrap(), Some("n1"), None, 1);
+    let owner = AllocationAttribute { handle_id: Some("net.c0".into()), ..AllocationAttribute::default() };
+    block.assign("192.168.7.5".parse().unwrap(), &owner).unwrap();
+    put("/calico/ipam/v2/assignment/ipv4/block/192.168.7.0-26", &serde_json::to_string(&block).unwrap());
     put("/calico/ipam/v2/host/n1/ipv4/block/192.168.7.0-26", r#"{"state":"confirmed","deleted":false}"#);
     put(
         "/calico/resources/v3/projectcalico.org/workloadendpoints/default/n1-cni-c0-eth0",
