@@ -44,6 +44,8 @@ struct Measured {
 }
 
 fn main() {
+    // As the agent does.
+    tortie_agent::memory::one_heap();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     match std::env::var(STORE) {
         Ok(url) => runtime.block_on(measure(&url)),

@@ -10,6 +10,7 @@ pub mod desired;
 pub mod fib;
 pub mod kernel;
 pub mod logging;
+pub mod memory;
 pub mod peering;
 pub mod startup;
 pub mod status;

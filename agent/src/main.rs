@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tortie_agent::config::{Config, ConfigError, Environment};
-use tortie_agent::{app, logging};
+use tortie_agent::{app, logging, memory};
 
 /// How long work in the kernel may go on after the end.
 const LAST_WORK: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
+    memory::one_heap();
     let config = match Config::read(std::env::args_os(), &Environment::of_process()) {
         Ok(config) => config,
         Err(ConfigError::Flags(error)) => error.exit(),
