@@ -11,7 +11,7 @@ VM_NEEDS := qemu-system-x86_64=qemu-system-x86 python3=python3 /usr/share/doc/py
 
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
-SOAK_SECONDS ?= 480
+SOAK_SECONDS ?= 400
 
 .PHONY: help build demo test soak e2e check deps-check deny fmt bench fuzz vm-test install clean
 
@@ -31,9 +31,11 @@ test: build ## unit, contract and namespace end-to-end tests
 	@$(NEED) $(LAB_NEEDS) $(STORE_NEEDS)
 	cargo test --workspace
 
-soak: ## an etcd cluster whose members die, hang and lose each other, for SOAK_SECONDS (480)
+soak: ## an etcd cluster whose members die, hang and lose each other, for SOAK_SECONDS (400); more of what `test` samples
 	@$(NEED) $(BUILD_NEEDS) $(STORE_NEEDS) kill=procps
 	SOAK_SECONDS=$(SOAK_SECONDS) cargo test --package tortie-datastore --test contract -- --ignored --exact failures::soak --nocapture
+	TORTIE_DIFFERENTIAL_CASES=20 cargo test --package tortie-datastore --test contract -- differential
+	cargo test --package tortie-datastore --test ipam -- --ignored soak_ --nocapture
 
 e2e: build ## only the end-to-end tests
 	@$(NEED) $(LAB_NEEDS) $(STORE_NEEDS)

@@ -234,7 +234,7 @@ async fn a_cluster_that_loses_members_loses_nothing_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes long: make soak"]
 async fn soak() {
-    let seconds = std::env::var("SOAK_SECONDS").map_or(480, |text| text.parse().unwrap());
+    let seconds = std::env::var("SOAK_SECONDS").map_or(400, |text| text.parse().unwrap());
     let (begun, mut scene) = (Instant::now(), Scene::start().await);
     let every = [
         Blow::KillLeader,
