@@ -70,6 +70,7 @@ async fn measure(url: &str) {
     loop {
         match syncer.events.recv().await.expect("the syncer runs") {
             SyncEvent::Updates(updates) => updates.into_iter().for_each(|update| calc.apply(update)),
+            SyncEvent::Relisting => calc.relisting(),
             SyncEvent::InSync => break calc.in_sync(),
         }
     }

@@ -50,7 +50,10 @@ pub struct Update {
 pub enum SyncEvent {
     /// Changes, newest value of each key, no key twice.
     Updates(Vec<Update>),
-    /// Everything that was stored at the first listing has been delivered.
+    /// Everything is read again, because the past is lost or another one: the updates until the next
+    /// [`SyncEvent::InSync`] are parts of the difference, in no order that means anything.
+    Relisting,
+    /// Everything that was stored at the listing has been delivered.
     InSync,
 }
 

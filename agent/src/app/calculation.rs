@@ -94,6 +94,10 @@ fn take(calc: &mut Calc, event: SyncEvent, node: &str, tunnel: &Notify) -> bool 
             updates.into_iter().for_each(|update| calc.apply(update));
             false
         }
+        SyncEvent::Relisting => {
+            calc.relisting();
+            false
+        }
         SyncEvent::InSync => {
             calc.in_sync();
             true

@@ -83,6 +83,11 @@ impl Cache {
         self.store(node, update)
     }
 
+    /// The listing that follows has every own write that was answered, or a store went back in time and has lost it.
+    pub(super) fn relisting(&mut self) {
+        self.own.clear();
+    }
+
     fn store(&mut self, node: &str, update: Update) -> bool {
         let Update { key, value, .. } = update;
         let (value, reason) = match value {

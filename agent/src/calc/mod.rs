@@ -85,8 +85,8 @@ pub struct Calc {
     settings: Settings,
     cache: Cache,
     in_sync: bool,
-    /// Whether there was ever a ClusterInformation.
-    informed: bool,
+    /// The identity of the cluster, once there was a ClusterInformation; it may be empty.
+    cluster: Option<String>,
     dirty: bool,
     /// The last rules, so that equal ones stay the same allocation.
     ruleset: Arc<Ruleset>,
@@ -99,7 +99,7 @@ impl Calc {
             settings,
             cache: Cache::default(),
             in_sync: false,
-            informed: false,
+            cluster: None,
             dirty: true,
             ruleset: Arc::default(),
         }
@@ -108,7 +108,11 @@ impl Calc {
     /// Takes a change the syncer delivered.
     pub fn apply(&mut self, update: Update) {
         self.dirty |= self.cache.apply(&self.settings.node, update);
-        self.informed |= !self.cache.cluster_information.is_empty();
+        if let Some(information) = self.cache.cluster_information.get("default")
+            && self.cluster.as_ref().is_none_or(String::is_empty)
+        {
+            self.cluster = Some(information.cluster_guid.clone());
+        }
     }
 
     /// Takes a change this process wrote itself, ahead of the watch.
@@ -120,6 +124,12 @@ impl Calc {
     pub fn set_host_mtu(&mut self, mtu: u32) {
         self.dirty |= self.settings.host_mtu != mtu;
         self.settings.host_mtu = mtu;
+    }
+
+    /// Everything is read again; until [`Calc::in_sync`] what arrives is a part of it, and nothing is made of that.
+    pub fn relisting(&mut self) {
+        self.in_sync = false;
+        self.cache.relisting();
     }
 
     /// Everything that was stored when the syncer began has been applied.
@@ -165,15 +175,25 @@ impl Calc {
             Some(information) if information.datastore_ready == Some(false) => {
                 Some("the datastore is locked (datastoreReady is false)".to_owned())
             }
+            // Somebody began anew in a store that lost its contents, or it is another store.
+            Some(information) if self.is_other_cluster(&information.cluster_guid) => Some(format!(
+                "the datastore is another cluster's now (clusterGUID {} in ClusterInformation default); restore it, or \
+                 restart tortie-node to join that one",
+                information.cluster_guid
+            )),
             // Every agent makes it at its start. Without it the rest may be gone as well, and that is no reason to tear
             // down what works.
-            None if self.informed => Some(
+            None if self.cluster.is_some() => Some(
                 "ClusterInformation default is gone: the datastore may have lost its contents; restore it, or restart \
                  tortie-node to begin anew"
                     .to_owned(),
             ),
             Some(_) | None => None,
         }
+    }
+
+    fn is_other_cluster(&self, guid: &str) -> bool {
+        self.cluster.as_deref().is_some_and(|known| !known.is_empty() && !guid.is_empty() && known != guid)
     }
 
     fn calculate(&mut self) -> Output {

@@ -8,7 +8,7 @@ use tortie_model::names::{container_interface_name, pod_interface_name, workload
 use tortie_model::resource::WorkloadEndpointSpec;
 
 use super::WorkloadError;
-use super::wiring::Mac;
+use super::wiring::{HostLink, Mac};
 
 /// Namespace of endpoints outside Kubernetes (felix-dataplane 9.2).
 const DEFAULT_NAMESPACE: &str = "default";
@@ -89,6 +89,12 @@ impl Identity {
     /// Container and interface inside: whose a host interface is.
     pub(super) fn owner(&self) -> String {
         format!("{}/{}", self.container, self.interface)
+    }
+
+    /// Whether a host interface belongs to the same container, attached by another interface inside.
+    pub(super) fn is_of_other_interface(&self, link: &HostLink) -> bool {
+        let owner = link.owner.as_deref().and_then(|owner| owner.rsplit_once('/'));
+        owner.is_some_and(|(container, interface)| container == self.container && interface != self.interface)
     }
 
     /// Whether a host interface of this owner makes room for ours: that of an earlier container of the same pod does,

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tortie_datastore::ipam::{DEFAULT_LEAK_GRACE, Living, Suspects, find_leaks};
 use tortie_model::Key;
 use tortie_model::resource::WorkloadEndpoint;
@@ -66,9 +66,11 @@ impl Search {
         };
         let mut looks = interval(pause);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The clock of the host may jump; what counts is how long something has been looking abandoned.
+        let (begun, clock) = (now(), Instant::now());
         loop {
             looks.tick().await;
-            self.look(now()).await;
+            self.look(begun + clock.elapsed()).await;
         }
     }
 

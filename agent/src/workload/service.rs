@@ -152,9 +152,9 @@ impl Service {
     }
 
     async fn attach_now(&self, request: &AttachRequest) -> Result<AttachResponse, WorkloadError> {
-        let wait = Wait::of(self.config.deadline);
         let identity = Identity::of_attach(&self.config.node, request)?;
         let _attaching = self.attaching.read().await;
+        let wait = Wait::of(self.config.deadline);
         let _guard = self.locks.lock(&identity.host_interface).await;
         self.require_ready().await?;
         let stored = self.stored(&identity).await?;
@@ -221,6 +221,8 @@ impl Service {
                 error = error.chain(),
                 "cannot undo an attach"
             );
+            // As long as the interface lives, its addresses must not be given to another.
+            return;
         }
         let stored = Some((&written.endpoint, written.revision));
         match self.release(identity, stored).await {
@@ -238,6 +240,10 @@ impl Service {
         let identity = Identity::of_detach(&self.config.node, request)?;
         let _guard = self.locks.lock(&identity.host_interface).await;
         self.require_ready().await?;
+        if self.find(&identity).await?.is_some_and(|link| identity.is_of_other_interface(&link)) {
+            // The handle is the container's: what it holds belongs to the interface that was attached.
+            return Ok(());
+        }
         for _ in 0..ENDPOINT_RETRIES {
             let stored = self.stored(&identity).await?;
             let theirs = |endpoint: &WorkloadEndpoint| {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures::future::OptionFuture;
 use ipnetwork::IpNetwork;
+use tortie_model::codec::DecodeError;
 use tortie_model::ipam::{Block, BlockOwner, IpamConfig};
 use tortie_model::resource::{IpPool, IpPoolSpec, NodeSpec, ProfileSpec};
 use tortie_model::{AnyResource, Key, Kind, Object};
@@ -186,12 +187,18 @@ impl Ipam {
 
     /// All pools. One that cannot be read is left out: nothing is allocated from it.
     pub(super) async fn pools(&self) -> Result<Vec<IpPool>, IpamError> {
-        let list = self.client.list(Kind::IpPool, None).await?;
-        for error in &list.invalid {
+        let (pools, unreadable) = self.readable_pools().await?;
+        for error in &unreadable {
             tracing::warn!(%error, "pool left out");
         }
+        Ok(pools)
+    }
+
+    /// The pools that can be read, and what is wrong with the others.
+    pub(super) async fn readable_pools(&self) -> Result<(Vec<IpPool>, Vec<DecodeError>), IpamError> {
+        let list = self.client.list(Kind::IpPool, None).await?;
         let pool = |any: AnyResource| Object::<IpPoolSpec>::try_from(any).ok();
-        Ok(list.items.into_iter().filter_map(pool).collect())
+        Ok((list.items.into_iter().filter_map(pool).collect(), list.invalid))
     }
 
     async fn node_labels(&self, name: &str) -> Result<Labels, IpamError> {

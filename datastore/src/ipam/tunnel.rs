@@ -103,10 +103,14 @@ impl Ipam {
         present: Option<IpAddr>,
     ) -> Result<Option<IpAddr>, IpamError> {
         let name = &node.metadata.name;
-        let pools = self.pools().await?;
+        let (pools, unreadable) = self.readable_pools().await?;
         let mut candidates = select_pools(&pools, &node.metadata.labels, AllowedUse::Tunnel);
         candidates.retain(|pool| tunnel.is_wanted_by(pool));
         if candidates.is_empty() {
+            if let Some(error) = unreadable.into_iter().next() {
+                // It may be the one that wants the tunnel.
+                return Err(error.into());
+            }
             self.release_tunnel_address(tunnel, name).await?;
             return Ok(None);
         }

@@ -70,6 +70,8 @@ pub(super) struct Task {
     /// The newest revision up to there that is known to have changed something; 0 when there is none.
     anchor: i64,
     in_sync: bool,
+    /// Whether the reader was told that it has the whole listing.
+    told: bool,
     wait: Duration,
 }
 
@@ -88,6 +90,7 @@ impl Task {
             seen: None,
             anchor: 0,
             in_sync: false,
+            told: false,
             wait: FIRST_WAIT,
         }
     }
@@ -201,12 +204,13 @@ impl Task {
     }
 
     fn has_something(&self) -> bool {
-        self.pending.len() > 0 || (self.seen.is_some() && !self.in_sync)
+        self.pending.len() > 0 || (self.seen.is_some() && !self.told)
     }
 
     /// The next event for the reader: updates, and after the first listing the mark.
     fn deliver(&mut self, permit: mpsc::Permit<'_, SyncEvent>) {
-        if !self.in_sync && self.seen.is_some() && self.pending.first_is_out() {
+        if !self.told && self.seen.is_some() && self.pending.first_is_out() {
+            self.told = true;
             self.in_sync = true;
             permit.send(SyncEvent::InSync);
             self.publish_in_sync();
@@ -224,6 +228,9 @@ impl Task {
     /// Reads everything, a page at a time while the reader is served, and turns it into changes against what is known.
     /// Returns its revision.
     async fn list(&mut self) -> Result<Result<i64, StoreError>, Gone> {
+        if std::mem::take(&mut self.told) {
+            self.events.send(SyncEvent::Relisting).await.map_err(|_| Gone)?;
+        }
         // What a page has delivered must not be overtaken by a watch that goes on from before it.
         self.seen = None;
         self.anchor = 0;
@@ -256,9 +263,7 @@ impl Task {
             self.pending.push(key, Change { revision, value: None });
         }
         self.seen = Some(revision);
-        if !self.in_sync {
-            self.pending.mark_first();
-        }
+        self.pending.mark_first();
         Ok(Ok(revision))
     }
 

@@ -134,6 +134,7 @@ async fn first_listing(syncer: &mut Syncer) -> Vec<String> {
     loop {
         match next(syncer).await {
             SyncEvent::Updates(updates) => seen.extend(updates.iter().map(describe)),
+            SyncEvent::Relisting => {}
             SyncEvent::InSync => return seen,
         }
     }
@@ -297,6 +298,23 @@ async fn a_store_that_went_back_is_read_again() {
     assert_eq!(updates(&mut syncer, 3).await, ["b invalid @1", "a gone @1", "c gone @1"]);
     put(&cable.second, &pool("d"), POOL).await;
     assert_eq!(updates(&mut syncer, 1).await, ["d resource @2"]);
+}
+
+#[tokio::test]
+async fn a_second_listing_is_told_of_before_and_after_it() {
+    let cable = Cable::default();
+    put(&cable.first, &pool("a"), POOL).await;
+    put(&cable.second, &pool("b"), POOL).await;
+    let mut syncer = Syncer::start(Arc::new(cable.clone()));
+    first_listing(&mut syncer).await;
+    cable.set_cut(true);
+    state(&mut syncer, is_lost).await;
+    cable.switched.store(true, Ordering::Relaxed);
+    cable.set_cut(false);
+    assert!(matches!(next(&mut syncer).await, SyncEvent::Relisting));
+    assert_eq!(first_listing(&mut syncer).await, ["b resource @1", "a gone @1"]);
+    put(&cable.second, &pool("c"), POOL).await;
+    assert_eq!(updates(&mut syncer, 1).await, ["c resource @2"]);
 }
 
 /// A backup that was restored, and written to until it had as many revisions as the store that was lost.

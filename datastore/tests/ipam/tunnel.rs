@@ -2,6 +2,7 @@
 
 use tortie_datastore::Client;
 use tortie_datastore::ipam::{Extra, ipip_tunnel_handle};
+use tortie_datastore::store::{Operation, Transaction};
 use tortie_model::resource::{EncapMode, IpPool, IpPoolSpec, Node, NodeBgp, NodeSpec};
 use tortie_model::{AnyResource, ObjectMeta};
 
@@ -23,6 +24,19 @@ async fn change_pool(client: &Client, change: impl Fn(&mut IpPoolSpec)) {
     let mut pool = client.find::<IpPoolSpec>(None, "ipip").await.unwrap().unwrap();
     change(&mut pool.spec);
     client.update(AnyResource::from(pool)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pool_nobody_can_read_takes_no_address_away() {
+    let client = memory(&["n1"], &[ipip_pool()]).await;
+    let ipam = ipam(&client);
+    let address = ipam.ensure_ipip_address(&node(None)).await.unwrap();
+    let key = "/calico/resources/v3/projectcalico.org/ippools/ipip".to_owned();
+    let operations = vec![Operation::Put { key, value: b"{".to_vec(), lease: 0 }];
+    client.store().transact(Transaction { compares: Vec::new(), operations }).await.unwrap();
+    let error = ipam.ensure_ipip_address(&node(address)).await.unwrap_err();
+    assert!(error.to_string().contains("ipip"), "{error}");
+    assert_eq!(audit(&client).await.blocks.values().map(|block| block.in_use().count()).sum::<usize>(), 1);
 }
 
 #[tokio::test]

@@ -224,12 +224,9 @@ impl Block {
         owner: &AllocationAttribute,
         usable: impl Fn(IpAddr) -> bool,
     ) -> Vec<IpAddr> {
-        let chosen: Vec<IpAddr> =
-            self.free_addresses().filter(|address| usable(*address)).take(count).collect();
-        for address in &chosen {
-            self.assign(*address, owner).expect("it is free and of this block");
-        }
-        chosen
+        let candidates: Vec<IpAddr> = self.free_addresses().filter(|address| usable(*address)).collect();
+        // A block that contradicts itself may list as free what somebody has.
+        candidates.into_iter().filter(|address| self.assign(*address, owner).is_ok()).take(count).collect()
     }
 
     /// Assigns one certain address. One that cools down is only given back to the handle that had it.

@@ -115,6 +115,40 @@ fn nothing_comes_out_before_the_datastore_is_in_sync() {
 }
 
 #[test]
+fn another_clusters_datastore_changes_nothing() {
+    let of = |guid: &str| {
+        World::nodes(2).with(
+            Kind::ClusterInformation,
+            "default",
+            json!({"clusterGUID": guid, "datastoreReady": true}),
+        )
+    };
+    let mut calc = Calc::new(settings());
+    feed(&mut calc, &of("a"));
+    calc.in_sync();
+    assert!(calc.flush().is_some());
+    feed(&mut calc, &of("b"));
+    assert_eq!(calc.flush(), None);
+    assert!(calc.locked().unwrap().contains("clusterGUID b"));
+    feed(&mut calc, &of("a"));
+    assert!(calc.flush().is_some(), "restored");
+}
+
+#[test]
+fn nothing_is_made_of_half_a_listing() {
+    let mut calc = Calc::new(settings());
+    feed(&mut calc, &World::nodes(3));
+    calc.in_sync();
+    assert!(calc.flush().is_some());
+    calc.relisting();
+    let key = Key::resource(Kind::Node, None, "n2");
+    calc.apply(tortie_datastore::syncer::Update { key, value: None, revision: 9 });
+    assert_eq!((calc.flush(), calc.tenancy()), (None, None));
+    calc.in_sync();
+    assert_eq!(calc.flush().unwrap().bgp.config.as_ref().unwrap().peers.len(), 1);
+}
+
+#[test]
 fn a_locked_datastore_stops_programming() {
     let ready = |ready: bool| json!({"datastoreReady": ready});
     let mut calc = Calc::new(settings());

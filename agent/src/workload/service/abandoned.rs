@@ -17,14 +17,18 @@ impl Service {
         &self.config.node
     }
 
-    /// Whether the host interface of an endpoint is there. One of a newer container of the same pod is not; one that
-    /// nobody can be told of is taken for it.
+    /// Whether the host interface of an endpoint is there. One that says it is another container's is not; any other is
+    /// taken for it, whoever wrote its alias, and so is one of which nothing can be told.
     pub(in crate::workload) async fn has_interface(&self, endpoint: &WorkloadEndpoint) -> bool {
         let wiring = Arc::clone(&self.config.wiring);
         let name = endpoint.spec.interface_name.clone();
-        let owner = format!("{}/{}", endpoint.spec.container_id, endpoint.spec.endpoint);
+        let (container, interface) = (endpoint.spec.container_id.clone(), endpoint.spec.endpoint.clone());
+        let is_another = move |owner: &str| match owner.rsplit_once('/') {
+            Some((other, inside)) => inside == interface && other != container,
+            None => false,
+        };
         match tokio::task::spawn_blocking(move || wiring.find(&name)).await {
-            Ok(Ok(found)) => found.is_some_and(|link| link.owner.is_none_or(|other| other == owner)),
+            Ok(Ok(found)) => found.is_some_and(|link| !link.owner.is_some_and(|owner| is_another(&owner))),
             // Not to know is no proof.
             Ok(Err(_)) | Err(_) => true,
         }
@@ -75,8 +79,9 @@ impl Service {
     /// # Errors
     /// [`WorkloadError`].
     pub(in crate::workload) async fn release_leak(&self, leak: &Leak) -> Result<bool, WorkloadError> {
-        // An attach that is repeated takes its addresses over from the attempt that was broken off.
-        let _nobody_attaches = self.attaching.write().await;
+        // An attach that is repeated takes its addresses over from the attempt that was broken off. None is made to
+        // wait: there is another look.
+        let Ok(_nobody_attaches) = self.attaching.try_write() else { return Ok(false) };
         self.require_ready().await?;
         let endpoints = self.config.client.find_every::<WorkloadEndpointSpec>().await;
         let endpoints = endpoints.map_err(failed("list the workload endpoints"))?;
