@@ -164,6 +164,7 @@ fn kind_of_ipam(error: &IpamError) -> ErrorKind {
         | IpamError::HandleMismatch { .. }
         | IpamError::SequenceMismatch { .. }
         | IpamError::NotEmpty { .. }
+        | IpamError::BlockSizeChanged { .. }
         | IpamError::ForeignBlock { .. } => ErrorKind::Conflict,
         IpamError::Contended | IpamError::Superseded => ErrorKind::Unavailable,
         IpamError::Store(error) => kind_of_store(error),

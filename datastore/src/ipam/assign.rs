@@ -287,6 +287,7 @@ impl<'a> Attempt<'a> {
             match (block?, affinity?) {
                 (Some(block), _) => self.draft.add_block(block),
                 (None, affinity) => {
+                    self.refuse_overlap(address, &cidr).await?;
                     self.draft.create_block(cidr, self.owner);
                     self.draft.confirm(self.owner, cidr, affinity);
                 }
@@ -306,6 +307,17 @@ impl<'a> Attempt<'a> {
         self.draft.take_address(&cidr, address, &self.attribute)?;
         self.assigned.push(address);
         Ok(())
+    }
+
+    /// A pool made anew with another block size may find blocks of the earlier one in its way: an address is in one block.
+    async fn refuse_overlap(&self, address: IpAddr, cidr: &IpNetwork) -> Result<(), IpamError> {
+        let existing = self.ipam.all_blocks(Family::of(cidr)).await?;
+        match existing.overlapping(cidr) {
+            Some((present, _)) => {
+                Err(IpamError::BlockSizeChanged { address, block: *cidr, present: *present })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Blocks of the draft that are assigned from or claimed.

@@ -142,6 +142,19 @@ pub enum IpamError {
         /// `node n2`, or nobody.
         owner: String,
     },
+    /// A block of another size has the place of the address's block.
+    #[error(
+        "address {address} belongs into block {block}, but block {present} of another size is there: release what it holds \
+         first, or ask for another address"
+    )]
+    BlockSizeChanged {
+        /// The address.
+        address: IpAddr,
+        /// Its block by the pool's present block size.
+        block: IpNetwork,
+        /// The block that is stored.
+        present: IpNetwork,
+    },
     /// A stored block contradicts itself.
     #[error("stored block is damaged")]
     Damaged(#[from] BlockFault),

@@ -7,7 +7,7 @@ use tortie_datastore::ipam::{Extra, IpamError};
 use tortie_datastore::store::{Compare, Operation};
 use tortie_datastore::syncer::Value;
 use tortie_model::ipam::{AffinityState, IpamConfig};
-use tortie_model::resource::{AllowedUse, IpPool, Node, NodeSpec};
+use tortie_model::resource::{AllowedUse, IpPool, IpPoolSpec, Node, NodeSpec};
 use tortie_model::{Key, Kind, ObjectMeta};
 
 use crate::audit::audit;
@@ -248,6 +248,24 @@ async fn a_certain_address_is_given_to_one_handle() {
     let audit = audit(&client).await;
     assert_eq!(audit.held["a"].iter().collect::<Vec<_>>(), [&ip("10.65.0.200")]);
     assert_eq!(audit.blocks[&"10.65.0.64/26".parse().unwrap()].host(), Some("n1"));
+}
+
+#[tokio::test]
+async fn a_pool_made_anew_with_another_block_size_gives_no_address_twice() {
+    let client = memory(&["n1", "n2"], &[pool("p", "10.65.0.0/24", 26)]).await;
+    let held = ipam(&client).assign_address(ip("10.65.0.5"), want("n1", "a"), nothing_else).await.unwrap();
+    let mut changed = client.find::<IpPoolSpec>(None, "p").await.unwrap().unwrap();
+    changed.spec.block_size = Some(28);
+    client.update(changed.into()).await.unwrap();
+    for host in ["n1", "n2"] {
+        let again = ipam(&client).assign_address(held.addresses[0], want(host, "b"), nothing_else).await;
+        assert_eq!(
+            again.unwrap_err().to_string(),
+            "address 10.65.0.5 belongs into block 10.65.0.0/28, but block 10.65.0.0/26 of another size is there: release what \
+             it holds first, or ask for another address"
+        );
+    }
+    assert_eq!(audit(&client).await.blocks.len(), 1);
 }
 
 #[tokio::test]
