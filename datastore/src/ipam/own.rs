@@ -73,7 +73,11 @@ impl Attempt<'_> {
                 continue;
             }
             let foreign = |block: &Stored<Block>| block.value.affine_to().as_ref() != Some(self.owner);
-            if matches!(&block, Found::Block(block) if foreign(block)) {
+            if let Found::Block(block) = &block
+                && foreign(block)
+            {
+                // Compared: by now it may be ours, made by another client that found the claim.
+                self.draft.add_remembered_block(block.clone());
                 self.draft.forget_affinity(self.owner, cidr, Some(affinity));
                 continue;
             }

@@ -150,7 +150,10 @@ impl Attempt<'_> {
                         self.draft.confirm(self.owner, cidr, Some(affinity));
                     }
                 }
-                Found::Block(_) => self.draft.forget_affinity(self.owner, cidr, Some(affinity)),
+                Found::Block(block) => {
+                    self.draft.add_remembered_block(block);
+                    self.draft.forget_affinity(self.owner, cidr, Some(affinity));
+                }
                 Found::Absent => {
                     self.draft.require_absent_block(cidr);
                     self.draft.forget_affinity(self.owner, cidr, Some(affinity));
