@@ -1,9 +1,10 @@
 //! What a speaker is told: itself, its peers, its filters. Validated values; replaced as a whole and diffed inside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::family::Family;
 use crate::filter::Filter;
 
 /// A speaker and all its peers.
@@ -55,6 +56,24 @@ pub struct PeerConfig {
     pub password: Option<String>,
     /// GTSM: at most this many hops away.
     pub ttl_security: Option<u8>,
+    /// What the session carries; empty means the family of its transport.
+    pub families: BTreeSet<Family>,
+    /// IPv4 routes may have IPv6 next hops (RFC 8950); counts only where IPv4 goes over IPv6.
+    pub extended_next_hop: bool,
+    /// Several paths per prefix (RFC 7911).
+    pub add_path: AddPath,
+    /// Messages of up to 65535 octets (RFC 8654).
+    pub extended_messages: bool,
+    /// Our role towards an external peer (RFC 9234).
+    pub role: Option<Role>,
+    /// No session with a peer that announces no role.
+    pub strict_role: bool,
+    /// An external session without filters carries nothing (RFC 8212).
+    pub require_policy: bool,
+    /// More prefixes than this end the session; it stays down until its configuration changes.
+    pub max_prefixes: Option<u32>,
+    /// Administratively down, with these words for the other end (RFC 9003).
+    pub shutdown: Option<String>,
     /// Judges what is received; runs out into accept.
     pub import: Filter,
     /// Judges what is announced; runs out into reject.
@@ -79,10 +98,43 @@ impl PeerConfig {
             allow_own_as: 0,
             password: None,
             ttl_security: None,
+            families: BTreeSet::new(),
+            extended_next_hop: false,
+            add_path: AddPath::default(),
+            extended_messages: true,
+            role: None,
+            strict_role: false,
+            require_policy: false,
+            max_prefixes: None,
+            shutdown: None,
             import: Filter::default(),
             export: Filter::default(),
         }
     }
+}
+
+/// Several paths per prefix, per direction (RFC 7911).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AddPath {
+    /// Announce every usable path.
+    pub send: bool,
+    /// Take every path the peer has.
+    pub receive: bool,
+}
+
+/// Our role on an external session (RFC 9234 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// We sell transit to the peer.
+    Provider,
+    /// A route server.
+    RouteServer,
+    /// A client of a route server.
+    RouteServerClient,
+    /// We buy transit from the peer.
+    Customer,
+    /// Neither.
+    Peer,
 }
 
 /// Next-hop rule (bgp-behaviour 6.1).
