@@ -81,15 +81,7 @@ fn host(number: u8) -> IpAddr {
 fn peer(number: u8) -> (SocketAddr, PeerConfig) {
     let mut peer = PeerConfig::new(format!("Peer_{number}"), 64513 + u32::from(number));
     (peer.passive, peer.local_address) = (true, Some(host(1)));
-    let everything = Rule {
-        reason: "everything".into(),
-        prefix: None,
-        source: None,
-        peer_type: None,
-        verdict: Verdict::Accept,
-        set: Vec::new(),
-    };
-    peer.export = Filter { rules: vec![everything] };
+    peer.export = Filter::new(vec![Rule::new("everything", Verdict::Accept)]);
     (SocketAddr::new(host(number), 179), peer)
 }
 

@@ -11,7 +11,7 @@ const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const REMOTE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7));
 
 fn rule(verdict: Verdict, set: Vec<Change>) -> Rule {
-    Rule { reason: "test".into(), prefix: None, source: None, peer_type: None, verdict, set }
+    Rule { set, ..Rule::new("test", verdict) }
 }
 
 fn rules(peer_type: PeerType) -> ExportRules {
@@ -24,7 +24,7 @@ fn rules(peer_type: PeerType) -> ExportRules {
         client: false,
         cluster_id: None,
         four_octet: true,
-        filter: Filter { rules: vec![rule(Verdict::Accept, vec![])] },
+        filter: Filter::new(vec![rule(Verdict::Accept, vec![])]),
     }
 }
 
@@ -84,7 +84,7 @@ fn med_tells_the_owner_from_those_who_pass_a_route_on() {
     assert_eq!(med(&rules(PeerType::External), true), Some(1), "relayed");
     assert_eq!(med(&rules(PeerType::External), false), None, "a MED never crosses an AS");
     assert_eq!(med(&rules(PeerType::Internal), false), Some(50), "but stays inside one");
-    let filter = Filter { rules: vec![rule(Verdict::Accept, vec![Change::Med(9)])] };
+    let filter = Filter::new(vec![rule(Verdict::Accept, vec![Change::Med(9)])]);
     assert_eq!(
         med(&ExportRules { filter, ..rules(PeerType::External) }, true),
         Some(9),
@@ -153,7 +153,7 @@ fn well_known_communities() {
         );
     }
     let route = attrs(|_| ());
-    let filter = Filter { rules: vec![rule(Verdict::Accept, vec![Change::AddCommunity(0xffff_ff01)])] };
+    let filter = Filter::new(vec![rule(Verdict::Accept, vec![Change::AddCommunity(0xffff_ff01)])]);
     let added = ExportRules { filter, ..rules(PeerType::External) };
     let sent = learned(&added, &route, source(false, false)).unwrap();
     assert!(sent.has_community(0xffff_ff01), "one for the peer to obey");
@@ -162,7 +162,7 @@ fn well_known_communities() {
 #[test]
 fn a_filter_that_runs_out_rejects() {
     let route = attrs(|_| ());
-    for filter in [Filter::default(), Filter { rules: vec![rule(Verdict::Continue, vec![])] }] {
+    for filter in [Filter::default(), Filter::new(vec![rule(Verdict::Continue, vec![])])] {
         let rules = ExportRules { filter, ..rules(PeerType::Internal) };
         assert!(learned(&rules, &route, source(false, false)).is_none());
     }

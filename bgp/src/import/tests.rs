@@ -36,13 +36,6 @@ fn everything_is_accepted_unless_it_loops_or_a_rule_rejects() {
     assert!(
         accepts(&ImportRules { cluster_id: None, ..rules() }, |a| a.cluster_list = vec![9, 9, 9, 9].into())
     );
-    let reject = Rule {
-        reason: "test".into(),
-        prefix: None,
-        source: None,
-        peer_type: None,
-        verdict: Verdict::Reject,
-        set: vec![Change::Med(1)],
-    };
-    assert!(!accepts(&ImportRules { filter: Filter { rules: vec![reject] }, ..rules() }, |_| ()));
+    let reject = Rule { set: vec![Change::Med(1)], ..Rule::new("test", Verdict::Reject) };
+    assert!(!accepts(&ImportRules { filter: Filter::new(vec![reject]), ..rules() }, |_| ()));
 }

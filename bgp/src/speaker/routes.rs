@@ -206,7 +206,7 @@ impl Routes {
 
 fn import(interner: &mut Interner, prefix: Prefix, received: &Attrs, rules: &ImportRules) -> Option<Attrs> {
     let mut attributes = received.view();
-    let before = rules.filter.rules.is_empty();
+    let before = rules.filter.is_empty();
     if !rules.accept(prefix, &mut attributes) {
         return None;
     }
