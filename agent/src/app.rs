@@ -7,6 +7,7 @@
 //!   tortiectl ──▶  │        own writes      │                         │
 //!                  └─ status ◀─Progress─────┤                 watch<Learned>
 //!           host ──watch<MTU>─▶ calculation └─watch<BgpDesired>─▶ peering ◀─▶ speaker ◀─▶ peers
+//!        secrets ──watch<Secrets>──▶ │
 //! ```
 //!
 //! Levels travel in watch channels: a slow reader sees the newest and misses what lay between. Batches of changes are
@@ -40,6 +41,7 @@ mod calculation;
 mod datastore;
 mod exclusive;
 mod host;
+mod secrets;
 
 pub use calculation::Progress;
 use datastore::Datastore;
@@ -157,6 +159,7 @@ async fn start(
     let (learned, learned_reader) = watch::channel(Arc::new(Learned::default()));
     let (mtu, mtu_reader) = watch::channel(settings.host_mtu);
     let (host_mtu, host_mtu_reader) = watch::channel(settings.host_mtu);
+    let secrets = secrets::Directory::open(config.secrets.clone()).await;
     let (own, own_reader) = mpsc::channel(64);
     let (tenancy, tenancy_reader) = mpsc::channel(1);
     let tunnel = Arc::new(Notify::new());
@@ -182,6 +185,7 @@ async fn start(
         own: own_reader,
         tenancy: tenancy_reader,
         host_mtu: host_mtu_reader,
+        secrets: secrets.reader(),
         desired,
         bgp,
         progress,
@@ -194,6 +198,7 @@ async fn start(
     let channels = peering::Channels { desired: bgp_reader, applied: applied_reader, learned };
     spawn(tasks, "peering", lasting(peering::run(speaker.clone(), table, channels)));
     let host = Host { config: config.clone(), client: client.clone(), name: name.to_owned(), mtu: host_mtu };
+    spawn(tasks, "secrets", lasting(secrets.watch()));
     spawn(tasks, "host", lasting(host.watch()));
     spawn(tasks, "address blocks", lasting(blocks::keep(ipam.clone(), name.to_owned())));
     let tunnel = startup::tunnel::keep(client.clone(), ipam, name.to_owned(), tunnel);
@@ -226,6 +231,7 @@ async fn settings(config: &Config, name: &str, client: &Client) -> anyhow::Resul
         bgp: config.backend == Backend::Bird,
         ipv6: config.ipv6_support,
         router_id: config.router_id,
+        service_cluster_ips: config.service_cluster_ips.clone(),
         endpoint_to_host: config.endpoint_to_host,
         ipip_mtu: config.ipip_mtu,
         host_mtu: mtu.unwrap_or(FALLBACK_MTU),

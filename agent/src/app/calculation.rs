@@ -7,7 +7,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tortie_datastore::syncer::{SyncEvent, Update};
 use tortie_model::{Key, Kind};
 
-use crate::calc::{Calc, Output, Problems, Tenancy};
+use crate::calc::{Calc, Output, Problems, Secrets, Tenancy};
 use crate::desired::{BgpDesired, Desired};
 
 /// How many batches are taken in before the outcome is calculated: more make a burst cheaper, fewer make it visible
@@ -43,6 +43,8 @@ pub(super) struct Channels {
     pub(super) tenancy: mpsc::Receiver<oneshot::Sender<Option<Tenancy>>>,
     /// MTU of the interface that carries traffic between nodes.
     pub(super) host_mtu: watch::Receiver<u32>,
+    /// Secrets on this machine.
+    pub(super) secrets: watch::Receiver<Arc<Secrets>>,
     pub(super) desired: watch::Sender<Option<Arc<Desired>>>,
     pub(super) bgp: watch::Sender<Option<Arc<BgpDesired>>>,
     pub(super) progress: watch::Sender<Progress>,
@@ -55,6 +57,7 @@ pub(super) struct Channels {
 /// Runs until the syncer is gone.
 pub(super) async fn run(node: String, mut calc: Calc, mut channels: Channels) -> anyhow::Result<()> {
     let mut in_sync = false;
+    calc.set_secrets(channels.secrets.borrow_and_update().clone());
     loop {
         tokio::select! {
             event = channels.events.recv() => match event {
@@ -62,6 +65,9 @@ pub(super) async fn run(node: String, mut calc: Calc, mut channels: Channels) ->
                 None => bail!("the watch of the datastore ended"),
             },
             Ok(()) = channels.host_mtu.changed() => calc.set_host_mtu(*channels.host_mtu.borrow_and_update()),
+            Ok(()) = channels.secrets.changed() => {
+                calc.set_secrets(channels.secrets.borrow_and_update().clone());
+            }
             Some(updates) = channels.own.recv() => updates.into_iter().for_each(|update| calc.apply_own(update)),
             Some(asker) = channels.tenancy.recv() => {
                 // Whoever asked may have gone.
