@@ -17,7 +17,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -41,6 +41,7 @@ mod calculation;
 mod datastore;
 mod exclusive;
 mod host;
+mod reports;
 mod secrets;
 
 pub use calculation::Progress;
@@ -154,6 +155,7 @@ async fn start(
     let restarted = has_own_routes()?;
     let (desired, desired_reader) = watch::channel(None);
     let (bgp, bgp_reader) = watch::channel(None);
+    let (reports, reports_reader) = watch::channel(Arc::default());
     let (progress, progress_reader) = watch::channel(Progress::default());
     let (applied, applied_reader) = watch::channel(Arc::new(Applied::default()));
     let (learned, learned_reader) = watch::channel(Arc::new(Learned::default()));
@@ -176,6 +178,7 @@ async fn start(
         progress: progress_reader,
         applied: applied_reader.clone(),
         speaker: speaker.clone(),
+        started: Instant::now(),
     };
     let leaks = Search::new(workloads.clone(), tenancy, config.leak_grace);
     let router = admin::router(sources, workloads);
@@ -189,12 +192,20 @@ async fn start(
         desired,
         bgp,
         progress,
+        reports,
         mtu,
         tunnel: Arc::clone(&tunnel),
     };
     spawn(tasks, "calculation", calculation::run(name.to_owned(), Calc::new(settings), channels));
     let data_plane = dataplane::run(desired_reader, learned_reader, applied);
     spawn(tasks, "data plane", async move { Ok(data_plane.await?) });
+    let reporter = reports::Reporter {
+        client: client.clone(),
+        speaker: speaker.clone(),
+        wanted: reports_reader,
+        bgp: bgp_reader.clone(),
+    };
+    spawn(tasks, "reports", lasting(reporter.run()));
     let channels = peering::Channels { desired: bgp_reader, applied: applied_reader, learned };
     spawn(tasks, "peering", lasting(peering::run(speaker.clone(), table, channels)));
     let host = Host { config: config.clone(), client: client.clone(), name: name.to_owned(), mtu: host_mtu };

@@ -7,6 +7,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tortie_datastore::syncer::{SyncEvent, Update};
 use tortie_model::{Key, Kind};
 
+use super::reports::Wanted;
 use crate::calc::{Calc, Output, Problems, Secrets, Tenancy};
 use crate::desired::{BgpDesired, Desired};
 
@@ -48,6 +49,8 @@ pub(super) struct Channels {
     pub(super) desired: watch::Sender<Option<Arc<Desired>>>,
     pub(super) bgp: watch::Sender<Option<Arc<BgpDesired>>>,
     pub(super) progress: watch::Sender<Progress>,
+    /// Reports asked of this node.
+    pub(super) reports: watch::Sender<Wanted>,
     /// MTU of workloads.
     pub(super) mtu: watch::Sender<u32>,
     /// Pools or this node changed: the tunnel may need another address.
@@ -144,6 +147,13 @@ fn publish(channels: &Channels, in_sync: bool, locked: Option<String>, output: O
         progress.problems = output.problems;
         channels.mtu.send_if_modified(|present| {
             std::mem::replace(present, output.workload_mtu) != output.workload_mtu
+        });
+        channels.reports.send_if_modified(|present| {
+            let different = **present != output.reports;
+            if different {
+                *present = Arc::new(output.reports);
+            }
+            different
         });
         replace(&channels.desired, output.desired);
         replace(&channels.bgp, output.bgp);

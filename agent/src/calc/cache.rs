@@ -9,9 +9,9 @@ use tortie_datastore::ipam::{Allocation, allocations_of};
 use tortie_datastore::syncer::{Update, Value};
 use tortie_model::ipam::AffinityState;
 use tortie_model::resource::{
-    AnyResource, BgpConfigurationSpec, BgpFilterSpec, BgpPeerSpec, ClusterInformationSpec,
-    FelixConfigurationSpec, GlobalNetworkPolicy, IpPoolSpec, NetworkPolicy, Node, ProfileSpec, TierSpec,
-    WorkloadEndpoint,
+    AnyResource, BgpConfigurationSpec, BgpFilterSpec, BgpPeerSpec, CalicoNodeStatusSpec,
+    ClusterInformationSpec, FelixConfigurationSpec, GlobalNetworkPolicy, IpPoolSpec, NetworkPolicy, Node,
+    ProfileSpec, TierSpec, WorkloadEndpoint,
 };
 use tortie_model::{Key, Kind};
 use tortie_policy::snapshot::{Endpoint, EndpointId};
@@ -34,6 +34,8 @@ pub(super) struct Cache {
     pub(super) bgp_configurations: BTreeMap<String, BgpConfigurationSpec>,
     pub(super) bgp_peers: BTreeMap<String, BgpPeerSpec>,
     pub(super) bgp_filters: BTreeMap<String, BgpFilterSpec>,
+    /// Reports asked of this node.
+    pub(super) reports: BTreeMap<String, CalicoNodeStatusSpec>,
     pub(super) felix_configurations: BTreeMap<String, FelixConfigurationSpec>,
     pub(super) cluster_information: BTreeMap<String, ClusterInformationSpec>,
     /// Claims of this node to blocks.
@@ -152,10 +154,11 @@ impl Cache {
             AnyResource::BgpConfiguration(o) => put(&mut self.bgp_configurations, name, o.spec),
             AnyResource::BgpPeer(o) => put(&mut self.bgp_peers, name, o.spec),
             AnyResource::BgpFilter(o) => put(&mut self.bgp_filters, name, o.spec),
+            AnyResource::CalicoNodeStatus(o) if o.spec.node == node => put(&mut self.reports, name, o.spec),
+            AnyResource::CalicoNodeStatus(_) => self.reports.remove(&name).is_some(),
             AnyResource::FelixConfiguration(o) => put(&mut self.felix_configurations, name, o.spec),
             AnyResource::ClusterInformation(o) => put(&mut self.cluster_information, name, o.spec),
             AnyResource::BlockAffinity(_)
-            | AnyResource::CalicoNodeStatus(_)
             | AnyResource::GlobalNetworkSet(_)
             | AnyResource::HostEndpoint(_)
             | AnyResource::IpReservation(_)
@@ -194,10 +197,10 @@ impl Cache {
             Kind::BgpConfiguration => self.bgp_configurations.remove(name).is_some(),
             Kind::BgpPeer => self.bgp_peers.remove(name).is_some(),
             Kind::BgpFilter => self.bgp_filters.remove(name).is_some(),
+            Kind::CalicoNodeStatus => self.reports.remove(name).is_some(),
             Kind::FelixConfiguration => self.felix_configurations.remove(name).is_some(),
             Kind::ClusterInformation => self.cluster_information.remove(name).is_some(),
             Kind::BlockAffinity
-            | Kind::CalicoNodeStatus
             | Kind::GlobalNetworkSet
             | Kind::HostEndpoint
             | Kind::IpReservation

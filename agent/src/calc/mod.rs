@@ -23,12 +23,13 @@ mod secrets;
 mod tests;
 mod texts;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use tortie_datastore::ipam::Allocation;
 use tortie_datastore::syncer::Update;
-use tortie_model::resource::WorkloadEndpoint;
+use tortie_model::resource::{CalicoNodeStatusSpec, WorkloadEndpoint};
 use tortie_model::{Key, Kind};
 use tortie_policy::Ruleset;
 use tortie_policy::snapshot::EndpointToHost;
@@ -74,6 +75,8 @@ pub struct Output {
     pub workload_mtu: u32,
     /// Resources that could not be honoured.
     pub problems: Problems,
+    /// Reports asked of this node, by name of the resource that asks.
+    pub reports: BTreeMap<String, CalicoNodeStatusSpec>,
 }
 
 /// Who lives on this node and what is given out to it, for the search for leaks.
@@ -251,6 +254,12 @@ impl Calc {
             route_context: routes::context(cache, settings),
         };
         let workload_mtu = routes::workload_mtu(cache, settings, desired.ipip.as_ref());
-        Output { desired: Arc::new(desired), bgp: Arc::new(speaker), workload_mtu, problems }
+        Output {
+            desired: Arc::new(desired),
+            bgp: Arc::new(speaker),
+            workload_mtu,
+            problems,
+            reports: cache.reports.clone(),
+        }
     }
 }

@@ -16,6 +16,7 @@ struct Ends {
     desired: watch::Receiver<Option<Arc<Desired>>>,
     bgp: watch::Receiver<Option<Arc<BgpDesired>>>,
     progress: watch::Receiver<Progress>,
+    reports: watch::Receiver<Wanted>,
     mtu: watch::Receiver<u32>,
     tunnel: Arc<Notify>,
     tenancy: mpsc::Sender<oneshot::Sender<Option<Tenancy>>>,
@@ -41,6 +42,7 @@ fn start() -> Ends {
     let (desired, desired_reader) = watch::channel(None);
     let (bgp, bgp_reader) = watch::channel(None);
     let (progress, progress_reader) = watch::channel(Progress::default());
+    let (reports, reports_reader) = watch::channel(Arc::default());
     let (mtu, mtu_reader) = watch::channel(1500);
     let tunnel = Arc::new(Notify::new());
     let channels = Channels {
@@ -52,6 +54,7 @@ fn start() -> Ends {
         desired,
         bgp,
         progress,
+        reports,
         mtu,
         tunnel: Arc::clone(&tunnel),
     };
@@ -63,6 +66,7 @@ fn start() -> Ends {
         secrets,
         desired: desired_reader,
         bgp: bgp_reader,
+        reports: reports_reader,
         progress: progress_reader,
         mtu: mtu_reader,
         tunnel,
@@ -178,5 +182,22 @@ async fn a_new_secret_reaches_the_sessions() {
         ends.bgp.wait_for(|bgp| passwords(bgp) == [Some(text.to_owned())]).await.unwrap();
     }
     ends.progress.wait_for(|progress| progress.lines().is_empty()).await.unwrap();
+    ends.task.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_asked_of_this_node_are_handed_on() {
+    let mut ends = start();
+    let report = |name: &str, node: &str, revision| {
+        update(Kind::CalicoNodeStatus, None, name, revision, json!({"node": node, "classes": ["BGP"]}))
+    };
+    send(&ends, vec![node(1), report("a", "n1", 2), report("b", "n2", 3)]).await;
+    ends.events.send(SyncEvent::InSync).await.unwrap();
+    ends.reports.wait_for(|reports| reports.keys().collect::<Vec<_>>() == ["a"]).await.unwrap();
+    send(&ends, vec![report("a", "n2", 4), report("b", "n1", 5)]).await;
+    ends.reports.wait_for(|reports| reports.keys().collect::<Vec<_>>() == ["b"]).await.unwrap();
+    let key = Key::resource(Kind::CalicoNodeStatus, None, "b");
+    send(&ends, vec![Update { key, value: None, revision: 6 }]).await;
+    ends.reports.wait_for(|reports| reports.is_empty()).await.unwrap();
     ends.task.abort();
 }

@@ -82,7 +82,7 @@ fn calculate(inputs: Inputs<'_>, before: &Shared) -> (Outcome, Shared) {
         Arc::new(SpeakerConfig {
             router_id,
             local_as: cluster.as_of(cluster.own),
-            listen: listen(&cluster),
+            listen: listen(&cluster, &outcome.peering_addresses),
             cluster_id: cluster.reflector_id(cluster.own),
             peers: sessions.peers,
         })
@@ -116,16 +116,28 @@ fn router_id(cluster: &Cluster<'_>, settings: &Settings, problems: &mut Problems
     Some(id)
 }
 
-/// Where to listen: on the wildcard, or with `bindMode: NodeIP` on the node's addresses, for families the node has.
-fn listen(cluster: &Cluster<'_>) -> Vec<SocketAddr> {
+/// Where to listen, for families the node has: on the wildcard, or with `bindMode: NodeIP` on the node's addresses and on
+/// those workloads dial.
+fn listen(cluster: &Cluster<'_>, peering_addresses: &BTreeMap<String, BTreeSet<IpAddr>>) -> Vec<SocketAddr> {
     let port = cluster.port_of(cluster.own_name);
     let on_node_address = cluster.default_config().and_then(|c| c.bind_mode.as_deref()) == Some("NodeIP");
     let wildcard = |address: IpAddr| match address {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
-    let addresses = cluster.own_addresses();
-    addresses.map(|a| SocketAddr::new(if on_node_address { a } else { wildcard(a) }, port)).collect()
+    let addresses: Vec<IpAddr> = if on_node_address {
+        // A link-local address is one of an interface; nobody can listen on it for all of them.
+        let reachable = |address: &&IpAddr| match address {
+            IpAddr::V4(_) => true,
+            IpAddr::V6(address) => !address.is_unicast_link_local(),
+        };
+        let dialled: BTreeSet<IpAddr> =
+            peering_addresses.values().flatten().filter(reachable).copied().collect();
+        cluster.own_addresses().chain(dialled).collect()
+    } else {
+        cluster.own_addresses().map(wildcard).collect()
+    };
+    addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect()
 }
 
 /// `localWorkloadPeeringIPV4` and `...IPV6` on the interfaces of workloads with a session of that family.

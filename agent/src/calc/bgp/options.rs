@@ -53,7 +53,7 @@ pub(super) fn explicit(
     // workloads too.
     let by_address = !spec.peer_ip.is_empty() && !remote.reverse;
     if by_address || remote.workload.is_some() {
-        peer.local_as = spec.local_as_number.map(|number| number.0);
+        peer.local_as = spec.local_as_number.map(|number| number.0).filter(|number| *number != 0);
     }
     if by_address {
         peer.allow_own_as = spec.num_allowed_local_as_numbers.unwrap_or(0);

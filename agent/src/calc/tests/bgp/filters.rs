@@ -132,6 +132,7 @@ fn blocks_make_export_rules_and_originated_routes() {
     let output = world.output();
     let originated: Vec<_> =
         output.bgp.originated.iter().map(|(p, r)| (p.to_string(), r.local_pref)).collect();
+    assert_eq!(output.desired.routes.len(), 4, "no blackhole for a single address");
     let expected: Vec<_> = blocks.iter().map(|block| ((*block).to_owned(), 2_147_482_623)).collect();
     assert_eq!(originated, expected);
 }

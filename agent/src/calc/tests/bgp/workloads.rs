@@ -49,6 +49,16 @@ fn their_interfaces_get_the_address_to_dial() {
 }
 
 #[test]
+fn they_are_listened_for_where_they_dial() {
+    let bound = json!({"nodeToNodeMeshEnabled": false, "bindMode": "NodeIP",
+                       "localWorkloadPeeringIPV4": "169.254.1.1", "localWorkloadPeeringIPV6": "fe80::1"});
+    let world = world().with(Kind::BgpConfiguration, "default", bound);
+    let listen = |world: &World| config(world).listen.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(listen(&world), ["10.0.0.1:179", "[fd00::1]:179"]);
+    assert_eq!(listen(&with(world, "all()")), ["10.0.0.1:179", "[fd00::1]:179", "169.254.1.1:179"]);
+}
+
+#[test]
 fn labels_of_profiles_count_and_own_ones_win() {
     let profile = json!({"labelsToApply": {"app": "router", "role": "bgp"}});
     let world = world().with(Kind::Profile, "routers", profile);
