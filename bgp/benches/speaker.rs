@@ -45,7 +45,7 @@ fn updates(variant: u32, prefixes: &[Prefix]) -> Vec<u8> {
 
 /// Prefixes of all UPDATEs in `stream`.
 fn decode(mut stream: &[u8]) -> usize {
-    let context = Context { internal: false, four_octet: true, family: Family::Ipv4 };
+    let context = Context::plain(false, true, &[Family::Ipv4]);
     let mut count = 0;
     while let Some((frame, rest)) = frame::split(stream).expect("headers") {
         if frame.kind == Kind::Update {

@@ -1,6 +1,7 @@
 //! What a peer's state machine wants done.
 
 use super::negotiate::Session;
+use crate::family::Family;
 use crate::speaker::ConnId;
 
 /// Something to do, in this order.
@@ -16,8 +17,8 @@ pub(crate) enum Action {
     Up(Box<Session>),
     /// It is gone.
     Down(Loss),
-    /// The peer asks for all routes once more (RFC 2918).
-    Refresh,
+    /// The peer asks for all routes of a family once more (RFC 2918).
+    Refresh(Family),
 }
 
 /// How a session ended.

@@ -25,6 +25,8 @@ pub(crate) struct Connection {
     pub(crate) stage: Stage,
     /// When it became established; before that, when it began.
     pub(crate) since: Instant,
+    /// Octets of the longest message the peer may send: what our OPEN said (RFC 8654).
+    pub(crate) longest: usize,
     /// From OpenConfirm on.
     pub(crate) session: Option<Session>,
     hold: Option<Instant>,
@@ -39,9 +41,9 @@ pub(crate) enum Expired {
 }
 
 impl Connection {
-    pub(crate) fn new(id: ConnId, local: IpAddr, now: Instant) -> Connection {
-        let hold = Some(now + OPEN_HOLD);
-        Connection { id, local, stage: Stage::OpenSent, since: now, session: None, hold, keepalive: None }
+    pub(crate) fn new(id: ConnId, local: IpAddr, longest: usize, now: Instant) -> Connection {
+        let (stage, hold) = (Stage::OpenSent, Some(now + OPEN_HOLD));
+        Connection { id, local, stage, since: now, longest, session: None, hold, keepalive: None }
     }
 
     /// The OPEN was accepted and our KEEPALIVE goes out.

@@ -1,10 +1,11 @@
 //! The state machine of a peer (RFC 4271 8): `peer` takes the events and dials, `collision` chooses between two
 //! connections, `ending` ends them and backs off; `connection` is one TCP connection from its OPEN on; `negotiate` makes
-//! a session of two OPENs.
+//! a session of two OPENs, of which `announced` reads the peer's.
 //!
 //! Events and time in, actions out. No bytes are read here but whole frames, and no socket or clock is known.
 
 pub(crate) mod action;
+mod announced;
 mod collision;
 pub(crate) mod connection;
 mod ending;

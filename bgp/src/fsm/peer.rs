@@ -10,9 +10,10 @@ use super::connection::{Connection, Expired, Stage};
 use super::negotiate::Settings;
 use crate::snapshot::SessionState;
 use crate::speaker::ConnId;
+use crate::wire::frame::{EXTENDED_MESSAGE, MAX_MESSAGE};
 use crate::wire::notification::{cease, code};
 use crate::wire::update::{RawUpdate, refresh};
-use crate::wire::validate::{Context, Update, judge};
+use crate::wire::validate::{Update, judge};
 use crate::wire::{Frame, Kind, Notification, Open, WireError, frame};
 
 /// Back-off after an error: doubles up to the second, forgotten after the third (bgp-behaviour 2.3).
@@ -76,6 +77,11 @@ impl Peer {
     /// Whether OPENs say that this process restarted.
     pub(crate) fn set_restarting(&mut self, restarting: bool) {
         self.restarting = restarting;
+    }
+
+    /// Octets of the longest message that may come on a connection.
+    pub(crate) fn longest(&self, conn: ConnId) -> usize {
+        self.connections.iter().find(|c| c.id == conn).map_or(MAX_MESSAGE, |c| c.longest)
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -182,7 +188,8 @@ impl Peer {
     }
 
     fn begin(&mut self, conn: ConnId, local: IpAddr, now: Instant, out: &mut Vec<Action>) {
-        self.connections.push(Connection::new(conn, local, now));
+        let longest = if self.settings.extended_messages { EXTENDED_MESSAGE } else { MAX_MESSAGE };
+        self.connections.push(Connection::new(conn, local, longest, now));
         out.push(Action::Send(conn, self.settings.open(self.restarting).encode()));
         self.note_state(now);
     }
@@ -200,7 +207,8 @@ impl Peer {
         let Some(established) = self.connections.iter().find(|c| c.stage == Stage::Established) else {
             return;
         };
-        let can_restart = established.session.as_ref().is_some_and(|s| s.restart.is_some_and(|r| r.listed));
+        let restart = established.session.as_ref().and_then(|session| session.restart.as_ref());
+        let can_restart = restart.is_some_and(|restart| !restart.families.is_empty());
         let conn = established.id;
         if can_restart {
             self.remove(conn);
@@ -269,7 +277,7 @@ impl Peer {
                 connection.heard(now);
                 update = self.update(conn, frame.body, now, out);
             }
-            (Stage::Established, Kind::Refresh) => self.refresh(frame.body, out),
+            (Stage::Established, Kind::Refresh) => self.refresh(conn, frame.body, out),
             (stage, _) => {
                 let subcode = match stage {
                     Stage::OpenSent => 1,
@@ -320,9 +328,8 @@ impl Peer {
         now: Instant,
         out: &mut Vec<Action>,
     ) -> Option<Update<'a>> {
-        let four_octet = self.find(conn)?.session.as_ref()?.four_octet;
         let internal = self.settings.local_as == self.settings.remote_as;
-        let context = Context { internal, four_octet, family: self.settings.family };
+        let context = self.find(conn)?.session.as_ref()?.context(internal);
         match RawUpdate::decode(body).and_then(|raw| judge(raw, context)) {
             Ok(update) => Some(update),
             Err(error) => {
@@ -333,9 +340,11 @@ impl Peer {
     }
 
     /// Subtypes other than the plain request belong to RFC 7313, which is not announced.
-    fn refresh(&mut self, body: &[u8], out: &mut Vec<Action>) {
-        if refresh(body) == Some((self.settings.family, 0)) {
-            out.push(Action::Refresh);
+    fn refresh(&mut self, conn: ConnId, body: &[u8], out: &mut Vec<Action>) {
+        let Some((family, 0)) = refresh(body) else { return };
+        let session = self.find(conn).and_then(|connection| connection.session.as_ref());
+        if session.is_some_and(|session| session.family(family).is_some()) {
+            out.push(Action::Refresh(family));
         }
     }
 

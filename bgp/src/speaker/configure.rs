@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::kept::Kept;
 use super::peer::{PeerEntry, import_rules, settings};
 use super::{PeerId, Speaker};
 use crate::config::{PeerConfig, SpeakerConfig};
+use crate::family::Family;
 use crate::fsm::Peer;
 use crate::rib::PeerKey;
 use crate::wire::notification::cease;
@@ -63,10 +65,11 @@ impl Speaker {
         }
         entry.config = peer;
         let settings = settings(id, &entry.config, new);
-        let family = settings.family;
         entry.fsm.set_settings(settings, self.now);
         if let Some(established) = &entry.session {
-            self.routes.set_source(family, key, entry.source(&established.session));
+            for carried in &established.session.families {
+                self.routes.set_source(carried.family, key, entry.source(&established.session));
+            }
         }
         self.with_peer(key, |fsm, now, out| {
             if effect == Effect::Reconnect {
@@ -82,8 +85,8 @@ impl Speaker {
         let import = import_rules(&config, &settings, speaker);
         let mut fsm = Peer::new(settings, key.0, self.now);
         fsm.set_restarting(self.startup.is_restarting());
-        let (session, stale_until, told_all, timer) = (None, None, false, None);
-        let entry = PeerEntry { id, config, fsm, import, session, stale_until, told_all, timer };
+        let (session, kept, told_all, timer) = (None, Kept::default(), false, None);
+        let entry = PeerEntry { id, config, fsm, import, session, kept, told_all, timer };
         self.peers.insert(key, entry);
         self.keys.insert(id, key);
         self.with_peer(key, |fsm, now, out| fsm.tick(now, out));
@@ -93,7 +96,9 @@ impl Speaker {
         let Some(key) = self.keys.remove(&id) else { return };
         self.with_peer(key, |fsm, now, out| fsm.stop(subcode, now, out));
         let Some(entry) = self.peers.remove(&key) else { return };
-        self.routes.drop_peer(entry.fsm.settings().family, key);
+        for family in [Family::Ipv4, Family::Ipv6] {
+            self.routes.drop_peer(family, key);
+        }
         if let Some(at) = entry.timer {
             self.timers.remove(&(at, key));
         }
@@ -106,7 +111,9 @@ impl Speaker {
             let rules = import_rules(&entry.config, entry.fsm.settings(), config);
             if rules != entry.import {
                 entry.import = rules;
-                self.routes.review(entry.fsm.settings().family, *key, &entry.import);
+                for family in [Family::Ipv4, Family::Ipv6] {
+                    self.routes.review(family, *key, &entry.import);
+                }
             }
         }
     }
@@ -129,12 +136,16 @@ fn effect(old: &PeerConfig, new: &PeerConfig, speaker: &SpeakerConfig) -> Effect
         let local_as = peer.local_as.unwrap_or(speaker.local_as);
         (peer.remote_as, local_as, peer.local_address, peer.password.clone(), peer.ttl_security)
     };
-    let negotiated = |peer: &PeerConfig| -> (Duration, Option<Duration>, Duration) {
+    let timers = |peer: &PeerConfig| -> (Duration, Option<Duration>, Duration) {
         (peer.hold_time, peer.keepalive_time, peer.restart_time)
+    };
+    let capabilities = |peer: &PeerConfig| {
+        let families = (peer.families.clone(), peer.extended_next_hop, peer.add_path);
+        (families, peer.extended_messages, peer.role, peer.strict_role)
     };
     if identity(old) != identity(new) {
         Effect::Reset
-    } else if negotiated(old) != negotiated(new) {
+    } else if timers(old) != timers(new) || capabilities(old) != capabilities(new) {
         Effect::Reconnect
     } else {
         Effect::InPlace

@@ -5,6 +5,7 @@
 //! and one round of UPDATEs. No socket, task or clock is known here.
 
 mod configure;
+mod kept;
 mod peer;
 mod routes;
 mod sessions;

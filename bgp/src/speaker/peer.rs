@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use super::kept::Kept;
 use crate::config::{PeerConfig, PeerId, SpeakerConfig};
 use crate::export::ExportRules;
 use crate::family::{Family, Prefix};
@@ -22,8 +23,8 @@ pub(super) struct PeerEntry {
     pub(super) import: ImportRules,
     /// While established.
     pub(super) session: Option<Established>,
-    /// Its routes are kept without it, or not yet confirmed by it, until then.
-    pub(super) stale_until: Option<Instant>,
+    /// Its routes that are kept without it, or not yet confirmed by it.
+    pub(super) kept: Kept,
     /// It has told all its routes at least once.
     pub(super) told_all: bool,
     /// Its place among the speaker's timers.
@@ -59,7 +60,7 @@ impl PeerEntry {
     pub(super) fn is_settled(&self) -> bool {
         self.told_all
             || self.session.as_ref().is_some_and(|established| {
-                established.session.restart.is_none_or(|restart| restart.restarting)
+                established.session.restart.as_ref().is_none_or(|restart| restart.restarting)
             })
     }
 
@@ -99,12 +100,22 @@ pub(super) fn settings(id: PeerId, peer: &PeerConfig, speaker: &SpeakerConfig) -
         local_as: peer.local_as.unwrap_or(speaker.local_as),
         remote_as: peer.remote_as,
         family: Family::of(id.ip()),
+        families: families(id, peer),
         passive: peer.passive,
         hold_time: peer.hold_time,
         keepalive_time: peer.keepalive_time,
         connect_retry: peer.connect_retry,
         restart_time: peer.restart_time,
+        add_path: peer.add_path,
+        extended_next_hop: peer.extended_next_hop,
+        extended_messages: peer.extended_messages,
+        role: peer.role,
+        strict_role: peer.strict_role,
     }
+}
+
+fn families(id: PeerId, peer: &PeerConfig) -> Vec<Family> {
+    if peer.families.is_empty() { vec![Family::of(id.ip())] } else { peer.families.iter().copied().collect() }
 }
 
 /// What is done with the routes of a peer.
@@ -136,7 +147,7 @@ impl PeerEntry {
     pub(super) fn deadline(&self, conn: Option<&Conn>) -> Option<Instant> {
         let hold = self.session.as_ref().map(|established| established.session.hold_time);
         let send_hold = conn.zip(hold).and_then(|(conn, hold)| conn.send_hold(hold));
-        self.fsm.deadline().into_iter().chain(self.stale_until).chain(send_hold).min()
+        self.fsm.deadline().into_iter().chain(self.kept.deadline()).chain(send_hold).min()
     }
 
     pub(super) fn conn(&self) -> Option<ConnId> {

@@ -106,14 +106,34 @@ impl Routes {
     }
 
     /// A peer's UPDATE.
-    pub(super) fn update(&mut self, family: Family, peer: PeerKey, update: &Update<'_>, rules: &ImportRules) {
-        let table = self.table(family);
+    pub(super) fn update(&mut self, peer: PeerKey, update: &Update<'_>, rules: &ImportRules) {
         for prefix in &update.withdrawn {
-            table.withdraw(peer, *prefix);
+            self.table(prefix.family()).withdraw(peer, *prefix);
         }
         let Some(attributes) = &update.attributes else { return };
+        self.announced(peer, attributes, &update.announced, rules);
+        if let Some((next_hop, prefixes)) = &update.also {
+            self.announced(
+                peer,
+                &PathAttributes { next_hop: *next_hop, ..attributes.clone() },
+                prefixes,
+                rules,
+            );
+        }
+    }
+
+    /// `prefixes` are of one family.
+    fn announced(
+        &mut self,
+        peer: PeerKey,
+        attributes: &PathAttributes<'_>,
+        prefixes: &[Prefix],
+        rules: &ImportRules,
+    ) {
+        let Some(first) = prefixes.first() else { return };
+        let table = self.table(first.family());
         let received = table.interner.intern(attributes);
-        for prefix in &update.announced {
+        for prefix in prefixes {
             let accepted = import(&mut table.interner, *prefix, &received, rules);
             table.announce(peer, *prefix, &received, accepted.as_ref());
         }

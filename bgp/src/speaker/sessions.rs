@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::peer::{Conn, Established};
 use super::{ConnId, Note, Output, Speaker};
+use crate::family::Family;
 use crate::fsm::{Action, Loss, Peer, Session};
 use crate::rib::PeerKey;
 use crate::wire::{Frame, Update, frame};
@@ -12,6 +13,8 @@ use crate::wire::{Frame, Update, frame};
 /// How long routes of a peer that is back stay without its End-of-RIB. It may be waiting for peers of its own, in
 /// other implementations for 240 s (bgp-behaviour 8).
 const STALE_LIMIT: Duration = Duration::from_secs(300);
+
+const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
 impl Speaker {
     /// Runs an event of the state machine a connection belongs to.
@@ -61,6 +64,7 @@ impl Speaker {
     pub(super) fn bytes(&mut self, conn: ConnId, data: &[u8]) {
         let Some(state) = self.conns.get_mut(&conn) else { return };
         let key = state.peer;
+        let longest = self.peers.get(&key).map_or(frame::MAX_MESSAGE, |entry| entry.fsm.longest(conn));
         let mut joined = std::mem::take(&mut state.partial);
         let mut rest: &[u8] = if joined.is_empty() {
             data
@@ -69,7 +73,7 @@ impl Speaker {
             &joined
         };
         while self.conns.contains_key(&conn) {
-            match frame::split(rest) {
+            match frame::split_within(rest, longest) {
                 Ok(Some((frame, tail))) => {
                     self.frame(key, conn, frame);
                     rest = tail;
@@ -96,11 +100,11 @@ impl Speaker {
 
     fn update(&mut self, key: PeerKey, update: &Update<'_>) {
         let Some(entry) = self.peers.get_mut(&key) else { return };
-        let family = entry.fsm.settings().family;
-        self.routes.update(family, key, update, &entry.import);
-        if update.end_of_rib {
-            entry.told_all = true;
-            if entry.stale_until.take().is_some() {
+        self.routes.update(key, update, &entry.import);
+        if let Some(family) = update.end_of_rib {
+            let carried = entry.session.iter().flat_map(|established| &established.session.families);
+            entry.told_all |= entry.kept.told(family, carried.map(|carried| carried.family));
+            if entry.kept.release(family) {
                 self.routes.sweep_stale(family, key);
             }
         }
@@ -130,20 +134,25 @@ impl Speaker {
                 }
                 Action::Up(session) => self.up(key, *session),
                 Action::Down(loss) => self.down(key, loss),
-                Action::Refresh => self.tell_all(key),
+                Action::Refresh(_) => self.tell_all(key),
             }
         }
     }
 
     fn up(&mut self, key: PeerKey, session: Session) {
         let Some(entry) = self.peers.get_mut(&key) else { return };
-        let family = entry.fsm.settings().family;
-        self.routes.set_source(family, key, entry.source(&session));
-        if entry.stale_until.take().is_some() {
-            if session.restart.is_some_and(|restart| restart.listed && restart.forwarding) {
-                entry.stale_until = Some(self.now + STALE_LIMIT);
-            } else {
-                self.routes.sweep_stale(family, key);
+        let source = entry.source(&session);
+        entry.kept.begin();
+        for family in FAMILIES {
+            if session.family(family).is_some() {
+                self.routes.set_source(family, key, source);
+            }
+            if entry.kept.release(family) {
+                if session.restart.as_ref().is_some_and(|restart| restart.forwarding(family)) {
+                    entry.kept.keep(family, self.now + STALE_LIMIT);
+                } else {
+                    self.routes.sweep_stale(family, key);
+                }
             }
         }
         self.outputs.push_back(Output::Note(Note::Up { name: entry.config.name.clone(), peer: entry.id }));
@@ -154,7 +163,6 @@ impl Speaker {
 
     fn down(&mut self, key: PeerKey, loss: Loss) {
         let Some(entry) = self.peers.get_mut(&key) else { return };
-        let family = entry.fsm.settings().family;
         let Some(established) = entry.session.take() else { return };
         let member = entry.member(key);
         self.joining.remove(&key);
@@ -162,15 +170,17 @@ impl Speaker {
         if let Some(group) = established.group {
             self.routes.leave(group, member);
         }
-        let restart = established.session.restart.filter(|restart| restart.listed && !restart.time.is_zero());
-        match (loss, restart) {
-            (Loss::Silent, Some(restart)) => {
-                self.routes.mark_stale(family, key);
-                entry.stale_until = Some(self.now + restart.time);
-            }
-            _ => {
-                self.routes.drop_peer(family, key);
-                entry.stale_until = None;
+        let restart = established.session.restart.as_ref().filter(|_| loss == Loss::Silent);
+        for family in FAMILIES {
+            match restart.filter(|restart| restart.keeps(family)) {
+                Some(restart) => {
+                    self.routes.mark_stale(family, key);
+                    entry.kept.keep(family, self.now + restart.time);
+                }
+                None => {
+                    self.routes.drop_peer(family, key);
+                    entry.kept.release(family);
+                }
             }
         }
         let reason = entry.fsm.status().2.unwrap_or("session ended").to_owned();
@@ -185,9 +195,8 @@ impl Speaker {
             self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect();
         for key in due {
             let Some(entry) = self.peers.get_mut(&key) else { continue };
-            if entry.stale_until.is_some_and(|until| until <= now) {
-                entry.stale_until = None;
-                self.routes.sweep_stale(entry.fsm.settings().family, key);
+            for family in entry.kept.expired(now) {
+                self.routes.sweep_stale(family, key);
             }
             let stuck = entry.session.as_ref().and_then(|established| {
                 let conn = established.session.conn;

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::notification::{Notification, code, open, update};
+use crate::config::Role;
 
 /// A fault that ends the session. Milder ones of an UPDATE are [`super::Fault`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +43,14 @@ pub enum WireError {
     /// RFC 5492: a family we need is missing.
     #[error("peer does not carry {0}")]
     Family(crate::family::Family),
+    /// RFC 9234 4.2: the roles of both ends do not fit, or the peer announces none and we insist.
+    #[error("{}", role_mismatch(*own, *received))]
+    Role {
+        /// Our role.
+        own: Role,
+        /// Code of the peer's.
+        received: Option<u8>,
+    },
     /// RFC 4271 6.3: lengths inside an UPDATE contradict each other so that prefixes cannot be told.
     #[error("UPDATE is malformed: {0}")]
     Update(&'static str),
@@ -73,10 +82,24 @@ impl WireError {
                 let [high, low] = family.afi().to_be_bytes();
                 (code::OPEN, open::CAPABILITY, vec![1, 4, high, low, 0, 1])
             }
+            WireError::Role { .. } => (code::OPEN, open::ROLE, vec![]),
             WireError::Update(_) => (code::UPDATE, update::ATTRIBUTE_LIST, vec![]),
             WireError::Multiprotocol(_) => (code::UPDATE, update::OPTIONAL, vec![]),
             WireError::Nlri(_) => (code::UPDATE, update::NETWORK, vec![]),
         };
         Notification { code, subcode, data }
+    }
+}
+
+fn role_mismatch(own: Role, received: Option<u8>) -> String {
+    let wanted = own.counterpart();
+    match received.map(|code| (code, Role::from_code(code))) {
+        None => format!("peer announces no role, wanted is {wanted} since we are {own}"),
+        Some((_, Some(role))) => {
+            format!("peer says its role is {role}, wanted is {wanted} since we are {own}")
+        }
+        Some((code, None)) => {
+            format!("peer says its role is number {code}, wanted is {wanted} since we are {own}")
+        }
     }
 }

@@ -20,7 +20,7 @@ pub use error::WireError;
 pub use frame::{Frame, Kind};
 pub use notification::Notification;
 pub use open::Open;
-pub use validate::{Context, Fault, Update};
+pub use validate::{Context, Fault, Reading, Update};
 
 /// The octets `N` at the start of `input`, and what follows.
 pub(crate) fn take<const N: usize>(input: &[u8]) -> Option<([u8; N], &[u8])> {

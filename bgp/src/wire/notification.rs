@@ -36,6 +36,8 @@ pub mod open {
     pub const HOLD_TIME: u8 = 6;
     /// Unsupported capability.
     pub const CAPABILITY: u8 = 7;
+    /// Role mismatch (RFC 9234).
+    pub const ROLE: u8 = 11;
 }
 
 /// Subcodes of an UPDATE error.
@@ -148,6 +150,10 @@ fn subcode_name(code: u8, subcode: u8) -> Option<&'static str> {
             "Authentication Failure",
             "Unacceptable Hold Time",
             "Unsupported Capability",
+            "subcode 8",
+            "subcode 9",
+            "subcode 10",
+            "Role Mismatch",
         ],
         code::UPDATE => &[
             "Malformed Attribute List",

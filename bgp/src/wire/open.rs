@@ -65,7 +65,12 @@ impl Open {
             Capability::FourOctetAs(asn) => Some(*asn),
             Capability::Multiprotocol(..)
             | Capability::RouteRefresh
+            | Capability::ExtendedNextHop(_)
+            | Capability::ExtendedMessage
+            | Capability::Role(_)
             | Capability::GracefulRestart(_)
+            | Capability::AddPath(_)
+            | Capability::EnhancedRefresh
             | Capability::Unknown { .. } => None,
         });
         Ok(Open {

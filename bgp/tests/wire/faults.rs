@@ -1,12 +1,13 @@
 //! Faulty messages and what comes of them (RFC 7606, and RFC 4271 6 for the rest).
 
-use tortie_bgp::family::Family;
 use tortie_bgp::wire::attribute::push;
 use tortie_bgp::wire::update::RawUpdate;
 use tortie_bgp::wire::validate::{Outcome, judge};
-use tortie_bgp::wire::{Context, Notification, Open, Update, WireError, frame};
+use tortie_bgp::wire::{Context, Notification, Open, Reading, Update, WireError, frame};
 
-const INTERNAL: Context = Context { internal: true, four_octet: true, family: Family::Ipv4 };
+const PLAIN: Reading = Reading { add_path: false, extended_next_hop: false };
+const INTERNAL: Context = Context { internal: true, four_octet: true, ipv4: Some(PLAIN), ipv6: None };
+const IPV6: Context = Context { ipv4: None, ipv6: Some(PLAIN), ..INTERNAL };
 const EXTERNAL: Context = Context { internal: false, ..INTERNAL };
 const NET: [u8; 2] = [8, 10];
 
@@ -151,10 +152,9 @@ fn unknown_transitive_attributes_survive_with_the_partial_flag() {
 
 #[test]
 fn prefixes_of_a_family_not_negotiated_are_ignored() {
-    let ipv6 = Context { family: Family::Ipv6, ..INTERNAL };
     let update_attributes = section(&[ORIGIN, PATH, NEXT_HOP]);
-    let update = read(&update_attributes, &NET, ipv6).unwrap();
-    assert!(update.announced.is_empty() && update.withdrawn.is_empty() && !update.end_of_rib);
+    let update = read(&update_attributes, &NET, IPV6).unwrap();
+    assert!(update.announced.is_empty() && update.withdrawn.is_empty() && update.end_of_rib.is_none());
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_link_local_next_hop_beside_the_global_one_is_passed_over() {
     reach.extend("fe80::1".parse::<std::net::Ipv6Addr>().unwrap().octets());
     reach.extend([0, 16, 0xfd, 0x01]);
     let all = section(&[ORIGIN, PATH, (0x80, 14, &reach)]);
-    let update = read(&all, &[], Context { family: Family::Ipv6, ..INTERNAL }).unwrap();
+    let update = read(&all, &[], IPV6).unwrap();
     assert_eq!(update.attributes.unwrap().next_hop, std::net::IpAddr::V6(global));
 }
 
@@ -192,7 +192,7 @@ fn headers_that_end_a_session() {
     let message = |length: u16, kind: u8| [&[0xff; 16][..], &length.to_be_bytes(), &[kind]].concat();
     let code = |bytes: &[u8]| frame::split(bytes).unwrap_err().notification();
     assert_eq!(code(&[0; 19]), Notification { code: 1, subcode: 1, data: vec![] });
-    for (length, kind) in [(18_u16, 4), (4097, 2), (20, 4), (28, 1), (22, 2), (20, 3), (22, 5)] {
+    for (length, kind) in [(18_u16, 4), (4097, 2), (20, 4), (28, 1), (22, 2), (20, 3)] {
         let expected = Notification { code: 1, subcode: 2, data: length.to_be_bytes().to_vec() };
         assert_eq!(code(&message(length, kind)), expected, "{length} {kind}");
     }
@@ -223,4 +223,23 @@ fn notifications_in_words() {
     assert_eq!(words(4, 0, b""), "Hold Timer Expired");
     assert_eq!(words(2, 77, b""), "OPEN Message Error/subcode 77");
     assert_eq!(words(99, 1, b""), "code 99/subcode 1");
+}
+
+#[test]
+fn classic_and_multiprotocol_prefixes_of_one_message_keep_their_next_hops() {
+    let both = Context { ipv6: Some(PLAIN), ..INTERNAL };
+    let global = "fd00::1".parse::<std::net::Ipv6Addr>().unwrap();
+    let reach = [&[0, 2, 1, 16][..], &global.octets(), &[0, 16, 0xfd, 0x01]].concat();
+    let all = section(&[ORIGIN, PATH, NEXT_HOP, (0x80, 14, &reach)]);
+    let update = read(&all, &NET, both).unwrap();
+    assert_eq!(update.attributes.unwrap().next_hop, std::net::IpAddr::from([10, 0, 0, 1]));
+    let (next_hop, prefixes) = update.also.unwrap();
+    assert_eq!((next_hop, prefixes.len()), (std::net::IpAddr::V6(global), 1));
+    // What makes one a withdrawal makes both.
+    let all = section(&[PATH, NEXT_HOP, (0x80, 14, &reach)]);
+    let update = read(&all, &NET, both).unwrap();
+    assert_eq!((update.withdrawn.len(), update.also), (2, None));
+    let all = section(&[ORIGIN, PATH, (0x80, 14, &reach)]);
+    let update = read(&all, &NET, both).unwrap();
+    assert_eq!((update.withdrawn.len(), update.also), (2, None), "the classic prefixes have no next hop");
 }

@@ -2,18 +2,18 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tortie_bgp::family::Family;
 use tortie_bgp::wire::update::{Encoded, RawUpdate, announce, refresh};
 use tortie_bgp::wire::validate::judge;
-use tortie_bgp::wire::{Context, Kind, Notification, Open, frame};
+use tortie_bgp::wire::{Context, Kind, Notification, Open, Reading, frame};
 
 use super::strategies;
 
 fn contexts() -> impl Iterator<Item = Context> {
-    (0..8).map(|bits| Context {
-        internal: bits & 1 != 0,
-        four_octet: bits & 2 != 0,
-        family: if bits & 4 == 0 { Family::Ipv4 } else { Family::Ipv6 },
+    (0..64).map(|bits| {
+        let reading = |shift: u32| {
+            (bits >> shift & 1 != 0).then_some(Reading { add_path: false, extended_next_hop: bits & 16 != 0 })
+        };
+        Context { internal: bits & 1 != 0, four_octet: bits & 2 != 0, ipv4: reading(2), ipv6: reading(3) }
     })
 }
 
@@ -23,7 +23,7 @@ fn read_update(body: &[u8]) {
         match judge(raw, context) {
             Ok(update) => {
                 assert!(update.attributes.is_some() || update.announced.is_empty());
-                let family = |prefix: &tortie_bgp::family::Prefix| prefix.family() == context.family;
+                let family = |prefix: &tortie_bgp::family::Prefix| context.reading(prefix.family()).is_some();
                 assert!(update.withdrawn.iter().chain(&update.announced).all(family));
                 if let Some(attributes) = update.attributes {
                     // What was accepted can be passed on.

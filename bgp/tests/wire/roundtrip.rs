@@ -22,7 +22,7 @@ fn messages(mut stream: &[u8]) -> Vec<Frame<'_>> {
 }
 
 fn context(family: Family, four_octet: bool) -> Context {
-    Context { internal: true, four_octet, family }
+    Context::plain(true, four_octet, &[family])
 }
 
 /// What a receiver makes of an announcement.
@@ -32,7 +32,7 @@ fn received(stream: &[u8], context: Context) -> (Vec<Prefix>, Vec<PathAttributes
     for message in messages(stream) {
         assert_eq!(message.kind, Kind::Update);
         let update = judge(RawUpdate::decode(message.body).unwrap(), context).unwrap();
-        assert_eq!((update.faults, update.withdrawn, update.end_of_rib), (vec![], vec![], false));
+        assert_eq!((update.faults, update.withdrawn, update.end_of_rib), (vec![], vec![], None));
         prefixes.extend(update.announced);
         attributes.extend(update.attributes);
     }
@@ -101,7 +101,7 @@ proptest! {
         let mut seen = vec![];
         for message in messages(&out) {
             let update = judge(RawUpdate::decode(message.body).unwrap(), context(family, true)).unwrap();
-            prop_assert!(update.attributes.is_none() && update.faults.is_empty() && !update.end_of_rib);
+            prop_assert!(update.attributes.is_none() && update.faults.is_empty() && update.end_of_rib.is_none());
             seen.extend(update.withdrawn);
         }
         prop_assert_eq!(seen, prefixes);
@@ -134,7 +134,7 @@ fn end_of_rib_is_told_from_an_empty_update() {
         let all = messages(&marker);
         for receiver in [Family::Ipv4, Family::Ipv6] {
             let update = judge(RawUpdate::decode(all[0].body).unwrap(), context(receiver, true)).unwrap();
-            assert_eq!(update.end_of_rib, family == receiver);
+            assert_eq!(update.end_of_rib, (family == receiver).then_some(family));
         }
     }
 }

@@ -99,6 +99,11 @@ fn capability() -> impl Strategy<Value = Capability> {
     prop_oneof![
         (any::<u16>(), any::<u8>()).prop_map(|(afi, safi)| Capability::Multiprotocol(afi, safi)),
         Just(Capability::RouteRefresh),
+        Just(Capability::EnhancedRefresh),
+        Just(Capability::ExtendedMessage),
+        any::<u8>().prop_map(Capability::Role),
+        vec((any::<u16>(), any::<u8>(), any::<u16>()), 0..4).prop_map(Capability::ExtendedNextHop),
+        vec((any::<u16>(), any::<u8>(), any::<u8>()), 0..4).prop_map(Capability::AddPath),
         graceful,
         (128..=255_u8, vec(any::<u8>(), 0..10)).prop_map(|(code, value)| Capability::Unknown { code, value }),
     ]

@@ -213,7 +213,7 @@ impl World {
         let internal = !witness && self.setup.asn() == OWN_AS;
         let four_octet = witness || self.setup.four_octet();
         let update =
-            judge(raw, Context { internal, four_octet, family: self.setup.family() }).expect("readable");
+            judge(raw, Context::plain(internal, four_octet, &[self.setup.family()])).expect("readable");
         assert_eq!(update.faults, []);
         if witness {
             update.withdrawn.iter().for_each(|prefix| assert!(self.told.remove(prefix), "told before"));

@@ -77,7 +77,7 @@ impl World {
                     assert_eq!(self.up.replace(session.conn), None, "one session at a time");
                 }
                 Action::Down(_) => assert!(self.up.take().is_some(), "down only what was up"),
-                Action::Refresh => assert!(self.up.is_some()),
+                Action::Refresh(_) => assert!(self.up.is_some()),
             }
         }
     }

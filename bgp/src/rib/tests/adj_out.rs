@@ -11,7 +11,9 @@ use crate::wire::update::RawUpdate;
 use crate::wire::validate::judge;
 use crate::wire::{Context, frame};
 
-const CONTEXT: Context = Context { internal: true, four_octet: true, family: Family::Ipv4 };
+fn context() -> Context {
+    Context::plain(true, true, &[Family::Ipv4])
+}
 
 fn member(last: u8) -> Member {
     Member { peer: PeerKey(last.into()), address: ip(last) }
@@ -24,7 +26,7 @@ fn receive(table: &mut Received, octets: Option<&[u8]>) -> usize {
     let mut rest = octets.unwrap_or_default();
     let mut messages = 0;
     while let Some((frame, tail)) = frame::split(rest).unwrap() {
-        let update = judge(RawUpdate::decode(frame.body).unwrap(), CONTEXT).unwrap();
+        let update = judge(RawUpdate::decode(frame.body).unwrap(), context()).unwrap();
         table.retain(|prefix, _| !update.withdrawn.contains(prefix));
         for prefix in update.announced {
             let attributes = update.attributes.as_ref().unwrap();
