@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::jitter::Jitter;
 use super::negotiate::Session;
 use crate::speaker::ConnId;
 
@@ -31,6 +32,7 @@ pub(crate) struct Connection {
     pub(crate) session: Option<Session>,
     hold: Option<Instant>,
     keepalive: Option<Instant>,
+    jitter: Jitter,
 }
 
 /// A timer that ran out.
@@ -41,9 +43,9 @@ pub(crate) enum Expired {
 }
 
 impl Connection {
-    pub(crate) fn new(id: ConnId, local: IpAddr, longest: usize, now: Instant) -> Connection {
+    pub(crate) fn new(id: ConnId, local: IpAddr, longest: usize, jitter: Jitter, now: Instant) -> Connection {
         let (stage, hold) = (Stage::OpenSent, Some(now + OPEN_HOLD));
-        Connection { id, local, stage, since: now, longest, session: None, hold, keepalive: None }
+        Connection { id, local, stage, since: now, longest, session: None, hold, keepalive: None, jitter }
     }
 
     /// The OPEN was accepted and our KEEPALIVE goes out.
@@ -69,6 +71,15 @@ impl Connection {
     /// KEEPALIVE or UPDATE sent.
     pub(crate) fn spoke(&mut self, now: Instant) {
         self.keepalive = self.timer(now, |session| session.keepalive_time);
+        if let Some(at) = &mut self.keepalive {
+            *at = now + self.jitter.of(at.duration_since(now));
+        }
+    }
+
+    /// Both ends keep routes over a NOTIFICATION that is no hard reset (RFC 8538).
+    pub(crate) fn keeps_routes(&self) -> bool {
+        let restart = self.session.as_ref().and_then(|session| session.restart.as_ref());
+        restart.is_some_and(|restart| restart.notification)
     }
 
     /// The first timer that ran out.

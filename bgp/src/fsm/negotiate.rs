@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) extended_messages: bool,
     pub(crate) role: Option<Role>,
     pub(crate) strict_role: bool,
+    /// Administratively down, with these words.
+    pub(crate) shutdown: Option<String>,
 }
 
 /// What both ends agreed on.
@@ -141,7 +143,7 @@ impl Settings {
         if !self.restart_time.is_zero() {
             capabilities.push(Capability::GracefulRestart(GracefulRestart {
                 restarting,
-                notification: false,
+                notification: true,
                 time: u16::try_from(self.restart_time.as_secs()).unwrap_or(u16::MAX).min(0x0fff),
                 families: families().map(|family| (family.afi(), 1, true)).collect(),
             }));
@@ -155,10 +157,15 @@ impl Settings {
         capabilities.push(Capability::EnhancedRefresh);
         Open {
             asn: self.local_as,
-            hold_time: u16::try_from(self.hold_time.as_secs()).unwrap_or(u16::MAX),
+            hold_time: u16::try_from(self.proposed_hold_time().as_secs()).unwrap_or(u16::MAX),
             router_id: self.router_id,
             capabilities,
         }
+    }
+
+    /// Nothing between zero and three seconds is allowed (RFC 4271 4.2).
+    fn proposed_hold_time(&self) -> Duration {
+        if self.hold_time.is_zero() { self.hold_time } else { self.hold_time.max(Duration::from_secs(3)) }
     }
 
     fn offers_extended_next_hop(&self) -> bool {
@@ -183,7 +190,7 @@ impl Settings {
         if families.is_empty() {
             return Err(WireError::Family(self.families.first().copied().unwrap_or(self.family)));
         }
-        let hold_time = self.hold_time.min(Duration::from_secs(open.hold_time.into()));
+        let hold_time = self.proposed_hold_time().min(Duration::from_secs(open.hold_time.into()));
         let third = hold_time / 3;
         let restart = peer.restart.as_ref().filter(|_| !self.restart_time.is_zero());
         Ok(Session {

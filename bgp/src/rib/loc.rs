@@ -128,6 +128,19 @@ impl Table {
         });
     }
 
+    /// The peer is about to announce everything once more: its paths stay until they are swept.
+    pub(crate) fn mark_unconfirmed(&mut self, peer: PeerKey) {
+        self.change_paths(|path| {
+            path.stale |= path.peer == peer;
+            Change::Nothing
+        });
+    }
+
+    /// Prefixes a peer announced, accepted or not.
+    pub(crate) fn known(&self, peer: PeerKey) -> usize {
+        self.entries.values().filter(|entry| entry.paths.iter().any(|path| path.peer == peer)).count()
+    }
+
     /// Forgets what a peer announced before its restart and not again since.
     pub(crate) fn sweep_stale(&mut self, peer: PeerKey) {
         self.change_paths(|p| if p.peer == peer && p.stale { Change::Remove } else { Change::Nothing });

@@ -65,13 +65,13 @@ impl Speaker {
         }
         entry.config = peer;
         let settings = settings(id, &entry.config, new);
-        entry.fsm.set_settings(settings, self.now);
         if let Some(established) = &entry.session {
             for carried in &established.session.families {
                 self.routes.set_source(carried.family, key, entry.source(&established.session));
             }
         }
         self.with_peer(key, |fsm, now, out| {
+            fsm.set_settings(settings, now, out);
             if effect == Effect::Reconnect {
                 fsm.reconnect(now, out);
             }

@@ -10,6 +10,8 @@ use crate::family::Family;
 pub(super) struct Kept {
     until: BTreeMap<Family, Instant>,
     told: BTreeSet<Family>,
+    /// The peer sends all routes once more (RFC 7313).
+    refreshing: BTreeSet<Family>,
 }
 
 impl Kept {
@@ -20,12 +22,35 @@ impl Kept {
 
     /// Whether routes of the family were stale; they are not any more.
     pub(super) fn release(&mut self, family: Family) -> bool {
+        self.refreshing.remove(&family);
         self.until.remove(&family).is_some()
+    }
+
+    /// The same at End-of-RIB, which does not end a refresh.
+    pub(super) fn release_told(&mut self, family: Family) -> bool {
+        !self.refreshing.contains(&family) && self.release(family)
     }
 
     /// A session begins: nothing is told yet.
     pub(super) fn begin(&mut self) {
         self.told.clear();
+        self.refreshing.clear();
+    }
+
+    /// End-of-RIB of the family came in this session.
+    pub(super) fn is_told(&self, family: Family) -> bool {
+        self.told.contains(&family)
+    }
+
+    /// A refresh of the family begins; what it does not bring again until then goes.
+    pub(super) fn refresh(&mut self, family: Family, until: Instant) {
+        self.refreshing.insert(family);
+        self.keep(family, until);
+    }
+
+    /// Whether a refresh of the family was under way; it is not any more.
+    pub(super) fn end_refresh(&mut self, family: Family) -> bool {
+        self.refreshing.remove(&family)
     }
 
     /// End-of-RIB of a family; true when all of `families` are told.
@@ -38,7 +63,9 @@ impl Kept {
     pub(super) fn expired(&mut self, now: Instant) -> Vec<Family> {
         let over: Vec<Family> =
             self.until.iter().filter(|(_, until)| **until <= now).map(|(family, _)| *family).collect();
-        self.until.retain(|_, until| *until > now);
+        for family in &over {
+            self.release(*family);
+        }
         over
     }
 

@@ -111,6 +111,7 @@ pub(super) fn settings(id: PeerId, peer: &PeerConfig, speaker: &SpeakerConfig) -
         extended_messages: peer.extended_messages,
         role: peer.role,
         strict_role: peer.strict_role,
+        shutdown: peer.shutdown.clone(),
     }
 }
 

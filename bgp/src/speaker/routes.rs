@@ -75,6 +75,19 @@ impl Routes {
         self.table(family).mark_stale(peer);
     }
 
+    /// Routes of a peer that is about to send them all once more.
+    pub(super) fn mark_unconfirmed(&mut self, family: Family, peer: PeerKey) {
+        self.table(family).mark_unconfirmed(peer);
+    }
+
+    /// Prefixes a peer announced, accepted or not.
+    pub(super) fn known(&self, family: Family, peer: PeerKey) -> usize {
+        match family {
+            Family::Ipv4 => self.ipv4.known(peer),
+            Family::Ipv6 => self.ipv6.known(peer),
+        }
+    }
+
     pub(super) fn sweep_stale(&mut self, family: Family, peer: PeerKey) {
         self.table(family).sweep_stale(peer);
     }

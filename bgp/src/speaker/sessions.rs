@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use super::peer::{Conn, Established};
 use super::{ConnId, Note, Output, Speaker};
 use crate::family::Family;
-use crate::fsm::{Action, Loss, Peer, Session};
+use crate::fsm::{Action, Loss, Mark, Peer, Session};
 use crate::rib::PeerKey;
-use crate::wire::{Frame, Update, frame};
+use crate::wire::notification::{cease, code};
+use crate::wire::{Frame, Notification, Update, frame};
 
 /// How long routes of a peer that is back stay without its End-of-RIB. It may be waiting for peers of its own, in
 /// other implementations for 240 s (bgp-behaviour 8).
@@ -53,6 +54,8 @@ impl Speaker {
         let free = candidates.iter().find(|key| !self.conns.values().any(|state| state.peer == **key));
         let Some(key) = free.or(candidates.first()).copied() else {
             self.outputs.push_back(Output::Note(Note::Stranger { remote }));
+            let rejected = Notification::new(code::CEASE, cease::REJECTED).encode();
+            self.outputs.push_back(Output::Send { conn, data: rejected.into() });
             self.outputs.push_back(Output::Close { conn });
             return;
         };
@@ -104,13 +107,54 @@ impl Speaker {
         if let Some(family) = update.end_of_rib {
             let carried = entry.session.iter().flat_map(|established| &established.session.families);
             entry.told_all |= entry.kept.told(family, carried.map(|carried| carried.family));
-            if entry.kept.release(family) {
+            if entry.kept.release_told(family) {
                 self.routes.sweep_stale(family, key);
             }
         }
         for fault in &update.faults {
             let (name, peer) = (entry.config.name.clone(), entry.id);
             self.outputs.push_back(Output::Note(Note::Fault { name, peer, fault: fault.to_string() }));
+        }
+        if !update.announced.is_empty() {
+            self.over_limit(key);
+        }
+    }
+
+    /// Beginning or end of a refresh. A beginning before End-of-RIB is ignored, since it would undo graceful restart,
+    /// and so is an end without a beginning (RFC 7313 4.2).
+    fn marked(&mut self, key: PeerKey, family: Family, mark: Mark) {
+        let Some(entry) = self.peers.get_mut(&key) else { return };
+        let Some(established) = &entry.session else { return };
+        let fault = match mark {
+            Mark::Begin if established.session.restart.is_some() && !entry.kept.is_told(family) => {
+                "beginning of a route refresh before End-of-RIB; ignored"
+            }
+            Mark::Begin => {
+                entry.kept.refresh(family, self.now + STALE_LIMIT);
+                self.routes.mark_unconfirmed(family, key);
+                return;
+            }
+            Mark::End if entry.kept.end_refresh(family) => {
+                entry.kept.release(family);
+                self.routes.sweep_stale(family, key);
+                return;
+            }
+            Mark::End => "end of a route refresh without its beginning; ignored",
+        };
+        let (name, peer) = (entry.config.name.clone(), entry.id);
+        self.outputs.push_back(Output::Note(Note::Fault { name, peer, fault: fault.to_owned() }));
+    }
+
+    /// Ends the session of a peer that announced more prefixes of a family than it may.
+    fn over_limit(&mut self, key: PeerKey) {
+        let Some(entry) = self.peers.get(&key) else { return };
+        let (Some(limit), Some(established)) = (entry.config.max_prefixes, &entry.session) else { return };
+        let most = usize::try_from(limit).unwrap_or(usize::MAX);
+        let over = |family: &Family| self.routes.known(*family, key) > most;
+        let families: Vec<Family> =
+            established.session.families.iter().map(|carried| carried.family).collect();
+        if let Some(family) = families.into_iter().find(over) {
+            self.with_peer(key, |fsm, now, out| fsm.over_limit(family, limit, now, out));
         }
     }
 
@@ -135,6 +179,7 @@ impl Speaker {
                 Action::Up(session) => self.up(key, *session),
                 Action::Down(loss) => self.down(key, loss),
                 Action::Refresh(_) => self.tell_all(key),
+                Action::Mark(family, mark) => self.marked(key, family, mark),
             }
         }
     }
@@ -170,11 +215,16 @@ impl Speaker {
         if let Some(group) = established.group {
             self.routes.leave(group, member);
         }
-        let restart = established.session.restart.as_ref().filter(|_| loss == Loss::Silent);
+        let restart = established.session.restart.as_ref().filter(|_| loss == Loss::Graceful);
         for family in FAMILIES {
             match restart.filter(|restart| restart.keeps(family)) {
                 Some(restart) => {
-                    self.routes.mark_stale(family, key);
+                    // What a refresh had not brought again yet was good all the same.
+                    if entry.kept.end_refresh(family) {
+                        self.routes.mark_unconfirmed(family, key);
+                    } else {
+                        self.routes.mark_stale(family, key);
+                    }
                     entry.kept.keep(family, self.now + restart.time);
                 }
                 None => {

@@ -2,7 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use super::notification::{Notification, code, open, update};
+use super::frame::{HEADER, MAX_MESSAGE};
+use super::notification::{Notification, code, header, open, refresh, update};
 use crate::config::Role;
 
 /// A fault that ends the session. Milder ones of an UPDATE are [`super::Fault`].
@@ -51,6 +52,9 @@ pub enum WireError {
         /// Code of the peer's.
         received: Option<u8>,
     },
+    /// RFC 7313 5; the whole message.
+    #[error("ROUTE-REFRESH of {} octets instead of 23", .0.len())]
+    Refresh(Vec<u8>),
     /// RFC 4271 6.3: lengths inside an UPDATE contradict each other so that prefixes cannot be told.
     #[error("UPDATE is malformed: {0}")]
     Update(&'static str),
@@ -67,9 +71,9 @@ impl WireError {
     #[must_use]
     pub fn notification(&self) -> Notification {
         let (code, subcode, data) = match self {
-            WireError::Marker => (code::HEADER, 1, vec![]),
-            WireError::Length(length) => (code::HEADER, 2, length.to_be_bytes().to_vec()),
-            WireError::Kind(kind) => (code::HEADER, 3, vec![*kind]),
+            WireError::Marker => (code::HEADER, header::SYNCHRONIZATION, vec![]),
+            WireError::Length(length) => (code::HEADER, header::LENGTH, length.to_be_bytes().to_vec()),
+            WireError::Kind(kind) => (code::HEADER, header::KIND, vec![*kind]),
             WireError::Version(_) => (code::OPEN, open::VERSION, vec![0, 4]),
             WireError::Open(_) => (code::OPEN, 0, vec![]),
             WireError::Parameter(_) => (code::OPEN, open::PARAMETER, vec![]),
@@ -83,6 +87,12 @@ impl WireError {
                 (code::OPEN, open::CAPABILITY, vec![1, 4, high, low, 0, 1])
             }
             WireError::Role { .. } => (code::OPEN, open::ROLE, vec![]),
+            // A NOTIFICATION is never longer than what every peer takes.
+            WireError::Refresh(message) => (
+                code::REFRESH,
+                refresh::LENGTH,
+                message[..message.len().min(MAX_MESSAGE - HEADER - 2)].to_vec(),
+            ),
             WireError::Update(_) => (code::UPDATE, update::ATTRIBUTE_LIST, vec![]),
             WireError::Multiprotocol(_) => (code::UPDATE, update::OPTIONAL, vec![]),
             WireError::Nlri(_) => (code::UPDATE, update::NETWORK, vec![]),

@@ -1,4 +1,4 @@
-//! UPDATE and ROUTE-REFRESH: taken apart without a judgement, and built from attributes and prefixes.
+//! UPDATE: taken apart without a judgement, and built from attributes and prefixes.
 
 use std::net::IpAddr;
 
@@ -132,13 +132,6 @@ pub fn end_of_rib(family: Family) -> Vec<u8> {
         Family::Ipv4 => out.extend([0, 0, 0, 0]),
         Family::Ipv6 => out.extend([0, 0, 0, 6, flag::OPTIONAL, code::MP_UNREACH, 3, 0, 2, 1]),
     })
-}
-
-/// A ROUTE-REFRESH body's family and subtype (RFC 2918, RFC 7313); `None` for families we do not carry.
-#[must_use]
-pub fn refresh(body: &[u8]) -> Option<(Family, u8)> {
-    let ([high, low, subtype, safi], _) = take::<4>(body)?;
-    Some((Family::from_code(u16::from_be_bytes([high, low]), safi)?, subtype))
 }
 
 fn put_length(out: &mut Vec<u8>, length: usize) {

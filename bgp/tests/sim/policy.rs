@@ -91,7 +91,7 @@ fn an_unrelated_peer_never_notices_a_change() {
     assert!(snapshot.peers[&peer_id(3)].since > SECOND * 38);
     assert_eq!(network.prefixes(0), ["172.16.2.0/26", "172.16.3.0/26"]);
     assert!(network.nodes[1].notes.iter().any(
-        |note| matches!(note, Note::Down { reason, .. } if reason == "received NOTIFICATION Cease/Peer De-configured")
+        |note| matches!(note, Note::Down { reason, .. } if reason == "received NOTIFICATION Cease/Peer De-configured, hard reset")
     ));
     let ended = |end: usize, words: &str| {
         let notes = &network.nodes[0].notes;

@@ -3,7 +3,7 @@
 use tortie_bgp::wire::attribute::push;
 use tortie_bgp::wire::update::RawUpdate;
 use tortie_bgp::wire::validate::{Outcome, judge};
-use tortie_bgp::wire::{Context, Notification, Open, Reading, Update, WireError, frame};
+use tortie_bgp::wire::{Capability, Context, Notification, Open, Reading, Update, WireError, frame};
 
 const PLAIN: Reading = Reading { add_path: false, extended_next_hop: false };
 const INTERNAL: Context = Context { internal: true, four_octet: true, ipv4: Some(PLAIN), ipv6: None };
@@ -220,6 +220,15 @@ fn notifications_in_words() {
     assert_eq!(words(6, 4, b""), "Cease/Administrative Reset");
     assert_eq!(words(6, 2, b"\x05cable"), "Cease/Administrative Shutdown (cable)");
     assert_eq!(words(6, 2, b"\x09ca\x1b"), "Cease/Administrative Shutdown", "cut short");
+    assert_eq!(words(6, 2, b"\x09ca\x1b\n[31mx"), "Cease/Administrative Shutdown (ca\\u{1b}\\n[31mx)");
+    assert_eq!(words(6, 2, "\u{6}a\u{202e}bc".as_bytes()), "Cease/Administrative Shutdown (a\\u{202e}bc)");
+    assert_eq!(words(6, 2, b"\x02\xff\xfe"), "Cease/Administrative Shutdown (\u{fffd}\u{fffd})");
+    assert_eq!(words(6, 9, b"\x06\x02\x05cable"), "Cease/Administrative Shutdown (cable), hard reset");
+    assert_eq!(words(6, 9, b""), "Cease/Hard Reset");
+    assert_eq!(words(6, 9, &[6, 9, 6, 9, 6, 2]), "Cease/Hard Reset", "one inside another is enough");
+    assert_eq!(words(2, 11, b""), "OPEN Message Error/Role Mismatch");
+    assert_eq!(words(7, 1, b""), "ROUTE-REFRESH Message Error/Invalid Message Length");
+    assert_eq!(words(8, 0, b""), "Send Hold Timer Expired");
     assert_eq!(words(4, 0, b""), "Hold Timer Expired");
     assert_eq!(words(2, 77, b""), "OPEN Message Error/subcode 77");
     assert_eq!(words(99, 1, b""), "code 99/subcode 1");
@@ -242,4 +251,53 @@ fn classic_and_multiprotocol_prefixes_of_one_message_keep_their_next_hops() {
     let all = section(&[ORIGIN, PATH, (0x80, 14, &reach)]);
     let update = read(&all, &NET, both).unwrap();
     assert_eq!((update.withdrawn.len(), update.also), (2, None), "the classic prefixes have no next hop");
+}
+
+#[test]
+fn long_words_are_cut_between_letters() {
+    let notification = Notification::with_words(2, &"ä".repeat(200));
+    assert_eq!((notification.data.len(), notification.data[0]), (255, 254));
+    assert_eq!(notification.communication().unwrap(), "ä".repeat(127));
+    assert_eq!(Notification::with_words(2, "").data, [0]);
+}
+
+/// RFC 8654: the limit is what the receiver said, and OPEN and KEEPALIVE are never extended.
+#[test]
+fn extended_messages_have_their_own_limits() {
+    let header = |length: u16, kind: u8| [&[0xff; 16][..], &length.to_be_bytes(), &[kind]].concat();
+    for (kind, plain, extended) in
+        [(1, 4096, 4096), (2, 4096, 65535), (3, 4096, 65535), (4, 19, 19), (5, 4096, 65535)]
+    {
+        for (limit, longest) in [(frame::MAX_MESSAGE, plain), (frame::EXTENDED_MESSAGE, extended)] {
+            assert_eq!(
+                frame::split_within(&header(longest, kind), limit).map(|whole| whole.is_some()),
+                Ok(kind == 4)
+            );
+            if let Some(longer) = longest.checked_add(1) {
+                let error = frame::split_within(&header(longer, kind), limit).unwrap_err();
+                let expected = Notification { code: 1, subcode: 2, data: longer.to_be_bytes().to_vec() };
+                assert_eq!(error.notification(), expected, "{kind} {limit}");
+            }
+        }
+    }
+    let mut whole = header(60_000, 2);
+    whole.resize(60_000, 0);
+    let (frame, rest) = frame::split_within(&whole, frame::EXTENDED_MESSAGE).unwrap().unwrap();
+    assert_eq!((frame.body.len(), rest.len()), (60_000 - 19, 0));
+}
+
+/// RFC 9072 2: the extended form is used where the plain one has no room, and read wherever it is used.
+#[test]
+fn many_capabilities_make_extended_parameters() {
+    let unknown = |octets: usize| Capability::Unknown { code: 200, value: vec![7; octets - 2] };
+    for octets in [251, 253, 254, 1999] {
+        let mut capabilities = vec![unknown(200); octets / 200];
+        capabilities.push(unknown(octets % 200));
+        let open = Open { asn: 64512, hold_time: 90, router_id: [1, 1, 1, 1].into(), capabilities };
+        let encoded = open.encode();
+        let (frame, _) = frame::split(&encoded).unwrap().unwrap();
+        assert_eq!(Open::decode(frame.body).unwrap(), open);
+        let extended = encoded[28..30] == [255, 255];
+        assert_eq!(extended, octets > 253, "{octets}");
+    }
 }

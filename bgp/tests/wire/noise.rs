@@ -2,9 +2,9 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tortie_bgp::wire::update::{Encoded, RawUpdate, announce, refresh};
+use tortie_bgp::wire::update::{Encoded, RawUpdate, announce};
 use tortie_bgp::wire::validate::judge;
-use tortie_bgp::wire::{Context, Kind, Notification, Open, Reading, frame};
+use tortie_bgp::wire::{Context, Kind, Notification, Open, Reading, frame, refresh};
 
 use super::strategies;
 
@@ -44,7 +44,7 @@ fn read_stream(mut stream: &[u8]) {
             Kind::Update => read_update(frame.body),
             Kind::Notification => drop(Notification::decode(frame.body).map(|n| n.to_string())),
             Kind::Keepalive => {}
-            Kind::Refresh => drop(refresh(frame.body)),
+            Kind::Refresh => drop(refresh::decode(frame.body)),
         }
         stream = rest;
     }

@@ -15,9 +15,9 @@ use tortie_bgp::family::{Family, Prefix};
 use tortie_bgp::filter::{Filter, Rule, Verdict};
 use tortie_bgp::snapshot::SessionState;
 use tortie_bgp::speaker::{ConnId, Input, Output, Speaker};
-use tortie_bgp::wire::update::{RawUpdate, refresh};
+use tortie_bgp::wire::update::RawUpdate;
 use tortie_bgp::wire::validate::judge;
-use tortie_bgp::wire::{Capability, Context, GracefulRestart, Kind, Notification, Open, frame};
+use tortie_bgp::wire::{Capability, Context, GracefulRestart, Kind, Notification, Open, frame, refresh};
 use tortie_bgp::{PeerConfig, PeerId, SpeakerConfig};
 
 const OWN_AS: u32 = 64512;

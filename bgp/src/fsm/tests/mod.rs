@@ -1,7 +1,9 @@
 //! The state machine by itself: transitions, timers, collisions, and random sequences of events.
 
+mod endings;
 mod negotiation;
 mod random;
+mod refresh;
 mod transitions;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -33,6 +35,7 @@ fn settings(passive: bool) -> Settings {
         extended_messages: true,
         role: None,
         strict_role: false,
+        shutdown: None,
     }
 }
 

@@ -109,7 +109,7 @@ fn long_messages_need_both_ends() {
 fn refresh_and_notifications_over_restarts() {
     let session = agree(&settings(false), &settings(false)).unwrap();
     assert!(session.refresh && session.enhanced_refresh);
-    assert!(session.restart.is_some_and(|restart| !restart.notification));
+    assert!(session.restart.is_some_and(|restart| restart.notification));
     let no_restart = ours(|s| s.restart_time = Duration::ZERO);
     assert_eq!(agree(&no_restart, &settings(false)).unwrap().restart, None);
     assert_eq!(agree(&settings(false), &no_restart).unwrap().restart, None);

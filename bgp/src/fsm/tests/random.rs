@@ -77,7 +77,7 @@ impl World {
                     assert_eq!(self.up.replace(session.conn), None, "one session at a time");
                 }
                 Action::Down(_) => assert!(self.up.take().is_some(), "down only what was up"),
-                Action::Refresh(_) => assert!(self.up.is_some()),
+                Action::Refresh(_) | Action::Mark(..) => assert!(self.up.is_some()),
             }
         }
     }
@@ -125,9 +125,9 @@ fn apply(bench: &mut Bench, world: &mut World, op: Op) {
             assert!(world.open.is_empty() && world.dialling.is_none() && world.up.is_none());
             // As after a new configuration.
             let settings = settings(false);
-            bench.act(|peer, now, _| {
-                peer.set_settings(Settings { passive: true, ..settings.clone() }, now);
-                peer.set_settings(settings, now);
+            bench.act(|peer, now, out| {
+                peer.set_settings(Settings { passive: true, ..settings.clone() }, now, out);
+                peer.set_settings(settings, now, out);
             });
         }
     }
