@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::config::NextHopMode;
+use crate::config::{NextHopMode, Role};
 use crate::family::{Family, Prefix};
 use crate::filter::{Filter, PeerType, Source as FilterSource, Verdict};
 use crate::rib::attrs::DEFAULT_LOCAL_PREF;
 use crate::rib::decision::Source;
 use crate::rib::loc::Best;
+use crate::roles;
 use crate::wire::PathAttributes;
 use crate::wire::as_path;
 
@@ -33,6 +34,8 @@ pub(crate) struct ExportRules {
     pub(crate) cluster_id: Option<Ipv4Addr>,
     /// AS numbers have four octets.
     pub(crate) four_octet: bool,
+    /// Our role, on external sessions that have one.
+    pub(crate) role: Option<Role>,
     pub(crate) filter: Filter,
 }
 
@@ -44,6 +47,9 @@ impl ExportRules {
             Best::Learned(attrs, _, source) => (attrs.view(), Some(source)),
         };
         if !self.may_pass(&attributes, source) {
+            return None;
+        }
+        if self.role.is_some_and(|role| !roles::egress(role, self.local_as, &mut attributes)) {
             return None;
         }
         self.prepare(&mut attributes, source);

@@ -3,8 +3,10 @@
 
 use std::net::Ipv4Addr;
 
+use crate::config::Role;
 use crate::family::Prefix;
 use crate::filter::{Filter, PeerType, Source, Verdict};
+use crate::roles;
 use crate::wire::PathAttributes;
 use crate::wire::as_path;
 
@@ -16,6 +18,8 @@ pub(crate) struct ImportRules {
     pub(crate) router_id: Ipv4Addr,
     pub(crate) cluster_id: Option<Ipv4Addr>,
     pub(crate) peer_type: PeerType,
+    /// Our role and the AS number of the other end, on external sessions that have one.
+    pub(crate) role: Option<(Role, u32)>,
     pub(crate) filter: Filter,
 }
 
@@ -23,6 +27,11 @@ impl ImportRules {
     /// Whether the route is accepted; the filter's changes are made to `attributes`.
     pub(crate) fn accept(&self, prefix: Prefix, attributes: &mut PathAttributes<'_>) -> bool {
         if self.is_loop(attributes) {
+            return false;
+        }
+        if let Some((role, remote_as)) = self.role
+            && roles::ingress(role, remote_as, attributes).is_err()
+        {
             return false;
         }
         self.filter.judge(prefix, Source::Learned, self.peer_type, attributes) != Some(Verdict::Reject)

@@ -24,6 +24,7 @@ fn rules(peer_type: PeerType) -> ExportRules {
         client: false,
         cluster_id: None,
         four_octet: true,
+        role: None,
         filter: Filter { rules: vec![rule(Verdict::Accept, vec![])] },
     }
 }

@@ -12,6 +12,7 @@ fn rules() -> ImportRules {
         router_id: Ipv4Addr::new(1, 1, 1, 1),
         cluster_id: Some(Ipv4Addr::new(9, 9, 9, 9)),
         peer_type: PeerType::Internal,
+        role: None,
         filter: Filter::default(),
     }
 }

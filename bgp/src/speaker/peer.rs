@@ -88,6 +88,7 @@ impl PeerEntry {
             client: self.config.reflector_client,
             cluster_id: speaker.cluster_id,
             four_octet: session.four_octet,
+            role: settings.role(),
             filter: self.config.export.clone(),
         }
     }
@@ -127,6 +128,7 @@ pub(super) fn import_rules(peer: &PeerConfig, settings: &Settings, speaker: &Spe
         router_id: speaker.router_id,
         cluster_id: speaker.cluster_id,
         peer_type: settings.peer_type(),
+        role: settings.role().map(|role| (role, settings.remote_as)),
         filter: peer.import.clone(),
     }
 }

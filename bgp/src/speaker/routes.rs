@@ -239,7 +239,7 @@ impl Routes {
 
 fn import(interner: &mut Interner, prefix: Prefix, received: &Attrs, rules: &ImportRules) -> Option<Attrs> {
     let mut attributes = received.view();
-    let before = rules.filter.rules.is_empty();
+    let before = rules.filter.rules.is_empty() && rules.role.is_none();
     if !rules.accept(prefix, &mut attributes) {
         return None;
     }

@@ -234,6 +234,7 @@ impl<'a> Reader<'a> {
             code::CLUSTER_LIST => self.attributes.cluster_list = internal.and_then(|()| list(4))?,
             code::EXTENDED_COMMUNITIES => self.attributes.extended_communities = list(8)?,
             code::LARGE_COMMUNITIES => self.attributes.large_communities = list(12)?,
+            code::ONLY_TO_CUSTOMER => self.attributes.only_to_customer = Some(word()?),
             code::AS4_PATH | code::AS4_AGGREGATOR if self.context.four_octet => {
                 return Err(("sent by a four-octet speaker", Outcome::Discard));
             }
@@ -394,6 +395,7 @@ fn flags_fit(raw: RawAttribute<'_>) -> bool {
         | code::COMMUNITIES
         | code::EXTENDED_COMMUNITIES
         | code::LARGE_COMMUNITIES
+        | code::ONLY_TO_CUSTOMER
         | code::AS4_PATH
         | code::AS4_AGGREGATOR => kind == flag::OPTIONAL | flag::TRANSITIVE,
         _ => true,

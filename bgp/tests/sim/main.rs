@@ -6,6 +6,8 @@ mod chaos;
 mod graceful;
 mod network;
 mod policy;
+mod raw;
+mod sessions;
 
 use std::time::Duration;
 

@@ -90,6 +90,8 @@ fn routes_are_treated_as_withdrawn() {
     assert_eq!(with((0x80, 10, &[1]), INTERNAL), WITHDRAW, "CLUSTER_LIST");
     assert_eq!(with((0xc0, 16, &[0; 7]), INTERNAL), WITHDRAW, "EXTENDED COMMUNITIES");
     assert_eq!(with((0xc0, 32, &[0; 11]), INTERNAL), WITHDRAW, "LARGE_COMMUNITIES");
+    assert_eq!(with((0xc0, 35, &[0, 0, 1]), EXTERNAL), WITHDRAW, "ONLY_TO_CUSTOMER (RFC 9234 5)");
+    assert_eq!(with((0x80, 35, &[0, 0, 0, 1]), EXTERNAL), WITHDRAW, "ONLY_TO_CUSTOMER not transitive");
     assert_eq!(with((0x40, 99, &[1]), INTERNAL), WITHDRAW, "unknown, well-known");
 }
 
@@ -300,4 +302,44 @@ fn many_capabilities_make_extended_parameters() {
         let extended = encoded[28..30] == [255, 255];
         assert_eq!(extended, octets > 253, "{octets}");
     }
+}
+
+#[test]
+fn only_to_customer_is_read_and_passed_on_without_the_partial_flag() {
+    let all = section(&[ORIGIN, PATH, NEXT_HOP, (0xc0, 35, &[0, 0, 0xfd, 0xe8])]);
+    let attributes = read(&all, &NET, INTERNAL).unwrap().attributes.unwrap();
+    assert_eq!((attributes.only_to_customer, attributes.unknown.len()), (Some(65000), 0));
+    let mut tail = Vec::new();
+    attributes.encode_tail(&mut tail);
+    assert_eq!(tail, [0xc0, 35, 4, 0, 0, 0xfd, 0xe8]);
+}
+
+/// RFC 8950: next hops of IPv4 prefixes may be IPv6 ones where that was agreed on, and only there.
+#[test]
+fn ipv4_prefixes_have_ipv6_next_hops_only_if_agreed_on() {
+    let agreed = Context { ipv4: Some(Reading { extended_next_hop: true, ..PLAIN }), ..INTERNAL };
+    let global = "fd00::1".parse::<std::net::Ipv6Addr>().unwrap().octets();
+    let link_local = "fe80::1".parse::<std::net::Ipv6Addr>().unwrap().octets();
+    let both = [global, link_local].concat();
+    for (next_hop, expected) in [
+        (&[10, 0, 0, 7][..], Some(std::net::IpAddr::from([10, 0, 0, 7]))),
+        (&global[..], Some(std::net::IpAddr::from(global))),
+        (&both[..], Some(std::net::IpAddr::from(global))),
+        (&global[..15], None),
+        (&[10, 0, 0, 7, 0, 0, 0, 0][..], None),
+    ] {
+        let length = u8::try_from(next_hop.len()).unwrap();
+        let reach = [&[0, 1, 1, length], next_hop, &[0, 8, 10]].concat();
+        let all = section(&[ORIGIN, PATH, (0x80, 14, &reach)]);
+        let seen = read(&all, &[], agreed).map(|update| update.attributes.unwrap().next_hop);
+        assert_eq!(seen.as_ref().ok(), expected.as_ref(), "{next_hop:?}");
+        let plain = read(&all, &[], INTERNAL).map(|update| update.attributes.unwrap().next_hop);
+        assert_eq!(plain.is_ok(), next_hop.len() == 4, "not agreed on: {next_hop:?}");
+    }
+    let ipv6 = Context { ipv6: Some(PLAIN), ..agreed };
+    let reach = [&[0, 2, 1, 4, 10, 0, 0, 7, 0][..], &[16, 0xfd, 0x01]].concat();
+    assert!(
+        read(&section(&[ORIGIN, PATH, (0x80, 14, &reach)]), &[], ipv6).is_err(),
+        "never the other way round"
+    );
 }

@@ -59,7 +59,7 @@ fn words(unit: usize) -> impl Strategy<Value = Vec<u8>> {
 /// Attributes as they may stand on an internal session.
 pub(crate) fn attributes(family: Family) -> impl Strategy<Value = PathAttributes<'static>> {
     let scalars = (0..3_u8, option::of(any::<u32>()), option::of(any::<u32>()), any::<bool>());
-    let ids = (option::of((1..=u32::MAX, any::<u32>())), option::of(any::<u32>()));
+    let ids = (option::of((1..=u32::MAX, any::<u32>())), option::of(any::<u32>()), option::of(any::<u32>()));
     let lists = (words(4), words(4), words(8), words(12), vec((100..200_u8, vec(any::<u8>(), 0..300)), 0..3));
     (next_hop(family), as_path(), scalars, ids, lists).prop_map(|(next_hop, as_path, scalars, ids, lists)| {
         let (origin, med, local_pref, atomic_aggregate) = scalars;
@@ -84,6 +84,7 @@ pub(crate) fn attributes(family: Family) -> impl Strategy<Value = PathAttributes
             cluster_list: lists.1.into(),
             extended_communities: lists.2.into(),
             large_communities: lists.3.into(),
+            only_to_customer: ids.2,
             unknown: unknown.into(),
         }
     })

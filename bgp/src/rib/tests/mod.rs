@@ -65,6 +65,7 @@ fn a_view_is_what_was_interned() {
         cluster_list: vec![1, 1, 1, 1].into(),
         extended_communities: vec![0; 8].into(),
         large_communities: vec![0; 12].into(),
+        only_to_customer: Some(65000),
         unknown: vec![0xe0, 99, 1, 5].into(),
         ..PathAttributes::originated(ip(1))
     };
