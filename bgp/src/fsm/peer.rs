@@ -117,7 +117,7 @@ impl Peer {
 
     /// Something outside the state machine keeps the session from coming up.
     pub(crate) fn set_error(&mut self, error: String) {
-        if self.state.0 != SessionState::Established {
+        if self.state.0 != SessionState::Established && self.held.is_none() {
             self.last_error = Some(error);
         }
     }

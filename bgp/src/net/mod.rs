@@ -15,7 +15,9 @@
 mod connection;
 mod dialer;
 mod handle;
+mod keyed;
 mod listener;
+mod md5_drops;
 mod socket;
 mod table_queue;
 mod task;

@@ -134,7 +134,8 @@ impl Speaker {
 fn effect(old: &PeerConfig, new: &PeerConfig, speaker: &SpeakerConfig) -> Effect {
     let identity = |peer: &PeerConfig| {
         let local_as = peer.local_as.unwrap_or(speaker.local_as);
-        (peer.remote_as, local_as, peer.local_address, peer.password.clone(), peer.ttl_security)
+        // Another password is given to the living connection.
+        (peer.remote_as, local_as, peer.local_address, peer.password.is_some(), peer.ttl_security)
     };
     let timers = |peer: &PeerConfig| -> (Duration, Option<Duration>, Duration) {
         (peer.hold_time, peer.keepalive_time, peer.restart_time)
