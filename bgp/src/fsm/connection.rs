@@ -51,8 +51,11 @@ impl Connection {
     /// The OPEN was accepted and our KEEPALIVE goes out.
     pub(crate) fn confirm(&mut self, session: Session, now: Instant) {
         self.stage = Stage::OpenConfirm;
+        // Without a hold time the wait for the KEEPALIVE would have no end: that for the OPEN goes on.
+        let patience = self.hold;
         self.session = Some(session);
         self.heard(now);
+        self.hold = self.hold.or(patience);
         self.spoke(now);
     }
 

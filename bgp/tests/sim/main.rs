@@ -4,6 +4,7 @@
 
 mod chaos;
 mod graceful;
+mod hostile;
 mod network;
 mod policy;
 mod raw;

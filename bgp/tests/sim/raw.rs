@@ -17,24 +17,26 @@ use super::SECOND;
 use super::network::{address, config, peer, peer_id};
 
 const OUR_AS: u32 = 64512;
-const THEIR_AS: u32 = 65000;
-const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
+pub(crate) const THEIR_AS: u32 = 65000;
+pub(crate) const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
 /// Node 0, and what it says to node 1.
-struct Raw {
-    speaker: Speaker,
-    config: SpeakerConfig,
-    now: Instant,
-    conn: ConnId,
-    connections: u64,
+pub(crate) struct Raw {
+    pub(crate) speaker: Speaker,
+    pub(crate) config: SpeakerConfig,
+    pub(crate) now: Instant,
+    pub(crate) conn: ConnId,
+    pub(crate) connections: u64,
     /// Messages since the last look.
-    told: Vec<(Kind, Vec<u8>)>,
-    closed: bool,
-    notes: Vec<Note>,
+    pub(crate) told: Vec<(Kind, Vec<u8>)>,
+    pub(crate) closed: bool,
+    /// Where the speaker dials.
+    pub(crate) dialling: Option<ConnId>,
+    pub(crate) notes: Vec<Note>,
 }
 
 impl Raw {
-    fn new(change: impl FnOnce(&mut PeerConfig)) -> Raw {
+    pub(crate) fn new(change: impl FnOnce(&mut PeerConfig)) -> Raw {
         let now = Instant::now();
         let mut config = config(0, OUR_AS);
         let mut peer = peer(0, 1, THEIR_AS);
@@ -49,6 +51,7 @@ impl Raw {
             connections: 0,
             told: Vec::new(),
             closed: true,
+            dialling: None,
             notes: Vec::new(),
         };
         raw.input(Input::Configure(config));
@@ -57,7 +60,7 @@ impl Raw {
     }
 
     /// A session with these capabilities.
-    fn connect(&mut self, capabilities: Vec<Capability>) {
+    pub(crate) fn connect(&mut self, capabilities: Vec<Capability>) {
         self.accept(address(1));
         let open = Open { asn: THEIR_AS, hold_time: 0, router_id: [9, 9, 9, 9].into(), capabilities };
         self.send(&open.encode());
@@ -66,41 +69,45 @@ impl Raw {
         self.told.clear();
     }
 
-    fn accept(&mut self, from: IpAddr) {
+    pub(crate) fn accept(&mut self, from: IpAddr) {
         self.connections += 1;
         (self.conn, self.closed) = (ConnId::Accepted(self.connections), false);
         let remote = SocketAddr::new(from, 40000);
         self.input(Input::Accepted { conn: self.conn, local: address(0), remote });
     }
 
-    fn input(&mut self, input: Input) {
+    pub(crate) fn input(&mut self, input: Input) {
         self.speaker.handle(input, self.now);
         while let Some(output) = self.speaker.poll_output() {
             match output {
-                Output::Send { conn, data } => {
-                    assert_eq!(conn, self.conn);
+                Output::Send { conn, .. } if conn != self.conn => {}
+                Output::Send { data, .. } => {
                     let mut rest = &data[..];
                     while let Some((frame, tail)) = frame::split_within(rest, 65535).unwrap() {
                         self.told.push((frame.kind, frame.body.to_vec()));
                         rest = tail;
                     }
                 }
-                Output::Close { conn } => self.closed |= conn == self.conn,
+                Output::Close { conn } => {
+                    self.closed |= conn == self.conn;
+                    self.dialling.take_if(|dialling| *dialling == conn);
+                }
+                Output::Dial { conn, .. } => self.dialling = Some(conn),
                 Output::Note(note) => self.notes.push(note),
-                Output::Dial { .. } | Output::Changes(_) | Output::Converged => {}
+                Output::Changes(_) | Output::Converged => {}
             }
         }
     }
 
-    fn send(&mut self, message: &[u8]) {
+    pub(crate) fn send(&mut self, message: &[u8]) {
         self.input(Input::Bytes { conn: self.conn, data: message.to_vec() });
     }
 
-    fn mark(&mut self, family: Family, subtype: Subtype) {
+    pub(crate) fn mark(&mut self, family: Family, subtype: Subtype) {
         self.send(&refresh::encode(family, subtype));
     }
 
-    fn announce(&mut self, prefixes: &[&str]) {
+    pub(crate) fn announce(&mut self, prefixes: &[&str]) {
         for prefix in prefixes {
             let prefix = Prefix::from(prefix.parse::<ipnetwork::IpNetwork>().unwrap());
             let next_hop = match prefix.family() {
@@ -112,32 +119,32 @@ impl Raw {
         }
     }
 
-    fn run(&mut self, time: Duration) {
+    pub(crate) fn run(&mut self, time: Duration) {
         self.now += time;
         self.input(Input::Tick);
     }
 
-    fn lose(&mut self) {
+    pub(crate) fn lose(&mut self) {
         self.input(Input::Closed { conn: self.conn, reason: "lost".into() });
     }
 
-    fn state(&self) -> SessionState {
+    pub(crate) fn state(&self) -> SessionState {
         self.speaker.snapshot(self.now).peers[&peer_id(1)].state
     }
 
-    fn prefixes(&self) -> Vec<String> {
+    pub(crate) fn prefixes(&self) -> Vec<String> {
         self.speaker.snapshot(self.now).routes.keys().map(ToString::to_string).collect()
     }
 
     /// The NOTIFICATION that ended the session.
-    fn ended(&self) -> Notification {
+    pub(crate) fn ended(&self) -> Notification {
         assert!(self.closed);
         let (kind, body) = self.told.last().unwrap();
         assert_eq!(*kind, Kind::Notification);
         Notification::decode(body).unwrap()
     }
 
-    fn faults(&self) -> Vec<&str> {
+    pub(crate) fn faults(&self) -> Vec<&str> {
         fn fault(note: &Note) -> Option<&str> {
             if let Note::Fault { fault, .. } = note { Some(fault) } else { None }
         }
@@ -171,14 +178,14 @@ fn update(next_hop: IpAddr, prefixes: &[Prefix], communities: usize) -> Vec<u8> 
     out
 }
 
-fn capabilities(families: &[Family]) -> Vec<Capability> {
+pub(crate) fn capabilities(families: &[Family]) -> Vec<Capability> {
     let mut all: Vec<Capability> =
         families.iter().map(|family| Capability::Multiprotocol(family.afi(), 1)).collect();
     all.extend([Capability::RouteRefresh, Capability::EnhancedRefresh, Capability::FourOctetAs(THEIR_AS)]);
     all
 }
 
-fn graceful(families: &[(Family, bool)]) -> Capability {
+pub(crate) fn graceful(families: &[(Family, bool)]) -> Capability {
     Capability::GracefulRestart(GracefulRestart {
         restarting: false,
         notification: true,

@@ -153,6 +153,7 @@ fn a_hold_time_of_zero_switches_the_timers_off() {
     let mut bench = Bench::new(true);
     let conn = bench.accept(1);
     bench.receive(conn, &open_of(|open| open.hold_time = 0));
+    assert!(bench.peer.deadline().is_some(), "but the KEEPALIVE has to come");
     bench.receive(conn, &frame::keepalive());
     assert_eq!(bench.peer.deadline(), None);
 }
