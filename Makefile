@@ -72,8 +72,8 @@ vm-test: build ## the end-to-end tests in a VM with a stock Debian kernel: real 
 install: ## release binaries into PREFIX (/usr/local) and the CNI plugin into /opt/cni/bin
 	@$(NEED) $(BUILD_NEEDS)
 	TORTIE_GIT_COMMIT=$$(git rev-parse --short HEAD 2>/dev/null || echo unknown) \
-		cargo build --release --package tortie-agent --package tortie-ctl
-	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/release/tortie-node target/release/tortiectl
+		cargo build --release --package tortie-agent --package tortie-ctl --package tortie-bgpd
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/release/tortie-node target/release/tortiectl target/release/tortie-bgpd
 	install -D -m 0755 -t $(DESTDIR)/opt/cni/bin target/release/tortie-cni
 
 clean: ## what was built
