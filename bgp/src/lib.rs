@@ -10,8 +10,8 @@
 //! What holds everywhere: nothing from the wire makes it panic; an input that concerns one peer never resets another;
 //! a decision depends on present routes only, never on their order of arrival; no timer delays an UPDATE.
 //!
-//! RFCs 4271, 4760, 5492, 6793, 4456, 1997, 8092, 7606, 2918, 4724, 4486, 6608, 6286, 7607, 9003, 9072 (reading), 9687,
-//! 2385, 5082; see `docs/bgp.md` for their status.
+//! RFCs 4271, 4760, 5492, 6793, 4456, 1997, 8092, 7606, 2918, 7313, 4724, 8538, 4486, 6608, 6286, 7607, 8654, 8950, 9003,
+//! 9072, 9234, 9687, 2385, 5082; see `docs/bgp.md` for their status.
 
 pub mod config;
 mod export;

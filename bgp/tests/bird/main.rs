@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod lab;
+mod options;
 #[allow(dead_code, reason = "its main is not ours")]
 #[path = "../../examples/speaker.rs"]
 mod program;

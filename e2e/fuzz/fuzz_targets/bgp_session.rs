@@ -199,7 +199,7 @@ impl World {
                     drop(Notification::decode(frame.body).expect("a NOTIFICATION").to_string())
                 }
                 Kind::Keepalive => {}
-                Kind::Refresh => drop(refresh(frame.body).expect("a family we carry")),
+                Kind::Refresh => drop(refresh::decode(frame.body).expect("a family we carry")),
             }
         }
     }

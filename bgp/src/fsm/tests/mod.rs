@@ -2,6 +2,7 @@
 
 mod endings;
 mod negotiation;
+mod pair;
 mod random;
 mod refresh;
 mod transitions;

@@ -209,6 +209,25 @@ fn collisions() {
     }
 }
 
+/// RFC 6286 2.3: with equal identifiers the higher AS number's connection stays.
+#[test]
+fn collisions_of_equal_identifiers() {
+    for (remote_as, dialled_stays) in [(64511, true), (64513, false)] {
+        let mut bench = Bench::new(false);
+        bench.act(|peer, now, out| peer.set_settings(Settings { remote_as, ..settings(false) }, now, out));
+        let theirs = open_of(|open| {
+            open.router_id = Ipv4Addr::new(5, 5, 5, 5);
+            open.asn = remote_as;
+            open.capabilities.retain(|capability| !matches!(capability, Capability::FourOctetAs(_)));
+        });
+        let dialled = bench.connect();
+        let accepted = bench.accept(1);
+        let mut all = bench.receive(dialled, &theirs).to_vec();
+        all.extend(bench.receive(accepted, &theirs).to_vec());
+        assert_eq!((closed(&all, accepted), closed(&all, dialled)), (dialled_stays, !dialled_stays));
+    }
+}
+
 #[test]
 fn the_established_connection_closes_the_other() {
     let mut bench = Bench::new(false);
