@@ -23,6 +23,8 @@ pub struct Desired {
     pub never_program: BTreeSet<IpNetwork>,
     /// Addresses of this node on the interfaces of workloads that speak BGP with it.
     pub peering_addresses: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Workloads of this node that speak BGP with it, by address, and their interfaces: next hops that need no route.
+    pub workload_peers: BTreeMap<IpAddr, String>,
     /// Rules.
     pub ruleset: Arc<tortie_policy::Ruleset>,
     /// The IPIP device, when some pool uses it.

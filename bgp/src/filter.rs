@@ -101,8 +101,8 @@ impl Filter {
         attributes: &mut PathAttributes<'_>,
     ) -> Decision<'_> {
         let Inner { rules, index } = &*self.0;
-        for number in index.list(index.find(prefix)) {
-            let rule = &rules[*number];
+        for number in index.rules(index.find(prefix)) {
+            let rule = &rules[number];
             if !rule.matches(prefix, context, attributes) {
                 continue;
             }
@@ -110,7 +110,7 @@ impl Filter {
                 rule.set.iter().for_each(|change| change.apply(attributes));
             }
             if rule.verdict != Verdict::Continue {
-                return Decision { verdict: Some(rule.verdict), rule: Some(*number), reason: &rule.reason };
+                return Decision { verdict: Some(rule.verdict), rule: Some(number), reason: &rule.reason };
             }
         }
         Decision { verdict: None, rule: None, reason: UNDECIDED }

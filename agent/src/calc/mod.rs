@@ -249,6 +249,7 @@ impl Calc {
             reachable_by: bgp.reachable_by.clone(),
             never_program: bgp.never_program().clone(),
             peering_addresses: bgp.peering_addresses.clone(),
+            workload_peers: bgp.workload_peers.clone(),
             ruleset: Arc::clone(&self.ruleset),
             ipip: routes::ipip_device(cache, settings, &mut problems),
             route_context: routes::context(cache, settings),

@@ -2,7 +2,8 @@
 //!
 //! The networks of all rules form a forest. Which prefix criteria a prefix meets depends only on the smallest network
 //! around it, on whether it is that very network, and on its length where a rule asks for that. So there is a list of
-//! rules for the inside of each network, one for the network itself, and one for what lies outside of all.
+//! rules for the inside of each network, one for the network itself, and one for what lies outside of all; and one for
+//! all prefixes of the rules that do not ask for any.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,8 @@ pub(super) struct Index {
     ipv4: Forest,
     ipv6: Forest,
     lists: Vec<List>,
+    /// Rules without a prefix.
+    common: Box<[usize]>,
 }
 
 /// Numbers of the rules that can match, in order; nothing behind a rule that always decides.
@@ -57,10 +60,15 @@ struct Lists {
 
 impl Index {
     pub(super) fn new(rules: &[Rule]) -> Index {
+        let mut common: Vec<usize> =
+            (0..rules.len()).filter(|number| rules[*number].prefix.is_none()).collect();
+        if let Some(last) = common.iter().position(|number| rules[*number].is_final()) {
+            common.truncate(last + 1);
+        }
         let mut lists = Lists::default();
         let ipv4 = Forest::new(rules, true, &mut lists);
         let ipv6 = Forest::new(rules, false, &mut lists);
-        Index { ipv4, ipv6, lists: lists.all }
+        Index { ipv4, ipv6, lists: lists.all, common: common.into() }
     }
 
     /// The list for a prefix.
@@ -72,8 +80,15 @@ impl Index {
         forest.find(address, prefix.length())
     }
 
-    pub(super) fn list(&self, list: u32) -> &[usize] {
-        self.get(list).map_or(&[], |list| &list.rules)
+    /// The rules to try for prefixes of a list, in order.
+    pub(super) fn rules(&self, list: u32) -> impl Iterator<Item = usize> {
+        let mut named = self.get(list).map_or(&[][..], |list| &list.rules).iter().copied().peekable();
+        let mut common = self.common.iter().copied().peekable();
+        std::iter::from_fn(move || match (named.peek(), common.peek()) {
+            (Some(one), Some(other)) if one > other => common.next(),
+            (Some(_), _) => named.next(),
+            (None, _) => common.next(),
+        })
     }
 
     pub(super) fn asks_length(&self, list: u32) -> bool {
@@ -118,12 +133,9 @@ impl Forest {
     fn new(rules: &[Rule], ipv4: bool, lists: &mut Lists) -> Forest {
         // Rules that a network around a prefix, or the prefix itself, calls for; and those that most prefixes meet.
         let mut named: BTreeMap<(u128, u8), Vec<usize>> = BTreeMap::new();
-        let mut common = Vec::new();
+        let mut negated = Vec::new();
         for (number, rule) in rules.iter().enumerate() {
-            let Some(criterion) = rule.prefix else {
-                common.push(number);
-                continue;
-            };
+            let Some(criterion) = rule.prefix else { continue };
             let network = criterion.network();
             if network.is_ipv4() != ipv4 {
                 continue;
@@ -131,7 +143,7 @@ impl Forest {
             let at = named.entry(key(network)).or_default();
             match criterion {
                 PrefixMatch::Equal(_) | PrefixMatch::In(_) => at.push(number),
-                PrefixMatch::NotEqual(_) | PrefixMatch::NotIn(_) => common.push(number),
+                PrefixMatch::NotEqual(_) | PrefixMatch::NotIn(_) => negated.push(number),
             }
         }
         let mut forest = Forest::default();
@@ -149,12 +161,12 @@ impl Forest {
             forest.nodes.push(Node { address, length, parent, exact: 0, inside: 0 });
         }
         for node in 0..forest.nodes.len() {
-            let exact = forest.candidates(node, true, rules, &named, &common);
-            let inside = forest.candidates(node, false, rules, &named, &common);
+            let exact = forest.candidates(node, true, rules, &named, &negated);
+            let inside = forest.candidates(node, false, rules, &named, &negated);
             forest.nodes[node].exact = lists.add(exact, rules);
             forest.nodes[node].inside = lists.add(inside, rules);
         }
-        let outside = common.iter().map(|number| (*number, false)).collect();
+        let outside = negated.iter().map(|number| (*number, false)).collect();
         forest.outside = Some(lists.add(outside, rules));
         forest
     }
@@ -166,7 +178,7 @@ impl Forest {
         exact: bool,
         rules: &[Rule],
         named: &BTreeMap<(u128, u8), Vec<usize>>,
-        common: &[usize],
+        negated: &[usize],
     ) -> Vec<Candidate> {
         let own = (self.nodes[node].address, self.nodes[node].length);
         let mut candidates = Vec::new();
@@ -179,7 +191,7 @@ impl Forest {
             }));
             next = self.nodes[index].parent;
         }
-        candidates.extend(common.iter().filter_map(|number| {
+        candidates.extend(negated.iter().filter_map(|number| {
             let (matches, by_length) = match rules[*number].prefix {
                 Some(PrefixMatch::NotEqual(network)) => (!(exact && key(network) == own), false),
                 Some(PrefixMatch::NotIn(network)) => {

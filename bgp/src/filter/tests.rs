@@ -302,10 +302,12 @@ fn a_thousand_blocks_leave_a_prefix_few_rules() {
     }
     let pool = PrefixMatch::In(net("10.0.0.0/8"));
     rules.push(Rule { prefix: Some(pool), ..rule(Verdict::Accept, vec![]) });
+    rules.push(rule(Verdict::Reject, vec![]));
     let filter = Filter::new(rules);
-    let candidates = |text: &str| filter.0.index.list(filter.0.index.find(prefix(text))).len();
-    assert_eq!((candidates("10.0.0.0/26"), candidates("10.0.0.64/32")), (1, 1));
-    assert_eq!((candidates("10.255.0.0/26"), candidates("11.0.0.0/8")), (1, 0));
+    let candidates = |text: &str| filter.0.index.rules(filter.0.index.find(prefix(text))).count();
+    // Its own, and the one without a prefix.
+    assert_eq!((candidates("10.0.0.0/26"), candidates("10.0.0.64/32")), (2, 2));
+    assert_eq!((candidates("10.255.0.0/26"), candidates("11.0.0.0/8")), (2, 1));
     // All blocks of other nodes are one class.
     assert_eq!(filter.prefix_class(prefix("10.255.0.0/26")), filter.prefix_class(prefix("10.254.0.0/24")));
     assert_ne!(filter.prefix_class(prefix("10.0.0.0/26")), filter.prefix_class(prefix("10.0.0.64/26")));

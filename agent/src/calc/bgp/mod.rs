@@ -46,6 +46,8 @@ pub(super) struct Outcome {
     pub(super) reachable_by: BTreeMap<IpAddr, IpAddr>,
     /// Addresses of this node on the interfaces of workloads that speak BGP with it.
     pub(super) peering_addresses: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Workloads that speak BGP with this node, and their interfaces.
+    pub(super) workload_peers: BTreeMap<IpAddr, String>,
     /// What could not be honoured.
     pub(super) problems: Problems,
 }
@@ -77,6 +79,7 @@ fn calculate(inputs: Inputs<'_>, before: &Shared) -> (Outcome, Shared) {
     let session_inputs = peers::Inputs { cluster: &cluster, secrets, workloads, export: rules, before };
     let sessions = peers::calculate(&session_inputs, &mut problems);
     outcome.peering_addresses = peering_addresses(&cluster, &sessions.workloads);
+    outcome.workload_peers = sessions.workloads;
     outcome.reachable_by = sessions.reachable_by;
     outcome.config = router_id(&cluster, settings, &mut problems).map(|router_id| {
         Arc::new(SpeakerConfig {
@@ -143,7 +146,7 @@ fn listen(cluster: &Cluster<'_>, peering_addresses: &BTreeMap<String, BTreeSet<I
 /// `localWorkloadPeeringIPV4` and `...IPV6` on the interfaces of workloads with a session of that family.
 fn peering_addresses(
     cluster: &Cluster<'_>,
-    workloads: &BTreeMap<String, BTreeSet<bool>>,
+    workloads: &BTreeMap<IpAddr, String>,
 ) -> BTreeMap<String, BTreeSet<IpAddr>> {
     let config = cluster.default_config();
     let address = |ipv6: bool| {
@@ -153,11 +156,13 @@ fn peering_addresses(
         });
         text?.parse::<IpAddr>().ok().filter(|address| address.is_ipv6() == ipv6)
     };
-    let on_interface = |(name, families): (&String, &BTreeSet<bool>)| {
-        let addresses: BTreeSet<IpAddr> = families.iter().filter_map(|ipv6| address(*ipv6)).collect();
-        (!addresses.is_empty()).then(|| (name.clone(), addresses))
-    };
-    workloads.iter().filter_map(on_interface).collect()
+    let mut addresses: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
+    for (workload, interface) in workloads {
+        if let Some(address) = address(workload.is_ipv6()) {
+            addresses.entry(interface.clone()).or_default().insert(address);
+        }
+    }
+    addresses
 }
 
 impl Outcome {

@@ -1,7 +1,7 @@
 //! From selected ends to peer configurations: de-duplication, filters, what cannot be honoured
 //! (bgp-behaviour 2.2, 2.5).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use tortie_bgp::config::AddPath;
@@ -33,8 +33,8 @@ pub(super) struct Sessions {
     pub(super) peers: BTreeMap<PeerId, PeerConfig>,
     /// Gateways to peers.
     pub(super) reachable_by: BTreeMap<IpAddr, IpAddr>,
-    /// Interfaces of workloads with a session, and the families of these.
-    pub(super) workloads: BTreeMap<String, BTreeSet<bool>>,
+    /// Workloads with a session, and their interfaces.
+    pub(super) workloads: BTreeMap<IpAddr, String>,
     /// Filters in use.
     pub(super) filters: Shared,
 }
@@ -81,7 +81,7 @@ impl Sessions {
             }
         }
         if let Some(workload) = remote.workload {
-            self.workloads.entry(workload.interface.clone()).or_default().insert(address.is_ipv6());
+            self.workloads.insert(address, workload.interface.clone());
         }
         self.peers.insert(remote.end, peer);
     }
