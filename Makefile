@@ -6,6 +6,8 @@ NEED := e2e/scripts/need.sh
 
 BUILD_NEEDS := cc=build-essential protoc=protobuf-compiler /usr/include/google/protobuf/descriptor.proto=libprotobuf-dev
 LAB_NEEDS := ip=iproute2 nft=nftables ping=iputils-ping sysctl=procps bird=bird2 tcpdump=tcpdump etcdctl=etcd-client
+SPEAKERS := /usr/lib/frr/bgpd=frr vtysh=frr gobgpd=gobgpd gobgp=gobgpd exabgp=exabgp
+LAB_NEEDS += $(SPEAKERS)
 STORE_NEEDS := etcd=etcd-server
 VM_NEEDS := qemu-system-x86_64=qemu-system-x86 python3=python3 /usr/share/doc/python3-venv=python3-venv
 
