@@ -3,3 +3,19 @@
 
 #[path = "interop/establish.rs"]
 mod establish;
+#[path = "interop/faulty.rs"]
+mod faulty;
+#[path = "interop/feed.rs"]
+mod feed;
+#[path = "interop/graceful.rs"]
+mod graceful;
+#[path = "interop/protect.rs"]
+mod protect;
+#[path = "interop/rack.rs"]
+mod rack;
+#[path = "interop/reflect.rs"]
+mod reflect;
+#[path = "interop/refresh.rs"]
+mod refresh;
+#[path = "interop/silence.rs"]
+mod silence;

@@ -163,8 +163,10 @@ fn section(host: &Host, asn: u32, peer: &Peer) -> String {
     };
     let add_path = on(peer.add_path, "  add paths on;");
     let channel = |word: &str, more: &str| {
-        let export = "export where source ~ [RTS_STATIC, RTS_BGP];";
-        format!("  {word} {{\n    import all; {export}\n{add_path}{more}  }};\n")
+        let import =
+            peer.refuse.as_ref().map_or("import all".to_owned(), |net| format!("import where net != {net}"));
+        let export = "export where source ~ [RTS_STATIC, RTS_BGP]";
+        format!("  {word} {{\n    {import}; {export};\n{add_path}{more}  }};\n")
     };
     let mut channels = channel(peer.family().word(), "");
     if peer.ipv4_over_ipv6 {

@@ -160,7 +160,10 @@ fn below_router(host: &Host, setup: &Setup) -> String {
         let _ = writeln!(text, " bgp cluster-id {}", host.id());
     }
     if let Some(time) = setup.peers.iter().find_map(|peer| peer.restart) {
-        let _ = write!(text, " bgp graceful-restart\n bgp graceful-restart restart-time {time}\n");
+        let _ = write!(
+            text,
+            " bgp graceful-restart\n bgp graceful-restart preserve-fw-state\n bgp graceful-restart restart-time {time}\n"
+        );
     }
     text += &setup.extra;
     setup.peers.iter().for_each(|peer| text += &neighbor(peer));

@@ -62,7 +62,8 @@ impl Gobgp {
 
     fn change(&self, verb: &str, prefix: &str) -> Result<()> {
         let family = Family::of(prefix).word();
-        self.command(&format!("global rib {verb} -a {family} {prefix}")).ok().map(drop)
+        // As the others do; it would say INCOMPLETE.
+        self.command(&format!("global rib {verb} -a {family} {prefix} origin igp")).ok().map(drop)
     }
 
     fn json(&self, words: &str) -> Result<Value> {

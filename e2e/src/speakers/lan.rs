@@ -172,8 +172,8 @@ macro_rules! on_lan {
         $(#[$meta])*
         #[test]
         fn $name() {
-            fn body($lan: &$crate::speakers::Lan) -> anyhow::Result<()> $body
-            $crate::speakers::lan::run(module_path!(), stringify!($name), body);
+            fn test_on_lan($lan: &$crate::speakers::Lan) -> anyhow::Result<()> $body
+            $crate::speakers::lan::run(module_path!(), stringify!($name), test_on_lan);
         }
     };
 }

@@ -76,6 +76,8 @@ pub struct Peer {
     pub hold: u16,
     /// Graceful restart time in seconds, if it is to be spoken.
     pub restart: Option<u16>,
+    /// A prefix it does not take from the peer (BIRD and ours).
+    pub refuse: Option<String>,
     /// Lines of the make's own language, in the peer's section.
     pub extra: String,
 }
@@ -114,6 +116,7 @@ impl Peer {
             ipv4_over_ipv6: false,
             hold: 30,
             restart: None,
+            refuse: None,
             extra: String::new(),
         }
     }

@@ -162,6 +162,9 @@ fn entry(peer: &Peer) -> String {
     if peer.add_path {
         text += "  add-path: both\n";
     }
+    if let Some(prefix) = &peer.refuse {
+        let _ = writeln!(text, "  import: ['!{prefix}', '0.0.0.0/0+', '::/0+']");
+    }
     if peer.ipv4_over_ipv6 {
         text += "  families: [ipv4, ipv6]\n  extended-next-hop: true\n";
     }
