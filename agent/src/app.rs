@@ -5,7 +5,7 @@
 //!                                       ▲   │  │                      ▲  │
 //!   tortie-cni ─▶ admin ─▶ workloads ───┘   │  └─notify─▶ tunnel      │  └─watch<Applied>─▶ workloads, peering, admin
 //!   tortiectl ──▶  │        own writes      │                         │
-//!                  └─ status ◀─Progress─────┤                 watch<Learned>
+//!                  └─ status ◀─Progress─────┤                  LearnedQueue
 //!           host ──watch<MTU>─▶ calculation └─watch<BgpDesired>─▶ peering ◀─▶ speaker ◀─▶ peers
 //! ```
 //!
@@ -30,8 +30,9 @@ use tortie_datastore::syncer::Syncer;
 use crate::calc::{Calc, Settings};
 use crate::config::{Backend, Config};
 use crate::dataplane::owner;
-use crate::desired::{Applied, Learned};
+use crate::desired::Applied;
 use crate::kernel::{Linux, Routes};
+use crate::learned::LearnedQueue;
 use crate::workload::{Search, Service, ServiceConfig};
 use crate::{admin, dataplane, logging, peering, startup};
 
@@ -154,7 +155,7 @@ async fn start(
     let (bgp, bgp_reader) = watch::channel(None);
     let (progress, progress_reader) = watch::channel(Progress::default());
     let (applied, applied_reader) = watch::channel(Arc::new(Applied::default()));
-    let (learned, learned_reader) = watch::channel(Arc::new(Learned::default()));
+    let learned = LearnedQueue::default();
     let (mtu, mtu_reader) = watch::channel(settings.host_mtu);
     let (host_mtu, host_mtu_reader) = watch::channel(settings.host_mtu);
     let (own, own_reader) = mpsc::channel(64);
@@ -189,7 +190,7 @@ async fn start(
         tunnel: Arc::clone(&tunnel),
     };
     spawn(tasks, "calculation", calculation::run(name.to_owned(), Calc::new(settings), channels));
-    let data_plane = dataplane::run(desired_reader, learned_reader, applied);
+    let data_plane = dataplane::run(desired_reader, learned.clone(), applied);
     spawn(tasks, "data plane", async move { Ok(data_plane.await?) });
     let channels = peering::Channels { desired: bgp_reader, applied: applied_reader, learned };
     spawn(tasks, "peering", lasting(peering::run(speaker.clone(), table, channels)));
