@@ -5,7 +5,7 @@
 //!                                       ▲   │  │                      ▲  │
 //!   tortie-cni ─▶ admin ─▶ workloads ───┘   │  └─notify─▶ tunnel      │  └─watch<Applied>─▶ workloads, peering, admin
 //!   tortiectl ──▶  │        own writes      │                         │
-//!                  └─ status ◀─Progress─────┤                 watch<Learned>
+//!                  └─ status ◀─Progress─────┤                  LearnedQueue
 //!           host ──watch<MTU>─▶ calculation └─watch<BgpDesired>─▶ peering ◀─▶ speaker ◀─▶ peers
 //!        secrets ──watch<Secrets>──▶ │
 //! ```
@@ -31,8 +31,9 @@ use tortie_datastore::syncer::Syncer;
 use crate::calc::{Calc, Settings};
 use crate::config::{Backend, Config};
 use crate::dataplane::owner;
-use crate::desired::{Applied, Learned};
+use crate::desired::Applied;
 use crate::kernel::{Linux, Routes};
+use crate::learned::LearnedQueue;
 use crate::workload::{Search, Service, ServiceConfig};
 use crate::{admin, dataplane, logging, peering, startup};
 
@@ -158,7 +159,7 @@ async fn start(
     let (reports, reports_reader) = watch::channel(Arc::default());
     let (progress, progress_reader) = watch::channel(Progress::default());
     let (applied, applied_reader) = watch::channel(Arc::new(Applied::default()));
-    let (learned, learned_reader) = watch::channel(Arc::new(Learned::default()));
+    let learned = LearnedQueue::default();
     let (mtu, mtu_reader) = watch::channel(settings.host_mtu);
     let (host_mtu, host_mtu_reader) = watch::channel(settings.host_mtu);
     let secrets = secrets::Directory::open(config.secrets.clone()).await;
@@ -198,7 +199,7 @@ async fn start(
         tunnel: Arc::clone(&tunnel),
     };
     spawn(tasks, "calculation", calculation::run(name.to_owned(), Calc::new(settings), channels));
-    let data_plane = dataplane::run(desired_reader, learned_reader, applied);
+    let data_plane = dataplane::run(desired_reader, learned.clone(), applied);
     spawn(tasks, "data plane", async move { Ok(data_plane.await?) });
     let reporter = reports::Reporter {
         client: client.clone(),

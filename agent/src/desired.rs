@@ -31,6 +31,10 @@ pub struct Desired {
     pub ipip: Option<IpipDevice>,
     /// How learned routes become kernel routes.
     pub route_context: RouteContext,
+    /// Peers that are reached over a gateway no route names: peer to gateway, of one family. A host route each, protocol 80.
+    pub reachable_by: BTreeMap<IpAddr, IpAddr>,
+    /// Host-side addresses of workload interfaces, by name: what workloads that speak BGP dial.
+    pub local_peering: BTreeMap<String, BTreeSet<IpAddr>>,
 }
 
 /// The host side of a workload's veth.
@@ -80,6 +84,10 @@ pub struct RouteContext {
     pub node_addresses: Vec<IpNetwork>,
     /// Pools and their encapsulation.
     pub pools: Vec<PoolEncap>,
+    /// Ranges of services: what lies inside is never programmed.
+    pub never_program: BTreeSet<IpNetwork>,
+    /// Addresses of other nodes that lie in some pool, as they should not: no tunnel may swallow them.
+    pub nodes_in_pools: BTreeSet<IpAddr>,
 }
 
 /// Encapsulation of a pool.
@@ -126,12 +134,25 @@ pub struct Wired {
     pub addresses: BTreeSet<IpAddr>,
 }
 
-/// The speaker's best learned routes.
+/// What changed in the speaker's best learned routes since the last look; the newest for each prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Learned {
-    /// By prefix.
-    pub routes: BTreeMap<IpNetwork, LearnedRoute>,
+pub struct LearnedChanges {
+    /// By prefix; `None` when there is no route any more.
+    pub routes: BTreeMap<IpNetwork, Option<LearnedRoute>>,
     /// Every peer that was expected back after a restart has sent its table, or time is up. Until then learned routes
-    /// found in the kernel stay, whatever this table says.
+    /// found in the kernel stay, whatever was learned. Once true, it stays so.
     pub converged: bool,
+}
+
+impl LearnedChanges {
+    /// Nothing new.
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty() && !self.converged
+    }
+
+    /// Adds what came later.
+    pub fn merge(&mut self, later: LearnedChanges) {
+        self.routes.extend(later.routes);
+        self.converged |= later.converged;
+    }
 }
