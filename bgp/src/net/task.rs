@@ -27,6 +27,8 @@ const BATCH: usize = 128;
 /// Octets read at once, and how often of one connection before others have their turn.
 const READ: usize = 128 * 1024;
 const READS: usize = 2;
+/// Octets taken from the speaker before they are written.
+const ROUND: usize = 1 << 18;
 
 /// The owner of a speaker and its tasks.
 #[derive(Debug)]
@@ -311,7 +313,7 @@ impl Owner {
         Ok(())
     }
 
-    /// Does what the speaker says until it has no more to say.
+    /// Does what the speaker says until it has no more to say; writes in between, so that little waits in memory.
     fn carry_out(&mut self) {
         loop {
             self.take_outputs();
@@ -328,9 +330,13 @@ impl Owner {
     }
 
     fn take_outputs(&mut self) {
-        while let Some(output) = self.speaker.poll_output() {
+        let mut octets = 0;
+        while octets < ROUND
+            && let Some(output) = self.speaker.poll_output()
+        {
             match output {
                 Output::Send { conn, data } => {
+                    octets += data.len();
                     if self.links.get_mut(&conn).is_some_and(|link| link.send(data)) {
                         self.round.push(conn);
                     }

@@ -263,9 +263,18 @@ impl Table {
         slot
     }
 
-    /// The prefixes marked since the last call.
-    pub(crate) fn take_dirty(&mut self) -> Vec<Slot> {
-        std::mem::take(&mut self.dirty)
+    /// The prefixes marked since the last call, at most so many.
+    pub(crate) fn take_dirty(&mut self, most: usize) -> Vec<Slot> {
+        if self.dirty.len() <= most {
+            std::mem::take(&mut self.dirty)
+        } else {
+            self.dirty.drain(..most).collect()
+        }
+    }
+
+    /// Some prefix is marked.
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
     }
 
     /// Decides a marked prefix.

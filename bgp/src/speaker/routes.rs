@@ -167,12 +167,13 @@ impl Routes {
         }
     }
 
-    /// Decides everything that changed. Returns the changed learned routes, and per group what its members are told.
-    pub(super) fn settle(&mut self) -> (Vec<TableChange>, Vec<(u32, Vec<Change>)>) {
+    /// Decides what changed, at most so many prefixes of a family. Returns the changed learned routes, and per group what
+    /// its members are told; both empty when nothing had changed or all changes came to nothing.
+    pub(super) fn settle(&mut self, most: usize) -> (Vec<TableChange>, Vec<(u32, Vec<Change>)>) {
         let mut changes = Vec::new();
         let Routes { ipv4, ipv6, groups, relay, .. } = self;
         for (family, table) in [(Family::Ipv4, ipv4), (Family::Ipv6, ipv6)] {
-            let dirty = table.take_dirty();
+            let dirty = table.take_dirty(most);
             if dirty.is_empty() {
                 continue;
             }
@@ -192,6 +193,11 @@ impl Routes {
         }
         let pending = groups.iter_mut().filter(|(_, group)| !group.pending.is_empty());
         (changes, pending.map(|(id, group)| (*id, std::mem::take(&mut group.pending))).collect())
+    }
+
+    /// Something has changed and is not decided.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.ipv4.is_dirty() || self.ipv6.is_dirty()
     }
 
     /// Forgets attributes nobody holds, each time they have doubled in number.

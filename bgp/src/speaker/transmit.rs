@@ -19,20 +19,28 @@ use crate::wire::update::end_of_rib;
 const HIGH_WATER: usize = 1 << 20;
 /// A peer with fewer gets what it missed.
 const LOW_WATER: usize = 1 << 18;
-/// Prefixes of the table told at a time.
+/// Prefixes of the table decided or told at a time.
 const STRIDE: Slot = 1 << 14;
 
 impl Speaker {
-    /// Decides and tells everything that is due.
+    /// Decides and tells what is due. Large changes in strides: the rest follows when these outputs are taken, so that
+    /// the loss of a peer with a large table costs little memory.
     pub(super) fn settle(&mut self) {
-        self.tell_changes();
+        while self.routes.is_unsettled() {
+            self.tell_changes();
+            if !self.outputs.is_empty() {
+                return;
+            }
+        }
         self.tell_joined();
         self.tell_drained();
         let Speaker { startup, peers, now, .. } = self;
         if startup.completes(*now, || peers.values().all(|entry| entry.is_settled())) {
             self.peers.values_mut().for_each(|entry| entry.fsm.set_restarting(false));
             self.routes.begin_relay();
-            self.tell_changes();
+            while self.routes.is_unsettled() {
+                self.tell_changes();
+            }
             self.outputs.push_back(Output::Converged);
         }
         self.end_ribs();
@@ -41,7 +49,7 @@ impl Speaker {
     }
 
     fn tell_changes(&mut self) {
-        let (changes, told) = self.routes.settle();
+        let (changes, told) = self.routes.settle(STRIDE as usize);
         if !changes.is_empty() {
             self.outputs.push_back(Output::Changes(changes));
         }
