@@ -6,6 +6,7 @@ NEED := e2e/scripts/need.sh
 
 BUILD_NEEDS := cc=build-essential protoc=protobuf-compiler /usr/include/google/protobuf/descriptor.proto=libprotobuf-dev
 LAB_NEEDS := ip=iproute2 nft=nftables ping=iputils-ping sysctl=procps bird=bird2 tcpdump=tcpdump etcdctl=etcd-client
+SPEAKER_NEEDS := /usr/lib/frr/bgpd=frr vtysh=frr gobgpd=gobgpd gobgp=gobgpd exabgp=exabgp
 STORE_NEEDS := etcd=etcd-server
 VM_NEEDS := qemu-system-x86_64=qemu-system-x86 python3=python3 /usr/share/doc/python3-venv=python3-venv
 
@@ -28,7 +29,7 @@ demo: build ## the product's main job, step by step, in namespaces; needs no roo
 	target/debug/tortie-lab demo
 
 test: build ## unit, contract and namespace end-to-end tests
-	@$(NEED) $(LAB_NEEDS) $(STORE_NEEDS)
+	@$(NEED) $(LAB_NEEDS) $(STORE_NEEDS) $(SPEAKER_NEEDS)
 	cargo test --workspace
 
 soak: ## an etcd cluster whose members die, hang and lose each other, for SOAK_SECONDS (400); more of what `test` samples
@@ -38,7 +39,7 @@ soak: ## an etcd cluster whose members die, hang and lose each other, for SOAK_S
 	cargo test --package tortie-datastore --test ipam -- --ignored soak_ --nocapture
 
 e2e: build ## only the end-to-end tests
-	@$(NEED) $(LAB_NEEDS) $(STORE_NEEDS)
+	@$(NEED) $(LAB_NEEDS) $(STORE_NEEDS) $(SPEAKER_NEEDS)
 	cargo test --package tortie-e2e
 
 check: deps-check deny ## formatting, lints, docs, licences, direction of dependencies
@@ -56,9 +57,10 @@ deny: ## licences and sources of dependencies
 	cargo deny --log-level error check bans licenses sources
 
 bench: ## benchmarks, then a table of their main figures
-	@$(NEED) $(BUILD_NEEDS) $(STORE_NEEDS) jq=jq
+	@$(NEED) $(BUILD_NEEDS) $(STORE_NEEDS) $(SPEAKER_NEEDS) jq=jq ip=iproute2 bird=bird2
 	cargo bench --workspace --bench '*'
 	@e2e/scripts/bench-table.sh
+	@e2e/bench/compare.sh
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60)
 	@$(NEED) $(BUILD_NEEDS) c++=g++
@@ -72,8 +74,8 @@ vm-test: build ## the end-to-end tests in a VM with a stock Debian kernel: real 
 install: ## release binaries into PREFIX (/usr/local) and the CNI plugin into /opt/cni/bin
 	@$(NEED) $(BUILD_NEEDS)
 	TORTIE_GIT_COMMIT=$$(git rev-parse --short HEAD 2>/dev/null || echo unknown) \
-		cargo build --release --package tortie-agent --package tortie-ctl
-	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/release/tortie-node target/release/tortiectl
+		cargo build --release --package tortie-agent --package tortie-ctl --package tortie-bgpd
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/release/tortie-node target/release/tortiectl target/release/tortie-bgpd
 	install -D -m 0755 -t $(DESTDIR)/opt/cni/bin target/release/tortie-cni
 
 clean: ## what was built

@@ -15,14 +15,26 @@ use tortie_bgp::table::{LearnedRoute, OriginatedRoute};
 pub struct Desired {
     /// Host interfaces of local workloads, by name.
     pub interfaces: BTreeMap<String, WorkloadInterface>,
-    /// Routes other than those of workloads: blackholes of own blocks. Protocol 80.
+    /// Routes other than those of workloads: blackholes of own blocks and of announced service ranges. Protocol 80.
     pub routes: BTreeMap<IpNetwork, RouteTarget>,
+    /// Gateways to BGP peers that no other route leads to: a host route each.
+    pub reachable_by: BTreeMap<IpAddr, IpAddr>,
+    /// Learned routes equal to one of these ranges or inside it stay out of the kernel: services are there.
+    pub never_program: BTreeSet<IpNetwork>,
+    /// Addresses of this node on the interfaces of workloads that speak BGP with it.
+    pub peering_addresses: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Workloads of this node that speak BGP with it, by address, and their interfaces: next hops that need no route.
+    pub workload_peers: BTreeMap<IpAddr, String>,
     /// Rules.
     pub ruleset: Arc<tortie_policy::Ruleset>,
     /// The IPIP device, when some pool uses it.
     pub ipip: Option<IpipDevice>,
     /// How learned routes become kernel routes.
     pub route_context: RouteContext,
+    /// Peers that are reached over a gateway no route names: peer to gateway, of one family. A host route each, protocol 80.
+    pub reachable_by: BTreeMap<IpAddr, IpAddr>,
+    /// Host-side addresses of workload interfaces, by name: what workloads that speak BGP dial.
+    pub local_peering: BTreeMap<String, BTreeSet<IpAddr>>,
 }
 
 /// The host side of a workload's veth.
@@ -72,6 +84,10 @@ pub struct RouteContext {
     pub node_addresses: Vec<IpNetwork>,
     /// Pools and their encapsulation.
     pub pools: Vec<PoolEncap>,
+    /// Ranges of services: what lies inside is never programmed.
+    pub never_program: BTreeSet<IpNetwork>,
+    /// Addresses of other nodes that lie in some pool, as they should not: no tunnel may swallow them.
+    pub nodes_in_pools: BTreeSet<IpAddr>,
 }
 
 /// Encapsulation of a pool.
@@ -89,7 +105,7 @@ pub struct PoolEncap {
 #[derive(Clone, Debug, PartialEq)]
 pub struct BgpDesired {
     /// Itself and its peers; `None` while this node has no address.
-    pub config: Option<SpeakerConfig>,
+    pub config: Option<Arc<SpeakerConfig>>,
     /// Routes to originate once the kernel carries them.
     pub originated: BTreeMap<IpNetwork, OriginatedRoute>,
 }
@@ -118,12 +134,25 @@ pub struct Wired {
     pub addresses: BTreeSet<IpAddr>,
 }
 
-/// The speaker's best learned routes.
+/// What changed in the speaker's best learned routes since the last look; the newest for each prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Learned {
-    /// By prefix.
-    pub routes: BTreeMap<IpNetwork, LearnedRoute>,
+pub struct LearnedChanges {
+    /// By prefix; `None` when there is no route any more.
+    pub routes: BTreeMap<IpNetwork, Option<LearnedRoute>>,
     /// Every peer that was expected back after a restart has sent its table, or time is up. Until then learned routes
-    /// found in the kernel stay, whatever this table says.
+    /// found in the kernel stay, whatever was learned. Once true, it stays so.
     pub converged: bool,
+}
+
+impl LearnedChanges {
+    /// Nothing new.
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty() && !self.converged
+    }
+
+    /// Adds what came later.
+    pub fn merge(&mut self, later: LearnedChanges) {
+        self.routes.extend(later.routes);
+        self.converged |= later.converged;
+    }
 }

@@ -9,6 +9,7 @@ pub mod dataplane;
 pub mod desired;
 pub mod fib;
 pub mod kernel;
+pub mod learned;
 pub mod logging;
 pub mod memory;
 pub mod peering;

@@ -1,4 +1,4 @@
-//! Between calc and the speaker: what the speaker is told, and what it has learned as one table.
+//! Between calc and the speaker: what the speaker is told, and what it has learned as changes of one table.
 //!
 //! Sessions come up as soon as there is a configuration. Routes are originated only as far as the kernel carries them,
 //! and none before the kernel has been brought into shape once: a speaker that restarts says End-of-RIB after its first
@@ -15,7 +15,8 @@ use tortie_bgp::SpeakerConfig;
 use tortie_bgp::net::{Handle, TableEvent};
 use tortie_bgp::table::OriginatedRoute;
 
-use crate::desired::{Applied, BgpDesired, Learned};
+use crate::desired::{Applied, BgpDesired, LearnedChanges};
+use crate::learned::LearnedQueue;
 
 /// How long a kernel that will not come into shape holds back the first routes: shorter than peers wait for us.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,13 +29,13 @@ pub struct Channels {
     /// What the kernel carries.
     pub applied: watch::Receiver<Arc<Applied>>,
     /// What peers told.
-    pub learned: watch::Sender<Arc<Learned>>,
+    pub learned: LearnedQueue,
 }
 
 /// What the speaker should be told; `None` is not to be told yet.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Orders {
-    config: Option<Option<SpeakerConfig>>,
+    config: Option<Option<Arc<SpeakerConfig>>>,
     originated: Option<BTreeMap<IpNetwork, OriginatedRoute>>,
 }
 
@@ -48,25 +49,20 @@ fn orders(desired: Option<&BgpDesired>, applied: &Applied, patient: bool) -> Ord
     Orders { config: Some(desired.config.clone()), originated: (applied.ready || !patient).then(carried) }
 }
 
-/// Takes an event of the speaker into the table.
-fn learn(learned: &mut Learned, event: TableEvent) {
+/// What an event of the speaker adds.
+fn learn(changes: &mut LearnedChanges, event: TableEvent) {
     match event {
-        TableEvent::Changes(changes) => {
-            for change in changes {
-                match change.route {
-                    Some(route) => learned.routes.insert(change.prefix, route),
-                    None => learned.routes.remove(&change.prefix),
-                };
-            }
+        TableEvent::Changes(table) => {
+            changes.routes.extend(table.into_iter().map(|change| (change.prefix, change.route)));
         }
-        TableEvent::Converged => learned.converged = true,
+        TableEvent::Converged => changes.converged = true,
     }
 }
 
 /// Runs until the speaker or the calculation is gone.
 pub async fn run(handle: Handle, mut events: mpsc::Receiver<TableEvent>, mut channels: Channels) {
     let mut told = Orders::default();
-    let mut learned = Learned::default();
+    let mut alone = false;
     let mut patience: Option<Instant> = None;
     loop {
         let desired = channels.desired.borrow_and_update().clone();
@@ -79,18 +75,18 @@ pub async fn run(handle: Handle, mut events: mpsc::Receiver<TableEvent>, mut cha
         let silent = matches!(orders.config, Some(None));
         give(&handle, &mut told, orders);
         // Without a speaker nobody comes back; routes of an earlier life are not waited for.
-        if silent && !learned.converged {
-            learned.converged = true;
-            channels.learned.send_replace(Arc::new(learned.clone()));
+        if silent && !std::mem::replace(&mut alone, true) {
+            channels.learned.put(LearnedChanges { converged: true, ..LearnedChanges::default() });
         }
         tokio::select! {
             event = events.recv() => {
                 let Some(event) = event else { return };
-                learn(&mut learned, event);
+                let mut changes = LearnedChanges::default();
+                learn(&mut changes, event);
                 while let Ok(event) = events.try_recv() {
-                    learn(&mut learned, event);
+                    learn(&mut changes, event);
                 }
-                channels.learned.send_replace(Arc::new(learned.clone()));
+                channels.learned.put(changes);
             }
             changed = channels.desired.changed() => if changed.is_err() { return },
             changed = channels.applied.changed() => if changed.is_err() { return },
@@ -110,8 +106,8 @@ fn give(handle: &Handle, told: &mut Orders, orders: Orders) {
     if orders.config != told.config {
         let before = told.config.take().flatten();
         match &orders.config {
-            Some(Some(config)) => handle.configure(config.clone()),
-            Some(None) => before.map(alone).into_iter().for_each(|config| handle.configure(config)),
+            Some(Some(config)) => handle.configure(SpeakerConfig::clone(config)),
+            Some(None) => before.into_iter().for_each(|config| handle.configure(alone(&config))),
             None => {}
         }
         told.config = orders.config;
@@ -119,8 +115,9 @@ fn give(handle: &Handle, told: &mut Orders, orders: Orders) {
 }
 
 /// A speaker that knows nobody and hears nobody.
-fn alone(config: SpeakerConfig) -> SpeakerConfig {
-    SpeakerConfig { listen: Vec::new(), peers: BTreeMap::new(), ..config }
+fn alone(config: &SpeakerConfig) -> SpeakerConfig {
+    let SpeakerConfig { router_id, local_as, cluster_id, .. } = *config;
+    SpeakerConfig { router_id, local_as, cluster_id, listen: Vec::new(), peers: BTreeMap::new() }
 }
 
 #[cfg(test)]
@@ -166,27 +163,30 @@ mod tests {
     }
 
     #[test]
-    fn changes_add_up_to_a_table() {
+    fn the_newest_change_of_a_prefix_counts() {
         let route = |hop: &str| LearnedRoute {
             next_hops: vec![hop.parse().unwrap()],
             internal: true,
             local_pref: 100,
         };
         let change = |prefix: &str, route| TableChange { prefix: net(prefix), route };
-        let mut learned = Learned::default();
+        let queue = LearnedQueue::default();
+        let put = |events: Vec<TableEvent>| {
+            let mut changes = LearnedChanges::default();
+            events.into_iter().for_each(|event| learn(&mut changes, event));
+            queue.put(changes);
+        };
         let first = vec![
             change("10.65.0.0/26", Some(route("10.0.0.2"))),
             change("10.66.0.0/26", Some(route("10.0.0.3"))),
         ];
-        learn(&mut learned, TableEvent::Changes(first));
-        assert!(!learned.converged);
+        put(vec![TableEvent::Changes(first)]);
         let second = vec![change("10.65.0.0/26", None), change("10.66.0.0/26", Some(route("10.0.0.4")))];
-        learn(&mut learned, TableEvent::Changes(second));
-        learn(&mut learned, TableEvent::Converged);
-        assert!(learned.converged);
-        assert_eq!(
-            learned.routes.into_iter().collect::<Vec<_>>(),
-            [(net("10.66.0.0/26"), route("10.0.0.4"))]
-        );
+        put(vec![TableEvent::Changes(second), TableEvent::Converged]);
+        let taken = queue.take();
+        assert!(taken.converged);
+        let expected = [(net("10.65.0.0/26"), None), (net("10.66.0.0/26"), Some(route("10.0.0.4")))];
+        assert_eq!(taken.routes.into_iter().collect::<Vec<_>>(), expected);
+        assert!(queue.take().is_empty());
     }
 }

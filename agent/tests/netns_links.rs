@@ -7,11 +7,14 @@ mod netns;
 
 use std::sync::Arc;
 
-use netns::{cycle, engine, eventually, inside, interfaces, learned, names, run, settle, wired};
+use netns::{
+    Learned, cycle, engine, eventually, inside, interfaces, learn, learned, names, run, settle, wired,
+};
 use tokio::sync::watch;
 use tortie_agent::dataplane;
-use tortie_agent::desired::{Applied, Desired, IpipDevice, Learned, PoolEncap, RouteContext};
+use tortie_agent::desired::{Applied, Desired, IpipDevice, LearnedChanges, PoolEncap, RouteContext};
 use tortie_agent::kernel;
+use tortie_agent::learned::LearnedQueue;
 use tortie_model::resource::EncapMode;
 
 const WORKLOADS: &str = "
@@ -135,6 +138,7 @@ fn the_tunnel_carries_routes_or_is_named_as_missing() {
             route_context: RouteContext {
                 node_addresses: vec!["10.0.0.1/24".parse().unwrap()],
                 pools: vec![pool(EncapMode::CrossSubnet)],
+                ..RouteContext::default()
             },
             ..Desired::default()
         };
@@ -184,16 +188,18 @@ fn the_running_data_plane_follows_links_and_repairs_what_others_break() {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (desired, desired_seen) = watch::channel(None);
-        let (learned, learned_seen) = watch::channel(Arc::new(converged()));
+        let learned = LearnedQueue::default();
         let (applied, applied_seen) = watch::channel(Arc::new(Applied::default()));
-        let task = runtime.spawn(dataplane::run(desired_seen, learned_seen, applied));
+        let task = runtime.spawn(dataplane::run(desired_seen, learned.clone(), applied));
         let wired = || wired(&applied_seen.borrow());
         run("ip link add eth0 type veth peer name peer0
             ip addr add 10.0.0.1/24 dev eth0
             ip link set eth0 up
             ip link set peer0 up
             ip route add 192.168.1.0/26 dev eth0 proto 80");
-        learned.send_replace(Arc::new(netns::learned(&[("192.168.2.0/26", &["10.0.0.2"])], true)));
+        let routes = netns::learned(&[("192.168.2.0/26", &["10.0.0.2"])], true).routes;
+        let routes = routes.into_iter().map(|(prefix, route)| (prefix, Some(route))).collect();
+        learned.put(LearnedChanges { routes, converged: true });
         // Not in sync: not even the stale route of ours goes.
         let before = run("ip route show; ip rule show; nft list ruleset");
         desired.send_replace(None);
@@ -278,9 +284,9 @@ fn a_link_that_vanishes_under_our_hands_is_no_failure() {
             Desired { interfaces: interfaces(&[("cali1", &["192.168.1.1"])]), ..Desired::default() };
         run("ip link del cali1");
         // Nothing is read before writing: the plan is made with a link that is gone.
-        let outcome = engine.cycle(&desired, &Arc::new(converged()), Default::default());
+        let outcome = learn(&mut engine, &desired, &converged(), Default::default());
         assert!(outcome.retry);
-        let outcome = engine.cycle(&desired, &Arc::new(converged()), Default::default());
+        let outcome = learn(&mut engine, &desired, &converged(), Default::default());
         assert!(!outcome.retry && outcome.applied.failures.is_empty(), "{outcome:?}");
         assert_eq!(wired(&outcome.applied), names(&[]));
         run("ip link add cali1 type veth peer name pod1; ip link set cali1 up");

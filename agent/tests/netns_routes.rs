@@ -5,8 +5,8 @@
 mod netns;
 
 use ipnetwork::IpNetwork;
-use netns::{cycle, engine, gateways, inside, interfaces, learned, names, run, settle, wired};
-use tortie_agent::desired::{Desired, Learned, PoolEncap, RouteContext, RouteTarget};
+use netns::{Learned, cycle, engine, gateways, inside, interfaces, learned, names, run, settle, wired};
+use tortie_agent::desired::{Desired, PoolEncap, RouteContext, RouteTarget};
 use tortie_model::resource::EncapMode;
 
 const UPLINKS: &str = "
@@ -35,6 +35,7 @@ fn context() -> RouteContext {
     RouteContext {
         node_addresses: vec![net("10.0.0.1/24"), net("fd00::1/64")],
         pools: vec![pool("192.168.0.0/16", EncapMode::Never), pool("172.20.0.0/16", EncapMode::CrossSubnet)],
+        ..RouteContext::default()
     }
 }
 
@@ -99,10 +100,10 @@ fn every_shape_reaches_the_kernel_and_goes_again() {
                 192.168.8.0/24 via 203.0.113.7 dev eth1 onlink
                 192.168.9.0/24 dev cali2 scope link
                 192.168.2.0/26 via 10.0.0.2 dev eth0
-                192.168.3.0/26
+                192.168.3.0/26 nhid N
                 nexthop via 10.0.0.2 dev eth0 weight 1
                 nexthop via 10.0.0.3 dev eth0 weight 1
-                192.168.4.0/26
+                192.168.4.0/26 nhid N
                 nexthop via 10.0.0.9 dev eth0 weight 1
                 nexthop via 10.0.1.9 dev eth1 weight 1
                 198.51.100.0/24 via 10.0.1.254 dev eth1"
@@ -114,7 +115,7 @@ fn every_shape_reaches_the_kernel_and_goes_again() {
                 "blackhole fd01::/122 dev lo metric 1024 pref medium
                 fd01::1 dev cali1 metric 1024 pref medium
                 fd01:2::/122 via fd00::2 dev eth0 metric 1024 pref medium
-                fd01:3::/122 metric 1024 pref medium
+                fd01:3::/122 nhid N metric 1024 pref medium
                 nexthop via fd00::2 dev eth0 weight 1
                 nexthop via fd00::3 dev eth0 weight 1"
             )
@@ -235,7 +236,13 @@ fn foreign_routes() -> Vec<String> {
 fn sorted(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = text
         .lines()
-        .map(|line| line.replace(" linkdown", "").split_whitespace().collect::<Vec<_>>().join(" "))
+        .map(|line| {
+            let words: Vec<&str> = line.split_whitespace().filter(|word| *word != "linkdown").collect();
+            let after_id = |place: usize| place > 0 && words[place - 1] == "nhid";
+            let word =
+                |(place, word): (usize, &&str)| if after_id(place) { "N".into() } else { word.to_string() };
+            words.iter().enumerate().map(word).collect::<Vec<_>>().join(" ")
+        })
         .collect();
     lines.sort();
     lines.retain(|line| !line.is_empty());

@@ -8,8 +8,8 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use netns::{cycle, engine, inside, interfaces, names, run, settle, wired};
-use tortie_agent::desired::{Desired, Learned};
+use netns::{Learned, cycle, engine, inside, interfaces, learn, names, run, settle, wired};
+use tortie_agent::desired::Desired;
 use tortie_agent::kernel::monitor::Dirty;
 use tortie_agent::kernel::{Linux, Rulesets as _};
 use tortie_model::resource::ProfileSpec;
@@ -86,7 +86,7 @@ fn workloads_reach_each_other_as_the_rules_say_and_replacing_them_cuts_nothing()
         let half = desired([Some(Action::Allow), None]);
         while ping.try_wait().unwrap().is_none() {
             for wanted in [&half, &open] {
-                let outcome = engine.cycle(wanted, &Arc::new(converged()), Dirty::default());
+                let outcome = learn(&mut engine, wanted, &converged(), Dirty::default());
                 assert!(!outcome.retry, "{outcome:?}");
                 replaced += 1;
             }

@@ -22,15 +22,7 @@ fn free_port() -> u16 {
 }
 
 fn accept_all() -> Filter {
-    let rule = Rule {
-        reason: "all".into(),
-        prefix: None,
-        source: None,
-        peer_type: None,
-        verdict: Verdict::Accept,
-        set: vec![],
-    };
-    Filter { rules: vec![rule] }
+    Filter::new(vec![Rule::new("all", Verdict::Accept)])
 }
 
 fn address(last: u8) -> IpAddr {

@@ -5,6 +5,7 @@ allowed() {
     case "$1" in
     tortie-model | tortie-bgp) echo "" ;;
     tortie-policy | tortie-datastore) echo "tortie-model" ;;
+    tortie-bgpd) echo "tortie-bgp" ;;
     tortie-agent) echo "tortie-bgp tortie-datastore tortie-model tortie-policy" ;;
     tortie-ctl) echo "tortie-datastore tortie-model tortie-policy" ;;
     tortie-e2e) echo "" ;;
@@ -12,8 +13,8 @@ allowed() {
     esac
 }
 status=0
-for manifest in */Cargo.toml; do
-    crate=tortie-${manifest%/Cargo.toml}
+for manifest in */Cargo.toml bgp/daemon/Cargo.toml; do
+    crate=$(sed -n 's/^name = "\(tortie-[a-z0-9]*\)"$/\1/p' "$manifest" | head -n 1)
     may=$(allowed "$crate")
     for used in $(cargo tree --package "$crate" --edges normal,build --depth 1 --prefix none | tail -n +2 | cut -d' ' -f1 | grep '^tortie-' || true); do
         case " $may " in

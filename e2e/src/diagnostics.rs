@@ -39,11 +39,11 @@ fn ask(out: &mut impl Write, place: &str, run: &Run) {
     section(out, place, &run.display(), &text);
 }
 
-fn section(out: &mut impl Write, place: &str, title: &str, text: &str) {
+pub(crate) fn section(out: &mut impl Write, place: &str, title: &str, text: &str) {
     let _ = writeln!(out, "--- {place}: {title}\n{}", text.trim_end());
 }
 
-fn tail(text: &str) -> &str {
+pub(crate) fn tail(text: &str) -> &str {
     let start = text.rmatch_indices('\n').nth(TAIL).map_or(0, |(index, _)| index + 1);
     &text[start..]
 }

@@ -14,6 +14,7 @@
 //! | [`lab`] | all of these together |
 //! | [`traffic`], [`capture`] | pings, connections, packets seen on a wire |
 //! | [`diagnostics`], [`report`] | what is printed on failure; what the demo prints |
+//! | [`speakers`] | BGP speakers of several makes on one switch |
 //! | [`demo`], [`mod@scenario`] | the demo's steps; how a test gets a lab |
 
 pub mod bird;
@@ -29,6 +30,7 @@ pub mod process;
 pub mod report;
 pub mod sandbox;
 pub mod scenario;
+pub mod speakers;
 pub mod topology;
 pub mod traffic;
 pub mod workload;

@@ -35,13 +35,16 @@ pub fn bin_dir() -> Result<PathBuf> {
     let candidates = given.into_iter().chain(own.ancestors().skip(1).take(2).map(Path::to_owned));
     let mut tried = Vec::new();
     for candidate in candidates {
-        if ["tortie-node", "tortie-cni", "tortiectl"].iter().all(|name| candidate.join(name).is_file()) {
+        if ["tortie-node", "tortie-cni", "tortiectl", "tortie-bgpd"]
+            .iter()
+            .all(|name| candidate.join(name).is_file())
+        {
             return Ok(candidate);
         }
         tried.push(candidate.display().to_string());
     }
     bail!(
-        "tortie-node, tortie-cni and tortiectl are in none of {}: run `cargo build --workspace --bins` or set {BIN_DIR}",
+        "tortie-node, tortie-cni, tortiectl and tortie-bgpd are in none of {}: run `cargo build --workspace --bins` or set {BIN_DIR}",
         tried.join(", ")
     )
 }
@@ -108,6 +111,13 @@ impl Run {
     #[must_use]
     pub fn arg(mut self, arg: impl Into<String>) -> Run {
         self.args.push(arg.into());
+        self
+    }
+
+    /// More arguments, separated by blanks.
+    #[must_use]
+    pub fn args(mut self, words: &str) -> Run {
+        self.args.extend(words.split_whitespace().map(str::to_owned));
         self
     }
 
@@ -326,7 +336,11 @@ impl Daemon {
         Ok(self.output())
     }
 
-    fn signal(&mut self, signal: Signal) -> Result<()> {
+    /// Signals it.
+    ///
+    /// # Errors
+    /// When the kernel refuses; one that has ended is no error.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
         // Not reaped yet, so the id is still ours.
         if self.child.try_wait()?.is_none() {
             let pid = i32::try_from(self.child.id()).context("a process id out of range")?;

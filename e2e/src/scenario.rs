@@ -30,7 +30,8 @@ pub fn run(name: &str, build: fn() -> Result<Lab>, body: impl FnOnce(&mut Lab) -
     }
 }
 
-fn run_inside(name: &str) {
+/// Runs the test called `name`, which does nothing else outside, again in a sandbox and demands that it passed.
+pub(crate) fn run_inside(name: &str) {
     let this = std::env::current_exe().expect("a test knows its own binary");
     let bin_dir = bin_dir().unwrap_or_else(|error| panic!("{error:#}"));
     let output = Command::new(bin_dir.join("tortie-lab"))

@@ -1,6 +1,7 @@
 //! Routes that do not belong to a workload: own blocks, the IPIP device, and the context learned routes are judged in.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use tortie_model::ipam::AffinityState;
@@ -19,11 +20,14 @@ pub(super) fn own_blocks(cache: &Cache, settings: &Settings) -> BTreeSet<IpNetwo
     confirmed.map(|(block, _)| *block).filter(|block| block.is_ipv4() || settings.ipv6).collect()
 }
 
-/// Strays inside an own block end here instead of looping over the default route. A block of a single address has
-/// none: it would swallow the workload itself.
-pub(super) fn blackholes(own_blocks: &BTreeSet<IpNetwork>) -> BTreeMap<IpNetwork, RouteTarget> {
+/// Strays inside an own block end here instead of looping over the default route, and so do packets to services that
+/// nobody translated. A block of a single address has none: it would swallow the workload itself.
+pub(super) fn blackholes(
+    own_blocks: &BTreeSet<IpNetwork>,
+    services: &BTreeSet<IpNetwork>,
+) -> BTreeMap<IpNetwork, RouteTarget> {
     let several = own_blocks.iter().filter(|block| !is_single(block));
-    several.map(|block| (*block, RouteTarget::Blackhole)).collect()
+    several.chain(services).map(|range| (*range, RouteTarget::Blackhole)).collect()
 }
 
 /// Whether a prefix is one address.
@@ -56,7 +60,18 @@ pub(super) fn context(cache: &Cache, settings: &Settings) -> RouteContext {
             .values()
             .map(|pool| PoolEncap { cidr: pool.cidr, ipip: pool.ipip(), vxlan: pool.vxlan() })
             .collect(),
+        nodes_in_pools: nodes_in_pools(cache, settings),
+        ..RouteContext::default()
     }
+}
+
+/// Addresses of other nodes inside a pool: none where pools and the nodes' networks are apart, as they should be.
+fn nodes_in_pools(cache: &Cache, settings: &Settings) -> BTreeSet<IpAddr> {
+    let others = cache.nodes.iter().filter(|(name, _)| **name != settings.node);
+    let addresses =
+        others.flat_map(|(_, node)| [false, true].into_iter().filter_map(|ipv6| node.spec.bgp_address(ipv6)));
+    let in_pool = |address: &IpNetwork| cache.pools.values().any(|pool| pool.cidr.contains(address.ip()));
+    addresses.filter(in_pool).map(|address| address.ip()).collect()
 }
 
 /// Largest packet that fits through the host's interface and every tunnel in use (felix-dataplane 1.8): VXLAN takes 50

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! read links, routes, neighbours, settings (dirty ones only)
-//! rules ─▶ tunnel ─▶ settings ─▶ neighbours ─▶ routes        what opens, policy first
-//! routes ─▶ neighbours ─▶ connections                        what goes, last
+//! rules ─▶ tunnel ─▶ settings ─▶ addresses, neighbours ─▶ nexthop objects ─▶ routes    what opens, policy first
+//! routes ─▶ connections ─▶ nexthop objects ─▶ addresses, neighbours                    what goes, last
 //! ```
 //!
 //! Whatever fails stays pending, is named in `Applied.failures` and is tried again in the next cycle. Without the rules
@@ -12,19 +12,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
+use ipnetwork::IpNetwork;
+use tortie_bgp::table::LearnedRoute;
 use tortie_policy::{Ruleset, nft};
 
 use super::delta::Delta;
-use super::owner::{self, IPIP_DEVICE, LOCAL_PROTOCOL};
+use super::forwarding::Forwarding;
+use super::owner::{self, IPIP_DEVICE};
 use super::report::Report;
 use super::ruleset::Loaded;
-use super::{neighbours, routes, sysctls, tunnel};
-use crate::desired::{Applied, Desired, Learned, Wired, WorkloadInterface};
-use crate::fib::{Fib, Resolver, fib};
+use super::{addresses, neighbours, routes, sysctls, tunnel};
+use crate::desired::{Applied, Desired, LearnedChanges, RouteTarget, Wired, WorkloadInterface};
+use crate::fib::{Fib, Resolver, Surroundings};
 use crate::kernel::monitor::Dirty;
-use crate::kernel::{Kernel, KernelError, Link, NeighbourKey, Route, RouteKey};
+use crate::kernel::{Kernel, KernelError, Link, NeighbourKey, Route};
 
+mod forward;
 mod write;
 
 /// The actual state as far as known, and the way to change it.
@@ -33,18 +38,17 @@ pub struct Engine<K> {
     /// What must be read before it is planned with.
     dirty: Dirty,
     links: BTreeMap<String, Link>,
-    resolver: Resolver,
     loaded: Loaded,
     tunnel: Delta<tunnel::Part, u32>,
     sysctls: Delta<String, String>,
     neighbours: Delta<NeighbourKey, [u8; 6]>,
-    routes: Delta<RouteKey, Route>,
+    addresses: Delta<(u32, IpNetwork), ()>,
+    forwarding: Forwarding,
     /// The machine's own reverse-path check, read once, and whether there is IPv6.
     machine: Option<(String, bool)>,
     /// The kernel said it has no IPIP; asked again with every full reading.
     no_ipip: bool,
     fib: Fib,
-    fib_inputs: Option<FibInputs>,
     /// Freed addresses whose connections are still to be forgotten, and how often that failed.
     unforgotten: BTreeMap<IpAddr, u32>,
     report: Report,
@@ -58,14 +62,8 @@ pub struct Outcome {
     pub applied: Applied,
     /// Something is left to be done that no new input will announce: run again, after a pause.
     pub retry: bool,
-}
-
-#[derive(PartialEq)]
-struct FibInputs {
-    learned: Arc<Learned>,
-    context: crate::desired::RouteContext,
-    local: BTreeSet<ipnetwork::IpNetwork>,
-    tunnel: bool,
+    /// Something is to be done by then without any other news.
+    pub wake: Option<Instant>,
 }
 
 impl<K: Kernel> Engine<K> {
@@ -75,44 +73,59 @@ impl<K: Kernel> Engine<K> {
             kernel,
             dirty: Dirty::ALL,
             links: BTreeMap::new(),
-            resolver: Resolver::default(),
             loaded: Loaded::default(),
             tunnel: Delta::default(),
             sysctls: Delta::default(),
             neighbours: Delta::default(),
-            routes: Delta::default(),
+            addresses: Delta::default(),
+            forwarding: Forwarding::default(),
             machine: None,
             no_ipip: false,
             fib: Fib::default(),
-            fib_inputs: None,
             unforgotten: BTreeMap::new(),
             report: Report::default(),
             ready: false,
         }
     }
 
-    /// Brings the kernel to what is desired, as far as it goes.
-    pub fn cycle(&mut self, desired: &Desired, learned: &Arc<Learned>, dirty: Dirty) -> Outcome {
+    /// Brings the kernel to what is desired and, with what changed in it, to what was learned, as far as it goes.
+    pub fn cycle(
+        &mut self,
+        desired: &Desired,
+        learned: LearnedChanges,
+        dirty: Dirty,
+        now: Instant,
+    ) -> Outcome {
         self.report = Report::default();
         self.dirty.merge(dirty);
+        self.fib.learn(learned);
         if dirty == Dirty::ALL {
             self.no_ipip = false;
         }
         self.load_ruleset(&desired.ruleset);
-        if self.read() {
+        if self.read(now) {
             let open = self.loaded.is(&desired.ruleset);
             if open {
-                self.write_tunnel(desired);
+                self.write_tunnel(desired, now);
             }
-            self.plan(desired, learned);
+            self.plan(desired, now);
             if open {
                 self.write_sysctls();
+                self.add_addresses();
                 self.set_neighbours();
             }
-            self.write_routes(open, learned);
+            self.set_groups();
+            self.write_routes(open);
+            self.remove_groups();
+            self.remove_addresses();
             self.remove_neighbours();
         }
         self.outcome(desired)
+    }
+
+    /// All that was learned.
+    pub fn learned(&self) -> &BTreeMap<IpNetwork, LearnedRoute> {
+        self.fib.learned()
     }
 
     fn load_ruleset(&mut self, wanted: &Arc<Ruleset>) {
@@ -138,8 +151,9 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// Reads what is dirty. False when that failed: then nothing is planned with what may be wrong.
-    fn read(&mut self) -> bool {
-        let read = self.read_links().and_then(|()| self.read_routes()).and_then(|()| self.read_neighbours());
+    fn read(&mut self, now: Instant) -> bool {
+        let read =
+            self.read_links().and_then(|()| self.read_routes(now)).and_then(|()| self.read_neighbours());
         if let Err(error) = read.and_then(|()| self.read_machine()) {
             self.report.failed("kernel", &error);
             return false;
@@ -170,20 +184,18 @@ impl<K: Kernel> Engine<K> {
             self.sysctls.set_actual_of(path, None);
         }
         self.links = links;
+        self.addresses.set_actual(addresses::actual(&self.links));
         Ok(())
     }
 
-    fn read_routes(&mut self) -> Result<(), KernelError> {
+    fn read_routes(&mut self, now: Instant) -> Result<(), KernelError> {
         if !self.dirty.routes && !self.dirty.foreign_routes {
             return Ok(());
         }
         let found = self.kernel.routes()?;
-        self.routes.set_actual(routes::ours(&found, &self.links));
-        let resolver = Resolver::new(&found, &self.links);
-        if resolver != self.resolver {
-            self.resolver = resolver;
-            self.fib_inputs = None;
-        }
+        self.forwarding.groups.read(self.kernel.nexthops()?);
+        self.forwarding.routes.set_actual(routes::ours(&found, &self.links));
+        self.fib.set_resolver(Resolver::new(&found, &self.links), now);
         (self.dirty.routes, self.dirty.foreign_routes) = (false, false);
         Ok(())
     }
@@ -214,17 +226,8 @@ impl<K: Kernel> Engine<K> {
         desired.ipip.is_some() && self.links.get(IPIP_DEVICE).is_some_and(|link| link.up)
     }
 
-    fn plan(&mut self, desired: &Desired, learned: &Arc<Learned>) {
-        let inputs = FibInputs {
-            learned: Arc::clone(learned),
-            context: desired.route_context.clone(),
-            local: routes::local_prefixes(desired),
-            tunnel: self.tunnel_up(desired),
-        };
-        if self.fib_inputs.as_ref() != Some(&inputs) {
-            self.fib = fib(learned, &inputs.context, &self.resolver, &inputs.local, inputs.tunnel);
-            self.fib_inputs = Some(inputs);
-        }
+    fn plan(&mut self, desired: &Desired, now: Instant) {
+        self.plan_routes(desired, now);
         let (rp_filter, ipv6) = self.machine.clone().unwrap_or_default();
         let mut settings = sysctls::of_machine(ipv6);
         for name in desired.interfaces.keys() {
@@ -239,18 +242,54 @@ impl<K: Kernel> Engine<K> {
         }
         self.sysctls.set_desired(settings);
         self.neighbours.set_desired(neighbours::desired(desired, &self.links));
-        let wanted = routes::wanted(desired, &self.fib, &self.links);
-        self.routes.set_desired(wanted.routes);
+        self.addresses.set_desired(addresses::desired(desired, &self.links));
+        self.report.left_out(self.fib.left_out(), self.no_ipip);
+        for next_hop in self.fib.held() {
+            let text =
+                "it is on none of this node's interfaces any more; its routes stay as they were for now";
+            self.report.note_first(&format!("next hop {next_hop}"), text.to_string());
+        }
+        if desired.ipip.is_some() && self.no_ipip {
+            self.report.note_first(IPIP_DEVICE, "kernel has no IPIP (ipip module)".to_string());
+        }
+    }
+
+    fn plan_routes(&mut self, desired: &Desired, now: Instant) {
+        self.fib.set_surroundings(Surroundings {
+            context: desired.route_context.clone(),
+            local: routes::local_prefixes(desired),
+            reachable_by: desired.reachable_by.clone(),
+            tunnel: self.tunnel_up(desired),
+        });
+        let changed = self.fib.decide(now);
+        let peers = self.peer_routes();
+        let wanted = routes::local(desired, peers, &self.links);
         for (address, holder, loser) in wanted.contested {
             self.report.note(
                 &loser,
                 format!("its address {address} is also that of {holder}, which is newer and has it"),
             );
         }
-        self.report.left_out(&self.fib.left_out, self.no_ipip);
-        if desired.ipip.is_some() && self.no_ipip {
-            self.report.note_first(IPIP_DEVICE, "kernel has no IPIP (ipip module)".to_string());
+        self.forwarding.plan(&self.fib, changed, wanted.routes, &self.links);
+    }
+
+    /// Routes to peers behind gateways. One in the way stays, and one without a gateway on the link is not made.
+    fn peer_routes(&mut self) -> Vec<(IpNetwork, RouteTarget)> {
+        let mut routes = Vec::new();
+        for (prefix, route) in self.fib.peer_routes() {
+            let peer = format!("peer {}", prefix.ip());
+            match route {
+                Ok(_) if self.fib.resolver().foreign(&prefix).is_some() => {
+                    self.report
+                        .note(&peer, "a route to it is in the kernel and not ours; it stays".to_string());
+                }
+                Ok(target) => routes.push((prefix, target)),
+                Err(gateway) => {
+                    self.report.note(&peer, format!("its gateway {gateway} is no neighbour of this node"));
+                }
+            }
         }
+        routes
     }
 
     fn outcome(&mut self, desired: &Desired) -> Outcome {
@@ -261,7 +300,6 @@ impl<K: Kernel> Engine<K> {
             // What the kernel refused we may have misread.
             self.dirty = Dirty { ruleset: self.dirty.ruleset, ..Dirty::ALL };
         }
-        let ours = self.routes.actual().iter().filter(|(_, route)| route.protocol == LOCAL_PROTOCOL);
         let applied = Applied {
             ready: self.ready,
             guarded: self.loaded.is_any(),
@@ -270,10 +308,10 @@ impl<K: Kernel> Engine<K> {
                 .iter()
                 .filter_map(|(name, workload)| Some((name.clone(), self.wired(desired, name, workload)?)))
                 .collect(),
-            routes: ours.map(|(key, _)| key.prefix).collect(),
+            routes: self.forwarding.local_in_kernel(),
             failures: self.report.texts(),
         };
-        Outcome { applied, retry }
+        Outcome { applied, retry, wake: self.fib.deadline() }
     }
 
     /// An interface whose settings, neighbours, routes and rules are all in place.
@@ -294,8 +332,8 @@ impl<K: Kernel> Engine<K> {
                     }
                     IpAddr::V6(_) => None,
                 };
-                self.routes.in_place(&route)
-                    && self.routes.actual().get(&route).is_some_and(leads_here)
+                self.forwarding.routes.in_place(&route)
+                    && self.forwarding.routes.actual().get(&route).is_some_and(leads_here)
                     && neighbour.is_none_or(|key| self.neighbours.in_place(&key))
             });
         in_place.then(|| Wired { index: link.index, addresses: workload.addresses.clone() })

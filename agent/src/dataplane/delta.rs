@@ -45,6 +45,15 @@ impl<K: Ord + Clone, V: PartialEq> Delta<K, V> {
         self.desired = desired;
     }
 
+    /// One object as it should be; `None` when it should not be.
+    pub fn set_desired_of(&mut self, key: K, desired: Option<V>) {
+        mark(&mut self.pending, &key, desired.as_ref(), self.actual.get(&key));
+        match desired {
+            Some(value) => self.desired.insert(key, value),
+            None => self.desired.remove(&key),
+        };
+    }
+
     /// All that is, as just read.
     pub fn set_actual(&mut self, actual: BTreeMap<K, V>) {
         for key in differing(&self.actual, &actual) {
@@ -149,6 +158,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Desire(Map),
+        DesireOne(u8, Option<u8>),
         Read(Map),
         ReadOne(u8, Option<u8>),
         Do(u8),
@@ -157,6 +167,7 @@ mod tests {
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             maps().prop_map(Step::Desire),
+            (0u8..12, prop::option::of(0u8..3)).prop_map(|(key, value)| Step::DesireOne(key, value)),
             maps().prop_map(Step::Read),
             (0u8..12, prop::option::of(0u8..3)).prop_map(|(key, value)| Step::ReadOne(key, value)),
             (0u8..12).prop_map(Step::Do),
@@ -176,6 +187,11 @@ mod tests {
                     Step::Desire(map) => {
                         delta.set_desired(map.clone());
                         desired = map;
+                    }
+                    Step::DesireOne(key, value) => {
+                        delta.set_desired_of(key, value);
+                        desired.remove(&key);
+                        desired.extend(value.map(|value| (key, value)));
                     }
                     Step::Read(map) => {
                         delta.set_actual(map.clone());

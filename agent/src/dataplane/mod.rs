@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! watch<Desired> ─┐                    ┌─▶ Applied ─▶ status, readiness, BGP
-//! watch<Learned> ─┼─▶ run ─▶ cycle ────┤
+//! LearnedQueue ───┼─▶ run ─▶ cycle ────┤
 //! hints, timers  ─┘   (async)  (blocking, one at a time)  ─▶ kernel
 //! ```
 //!
@@ -10,12 +10,14 @@
 //! |---|---|
 //! | [`owner`] | what is ours |
 //! | [`delta`] | desired against actual |
-//! | `sysctls`, `neighbours`, `routes`, `tunnel`, `ruleset` | what each kind should be; pure |
+//! | `sysctls`, `neighbours`, `addresses`, `routes`, `tunnel`, `ruleset` | what each kind should be; pure |
+//! | `forwarding`, `groups` | all routes with the nexthop objects they use; pure |
 //! | [`cycle`] | one cycle: reading, order of writing |
 //! | `report` | failures in words |
 //! | this one | when a cycle runs |
 //!
-//! Inputs are levels: a cycle takes the newest, and whatever came between never existed. Nothing is written before the
+//! Inputs are levels: a cycle takes the newest, and whatever came between never existed. Learned routes come as changes, the
+//! newest of each prefix, since there may be very many. Nothing is written before the
 //! first [`Desired`]; stopping removes nothing.
 
 use std::sync::Arc;
@@ -25,12 +27,16 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
-use crate::desired::{Applied, Desired, Learned};
+use crate::desired::{Applied, Desired};
 use crate::kernel::monitor::{Dirty, Hints, Monitor};
 use crate::kernel::{Kernel, KernelError, Linux};
+use crate::learned::LearnedQueue;
 
+mod addresses;
 pub mod cycle;
 pub mod delta;
+mod forwarding;
+mod groups;
 mod neighbours;
 pub mod owner;
 mod report;
@@ -74,7 +80,7 @@ pub struct Channels {
     /// What the kernel should hold; `None` until the datastore is in sync.
     pub desired: watch::Receiver<Option<Arc<Desired>>>,
     /// Best routes learned by BGP.
-    pub learned: watch::Receiver<Arc<Learned>>,
+    pub learned: LearnedQueue,
     /// What the kernel holds.
     pub applied: watch::Sender<Arc<Applied>>,
 }
@@ -85,7 +91,7 @@ pub struct Channels {
 /// When the kernel cannot be talked to at all. Anything later is in [`Applied::failures`].
 pub async fn run(
     desired: watch::Receiver<Option<Arc<Desired>>>,
-    learned: watch::Receiver<Arc<Learned>>,
+    learned: LearnedQueue,
     applied: watch::Sender<Arc<Applied>>,
 ) -> Result<(), KernelError> {
     let kernel = Linux::open()?;
@@ -108,10 +114,10 @@ pub async fn run_on<K: Kernel>(mut engine: Engine<K>, hints: &Hints, mut channel
         // Out of sync again: what was desired last still is.
         desired = channels.desired.borrow_and_update().clone().or(desired);
         let Some(desired) = desired.clone() else { return };
-        let learned = Arc::clone(&channels.learned.borrow_and_update());
+        let learned = channels.learned.take();
         let dirty = schedule.due(Instant::now(), hints.take());
         let cycle = spawn_blocking(move || {
-            let outcome = engine.cycle(&desired, &learned, dirty);
+            let outcome = engine.cycle(&desired, learned, dirty, Instant::now().into_std());
             (engine, outcome)
         });
         let outcome = match cycle.await {
@@ -123,7 +129,7 @@ pub async fn run_on<K: Kernel>(mut engine: Engine<K>, hints: &Hints, mut channel
             // The runtime is shutting down.
             Err(_) => return,
         };
-        schedule.ran(Instant::now(), outcome.retry);
+        schedule.ran(Instant::now(), outcome.retry, outcome.wake.map(Instant::from_std));
         publish(&channels.applied, outcome.applied);
         if wait(&mut channels, hints, &mut schedule).await.is_break() {
             return;
@@ -133,17 +139,14 @@ pub async fn run_on<K: Kernel>(mut engine: Engine<K>, hints: &Hints, mut channel
 
 /// Until there is a reason for another cycle.
 async fn wait(channels: &mut Channels, hints: &Hints, schedule: &mut Schedule) -> std::ops::ControlFlow<()> {
-    let (mut bgp_lives, mut ready) = (true, false);
+    let mut ready = false;
     while !ready {
         tokio::select! {
             changed = channels.desired.changed() => match changed {
                 Ok(()) => ready = channels.desired.borrow().is_some(),
                 Err(_) => return std::ops::ControlFlow::Break(()),
             },
-            changed = channels.learned.changed(), if bgp_lives => match changed {
-                Ok(()) => ready = true,
-                Err(_) => bgp_lives = false,
-            },
+            () = channels.learned.changed() => ready = true,
             () = hints.changed() => ready = schedule.hinted(Instant::now(), hints.take()),
             () = sleep_until(schedule.next) => ready = true,
         }
@@ -174,6 +177,8 @@ struct Schedule {
     ruleset: Instant,
     foreign: Instant,
     retry: Option<Instant>,
+    /// A cycle asked for the next one by then.
+    wake: Option<Instant>,
     pause: Duration,
     /// Hints that wait for their turn.
     dirty: Dirty,
@@ -188,6 +193,7 @@ impl Schedule {
             ruleset: now,
             foreign: now,
             retry: None,
+            wake: None,
             pause: timing.first_retry,
             dirty: Dirty::default(),
             next: now,
@@ -213,7 +219,8 @@ impl Schedule {
     }
 
     /// A cycle ended.
-    fn ran(&mut self, now: Instant, retry: bool) {
+    fn ran(&mut self, now: Instant, retry: bool, wake: Option<Instant>) {
+        self.wake = wake;
         if retry {
             self.retry = Some(now + self.pause);
             self.pause = (self.pause * 2).min(self.timing.last_retry);
@@ -234,7 +241,7 @@ impl Schedule {
 
     fn plan_next(&mut self) {
         let foreign = self.dirty.foreign_routes.then_some(self.foreign);
-        let waiting = [self.retry, foreign].into_iter().flatten();
+        let waiting = [self.retry, self.wake, foreign].into_iter().flatten();
         self.next = waiting.fold(self.resync.min(self.ruleset), Instant::min);
     }
 }

@@ -6,14 +6,16 @@
 //! | rules | table `inet tortie` |
 //! | interfaces | the name begins with `cali`: host side of a workload; `tunl0`: the IPIP tunnel |
 //! | routes | protocol 80: workloads, blackholes; 81: learned by BGP; any other but the kernel's own on a `cali*` interface |
+//! | nexthop objects | protocol 81 and a number from 1414529024 on (0x54500000), a million of them |
 //! | neighbours | permanent ones on a `cali*` interface |
-//! | addresses | those of `tunl0` |
+//! | addresses | those of `tunl0` and, link-local ones apart, of `cali*` interfaces |
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
-use crate::kernel::Route;
+use crate::kernel::{NexthopObject, Route};
 
 /// The nft table, of family `inet`.
 pub const NFT_TABLE: &str = "tortie";
@@ -25,6 +27,8 @@ pub const IPIP_DEVICE: &str = "tunl0";
 pub const LOCAL_PROTOCOL: u8 = 80;
 /// Protocol of routes learned by BGP. Apart from [`LOCAL_PROTOCOL`], or learned routes would be announced as our own.
 pub const LEARNED_PROTOCOL: u8 = 81;
+/// Numbers of our nexthop objects, far from the low ones other daemons count up from.
+pub const NEXTHOP_IDS: Range<u32> = 0x5450_0000..0x5460_0000;
 /// Where iproute2 looks for names of route protocols.
 pub const PROTOCOL_NAMES: &str = "/etc/iproute2/rt_protos.d/tortie.conf";
 
@@ -58,6 +62,11 @@ pub fn is_our_route<'a>(route: &Route, name: impl Fn(u32) -> Option<&'a str>) ->
     !KERNEL_PROTOCOLS.contains(&route.protocol)
         && !route.hops.is_empty()
         && route.hops.iter().all(|hop| on_workload(hop.interface))
+}
+
+/// Whether a nexthop object is ours.
+pub fn is_our_nexthop(id: u32, object: &NexthopObject) -> bool {
+    object.protocol == LEARNED_PROTOCOL && NEXTHOP_IDS.contains(&id)
 }
 
 /// Names our route protocols for `ip route`. For people only: failing does no harm, and the caller goes on.
@@ -116,6 +125,7 @@ mod tests {
                 .iter()
                 .map(|index| Hop { gateway: None, interface: *index, onlink: false })
                 .collect(),
+            group: None,
         };
         for (ours, route) in [
             (true, route(80, &[1])),

@@ -43,17 +43,13 @@ impl Report {
     }
 
     /// Learned routes that are not programmed, by cause.
-    pub(super) fn left_out(&mut self, left_out: &BTreeMap<IpNetwork, Reason>, no_ipip: bool) {
-        let mut by_reason: BTreeMap<&Reason, Vec<&IpNetwork>> = BTreeMap::new();
+    pub(super) fn left_out(&mut self, left_out: &BTreeMap<Reason, BTreeSet<IpNetwork>>, no_ipip: bool) {
         let mut tunnelled = BTreeSet::new();
-        for (prefix, reason) in left_out {
+        for (reason, prefixes) in left_out.iter().filter(|(reason, _)| !reason.is_normal()) {
             if let Reason::NoTunnel(pool) = reason {
                 tunnelled.insert(pool.to_string());
-            } else {
-                by_reason.entry(reason).or_default().push(prefix);
+                continue;
             }
-        }
-        for (reason, prefixes) in by_reason {
             let mut names: Vec<String> = prefixes.iter().take(NAMED).map(ToString::to_string).collect();
             if prefixes.len() > NAMED {
                 names.push(format!("{} more", prefixes.len() - NAMED));
@@ -92,6 +88,8 @@ fn subject(reason: &Reason) -> String {
         | Reason::Unreachable(hop)
         | Reason::NotOnLink(hop)
         | Reason::Loop(hop) => format!("next hop {hop}"),
+        Reason::HoldsNode(node) => format!("node address {node}"),
+        Reason::Service(range) => format!("services {range}"),
         Reason::Vxlan(pool) | Reason::NoTunnel(pool) => format!("pool {pool}"),
         Reason::Martian => "routes not to be routed".to_string(),
         Reason::Foreign(protocol) => format!("routes of protocol {protocol}"),

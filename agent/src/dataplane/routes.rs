@@ -1,19 +1,26 @@
-//! Routes to workloads, blackholes, other own routes and learned ones, as the kernel should hold them; pure.
+//! Routes to workloads, blackholes, other local routes and learned ones, as the kernel should hold them; pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::owner::{self, LEARNED_PROTOCOL, LOCAL_PROTOCOL};
-use crate::desired::{Desired, RouteTarget};
-use crate::fib::Fib;
+use super::owner::{self, LOCAL_PROTOCOL};
+use crate::desired::{Desired, Gateway, RouteTarget};
 use crate::kernel::{Hop, Link, Route, RouteKey, RouteKind};
 
 /// What an IPv6 route gets instead of metric 0.
 const IPV6_METRIC: u32 = 1024;
 
-/// Routes as the kernel should hold them.
+/// A route as it should be.
+#[derive(Debug)]
+pub(super) struct Wish {
+    pub(super) route: Route,
+    /// Its next hops are to be a group, where the kernel has groups.
+    pub(super) multipath: bool,
+}
+
+/// Local routes as the kernel should hold them.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
     /// Those that can be written now: their interfaces are there and up.
@@ -31,21 +38,22 @@ pub(super) fn key(prefix: IpNetwork) -> RouteKey {
 /// Prefixes this node routes itself: they win over learned ones.
 pub(super) fn local_prefixes(desired: &Desired) -> BTreeSet<IpNetwork> {
     let workloads = desired.interfaces.values().flat_map(|workload| &workload.addresses);
+    let peers = desired.reachable_by.keys();
     let routes = desired.routes.keys().map(|prefix| key(*prefix).prefix);
-    workloads.map(|address| IpNetwork::from(*address)).chain(routes).collect()
+    workloads.chain(peers).map(|address| IpNetwork::from(*address)).chain(routes).collect()
 }
 
-/// Workloads first, then other local routes, then learned ones: on one prefix the first wins (felix-dataplane 1.6).
-pub(super) fn wanted(desired: &Desired, fib: &Fib, links: &BTreeMap<String, Link>) -> Wanted {
+/// Workloads first, then other local routes, then those to peers: on one prefix the first wins (felix-dataplane 1.6).
+pub(super) fn local(
+    desired: &Desired,
+    peers: Vec<(IpNetwork, RouteTarget)>,
+    links: &BTreeMap<String, Link>,
+) -> Wanted {
     let mut wanted = Wanted::default();
-    for (prefix, target) in &fib.routes {
-        if let Some(route) = route(LEARNED_PROTOCOL, key(*prefix), target, links) {
-            wanted.routes.insert(key(*prefix), route);
-        }
-    }
-    for (prefix, target) in &desired.routes {
-        if let Some(route) = route(LOCAL_PROTOCOL, key(*prefix), target, links) {
-            wanted.routes.insert(key(*prefix), route);
+    let others = desired.routes.iter().map(|(prefix, target)| (*prefix, target));
+    for (prefix, target) in peers.iter().map(|(prefix, target)| (*prefix, target)).chain(others) {
+        if let Some(wish) = route(LOCAL_PROTOCOL, key(prefix), target, links) {
+            wanted.routes.insert(key(prefix), wish.route);
         }
     }
     let mut holders: BTreeMap<IpAddr, (u32, &str)> = BTreeMap::new();
@@ -72,35 +80,47 @@ pub(super) fn wanted(desired: &Desired, fib: &Fib, links: &BTreeMap<String, Link
             kind: RouteKind::Unicast,
             link_scope: address.is_ipv4(),
             hops: vec![hop],
+            group: None,
         };
         wanted.routes.insert(key(address.into()), route);
     }
     wanted
 }
 
-/// `None` while one of its interfaces is missing or down.
-fn route(protocol: u8, key: RouteKey, target: &RouteTarget, links: &BTreeMap<String, Link>) -> Option<Route> {
-    let up = |name: &str| links.get(name).filter(|link| link.up).map(|link| link.index);
-    let (kind, mut hops) = match target {
-        RouteTarget::Blackhole => (RouteKind::Blackhole, Vec::new()),
-        RouteTarget::Device(name) => {
-            (RouteKind::Unicast, vec![Hop { gateway: None, interface: up(name)?, onlink: false }])
-        }
-        RouteTarget::Gateways(gateways) => {
-            // Of several, those that are usable.
-            let hops = gateways.iter().filter_map(|gateway| {
-                let interface = up(&gateway.interface)?;
-                Some(Hop { gateway: Some(gateway.address), interface, onlink: gateway.onlink })
-            });
-            (RouteKind::Unicast, hops.collect())
-        }
-    };
+/// `None` while none of its interfaces is there and up. Of several next hops, those whose interface has a carrier; when none
+/// has, all: the route is to stay where it leads until a carrier comes back.
+pub(super) fn route(
+    protocol: u8,
+    key: RouteKey,
+    target: &RouteTarget,
+    links: &BTreeMap<String, Link>,
+) -> Option<Wish> {
+    let up = |name: &str| links.get(name).filter(|link| link.up);
+    let mut alive = false;
+    let (kind, mut hops) =
+        match target {
+            RouteTarget::Blackhole => (RouteKind::Blackhole, Vec::new()),
+            RouteTarget::Device(name) => {
+                (RouteKind::Unicast, vec![Hop { gateway: None, interface: up(name)?.index, onlink: false }])
+            }
+            RouteTarget::Gateways(gateways) => {
+                let links = gateways.iter().filter_map(|gateway| Some((gateway, up(&gateway.interface)?)));
+                let usable: Vec<(&Gateway, &Link)> = links.collect();
+                alive = usable.iter().any(|(_, link)| !link.no_carrier);
+                let hops =
+                    usable.iter().filter(|(_, link)| !(alive && link.no_carrier)).map(|(gateway, link)| {
+                        Hop { gateway: Some(gateway.address), interface: link.index, onlink: gateway.onlink }
+                    });
+                (RouteKind::Unicast, hops.collect())
+            }
+        };
     if kind == RouteKind::Unicast && hops.is_empty() {
         return None;
     }
     hops.sort();
     let link_scope = key.prefix.is_ipv4() && matches!(target, RouteTarget::Device(_));
-    Some(Route { protocol, kind, link_scope, hops })
+    let multipath = alive && hops.len() > 1;
+    Some(Wish { route: Route { protocol, kind, link_scope, hops, group: None }, multipath })
 }
 
 /// Ours among all routes of the main table.
@@ -112,8 +132,10 @@ pub(super) fn ours(found: &[(RouteKey, Route)], links: &BTreeMap<String, Link>) 
             // Two under one key are of somebody's `ip route append`. Taken together they are like nothing we want, and
             // are replaced.
             let known = ours.entry(*key).or_insert_with(|| Route { hops: Vec::new(), ..route.clone() });
-            known.hops.extend(&route.hops);
-            known.hops.sort();
+            if route.group.is_none() {
+                known.hops.extend(&route.hops);
+                known.hops.sort();
+            }
         }
     }
     ours

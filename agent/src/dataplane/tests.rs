@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::dataplane::cycle::tests::{machine, workload};
-use crate::desired::RouteTarget;
+use crate::desired::{LearnedChanges, RouteTarget};
 use crate::kernel::fake::FakeKernel;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -18,7 +18,7 @@ struct Running {
     kernel: FakeKernel,
     hints: Arc<Hints>,
     desired: watch::Sender<Option<Arc<Desired>>>,
-    _learned: watch::Sender<Arc<Learned>>,
+    _learned: LearnedQueue,
     applied: watch::Receiver<Arc<Applied>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -26,9 +26,10 @@ struct Running {
 fn start(timing: Timing) -> Running {
     let kernel = FakeKernel::new(machine(&[("cali1", true)]));
     let (desired, desired_seen) = watch::channel(None);
-    let (learned, learned_seen) = watch::channel(Arc::new(Learned { converged: true, ..Learned::default() }));
+    let learned = LearnedQueue::default();
+    learned.put(LearnedChanges { converged: true, ..LearnedChanges::default() });
     let (applied, applied_seen) = watch::channel(Arc::new(Applied::default()));
-    let channels = Channels { desired: desired_seen, learned: learned_seen, applied };
+    let channels = Channels { desired: desired_seen, learned: learned.clone(), applied };
     let hints = Arc::new(Hints::default());
     let (engine, given) = (Engine::new(kernel.clone()), Arc::clone(&hints));
     let task = tokio::spawn(async move { run_on(engine, &given, channels, timing).await });
@@ -119,21 +120,23 @@ fn the_schedule_spaces_retries_and_foreign_hints() {
     assert_eq!(schedule.due(start, Dirty::default()), Dirty::ALL);
     let mut now = start;
     for pause in [1, 2, 4, 4] {
-        schedule.ran(now, true);
+        schedule.ran(now, true, None);
         assert_eq!(schedule.next, now + pause * second);
         now = schedule.next;
         assert_eq!(schedule.due(now, Dirty::default()), Dirty::default());
     }
-    schedule.ran(now, false);
+    schedule.ran(now, false, Some(now + second));
+    assert_eq!(schedule.next, now + second, "what a cycle asked for");
+    schedule.ran(now, false, None);
     assert_eq!(schedule.next, start + 30 * second, "the check of the rules");
     let ruleset = Dirty { ruleset: true, ..Dirty::default() };
     assert_eq!(schedule.due(schedule.next, Dirty::default()), ruleset);
     let foreign = Dirty { foreign_routes: true, ..Dirty::default() };
     let now = start + 32 * second;
-    schedule.ran(now, false);
+    schedule.ran(now, false, None);
     assert!(schedule.hinted(now, foreign), "the first at once");
     assert_eq!(schedule.due(now, Dirty::default()), foreign);
-    schedule.ran(now, false);
+    schedule.ran(now, false, None);
     assert!(!schedule.hinted(now + second / 2, foreign), "the second later");
     assert_eq!(schedule.next, now + second);
     assert!(

@@ -25,6 +25,8 @@ pub struct Resolver {
     /// Destinations that a route of ours would collide with: same prefix, same metric.
     taken: BTreeMap<IpNetwork, u8>,
     own: BTreeSet<IpAddr>,
+    /// Networks the addresses of this node say it is in, whatever the routes say.
+    subnets: BTreeSet<IpNetwork>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,8 +68,12 @@ impl Resolver {
     pub fn new(routes: &[(RouteKey, Route)], links: &BTreeMap<String, Link>) -> Resolver {
         let names: BTreeMap<u32, &str> =
             links.values().map(|link| (link.index, link.name.as_str())).collect();
+        let underlay = links
+            .values()
+            .filter(|link| !owner::is_overlay(&link.name) && !owner::is_workload_interface(&link.name));
         let mut resolver = Resolver {
-            own: links.values().flat_map(|link| &link.addresses).map(|address| address.ip()).collect(),
+            own: addresses(links.values()).map(|address| address.ip()).collect(),
+            subnets: addresses(underlay).filter_map(subnet).collect(),
             ..Resolver::default()
         };
         for (key, route) in routes {
@@ -81,6 +87,9 @@ impl Resolver {
     fn add(&mut self, key: &RouteKey, route: &Route, names: &BTreeMap<u32, &str>) {
         let ours = if key.prefix.is_ipv4() { 0 } else { DEFAULT_IPV6_METRIC };
         let Ok(prefix) = IpNetwork::new(key.prefix.network(), key.prefix.prefix()) else { return };
+        if is_link_local(prefix.network()) {
+            return;
+        }
         // IPv6 has a connected network at metric 256; a learned one beside it would only lie there.
         if key.metric == ours || route.protocol == RTPROT_KERNEL {
             self.taken.insert(prefix, route.protocol);
@@ -117,6 +126,12 @@ impl Resolver {
         prefix.prefix() == whole && self.is_own_address(prefix.network())
     }
 
+    /// Whether an interface's address says that this is a neighbour, and the route that leads there, of this length, does
+    /// not: that interface is down or its connected route gone.
+    pub fn is_lost_neighbour(&self, next_hop: IpAddr, length: u8) -> bool {
+        self.subnets.iter().any(|subnet| subnet.prefix() > length && subnet.contains(next_hop))
+    }
+
     /// Who holds this very prefix, so that we cannot.
     pub fn foreign(&self, prefix: &IpNetwork) -> Option<Foreign> {
         self.taken.get(prefix).map(|protocol| match *protocol {
@@ -128,8 +143,7 @@ impl Resolver {
     /// The way to a next hop: longest match, then lowest metric. `None` when nothing leads there.
     pub fn resolve(&self, next_hop: IpAddr) -> Option<Resolution> {
         let whole: u8 = if next_hop.is_ipv4() { 32 } else { 128 };
-        let link_local = matches!(next_hop, IpAddr::V6(ip) if ip.is_unicast_link_local());
-        if link_local {
+        if is_link_local(next_hop) {
             // Means nothing without an interface, and a learned route names none.
             return None;
         }
@@ -149,4 +163,20 @@ impl Resolver {
         }
         None
     }
+}
+
+/// Of IPv6: it means nothing without an interface, and every interface has one, of workloads too.
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
+fn addresses<'a>(links: impl Iterator<Item = &'a Link>) -> impl Iterator<Item = &'a IpNetwork> {
+    links.flat_map(|link| &link.addresses).filter(|address| !is_link_local(address.ip()))
+}
+
+/// The network an address lies in, when there can be others in it.
+fn subnet(address: &IpNetwork) -> Option<IpNetwork> {
+    let whole = if address.is_ipv4() { 32 } else { 128 };
+    let network = IpNetwork::new(address.network(), address.prefix()).ok()?;
+    (address.prefix() < whole && !address.ip().is_loopback()).then_some(network)
 }

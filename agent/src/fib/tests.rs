@@ -2,8 +2,12 @@
 
 use proptest::prelude::*;
 
+use super::decision::contains;
 use super::*;
+use crate::dataplane::owner::IPIP_DEVICE;
+use crate::desired::{Gateway, PoolEncap};
 use crate::kernel::{Hop, Link, Route, RouteKey, RouteKind};
+use tortie_model::resource::EncapMode;
 
 fn net(text: &str) -> IpNetwork {
     text.parse().unwrap()
@@ -43,7 +47,9 @@ fn resolver(extra: &[(&str, u8, Option<&str>, u32)]) -> Resolver {
         let hops = if *interface == 0 { vec![] } else { vec![hop] };
         match routes.iter_mut().find(|(known, _)| *known == key) {
             Some((_, route)) => route.hops.extend(hops),
-            None => routes.push((key, Route { protocol: *protocol, kind, link_scope: false, hops })),
+            None => {
+                routes.push((key, Route { protocol: *protocol, kind, link_scope: false, hops, group: None }))
+            }
         }
     }
     Resolver::new(&routes, &links)
@@ -60,14 +66,40 @@ fn context() -> RouteContext {
             pool("172.22.0.0/16", EncapMode::Never, EncapMode::CrossSubnet),
             pool("fd02::/48", EncapMode::Never, EncapMode::Never),
         ],
+        ..RouteContext::default()
     }
 }
 
-fn one(resolver: &Resolver, prefix: &str, next_hops: &[&str], tunnel: bool) -> Result<String, Reason> {
+fn via(next_hops: &[&str]) -> LearnedRoute {
     let next_hops = next_hops.iter().map(|text| text.parse().unwrap()).collect();
-    let route = LearnedRoute { next_hops, internal: true, local_pref: 100 };
-    let learned = Learned { routes: BTreeMap::from([(net(prefix), route)]), converged: true };
-    let fib = fib(&learned, &context(), resolver, &BTreeSet::from([net("192.168.1.0/26")]), tunnel);
+    LearnedRoute { next_hops, internal: true, local_pref: 100 }
+}
+
+/// What a table comes to that was never another.
+fn from_scratch(
+    table: &BTreeMap<IpNetwork, LearnedRoute>,
+    surroundings: &Surroundings,
+    resolver: &Resolver,
+) -> Fib {
+    let mut fib = Fib::default();
+    let routes = table.iter().map(|(prefix, route)| (*prefix, Some(route.clone()))).collect();
+    fib.learn(LearnedChanges { routes, converged: true });
+    fib.set_resolver(resolver.clone(), Instant::now());
+    fib.set_surroundings(surroundings.clone());
+    fib.decide(Instant::now());
+    fib
+}
+
+fn one(resolver: &Resolver, prefix: &str, next_hops: &[&str], tunnel: bool) -> Result<String, Reason> {
+    let route = via(next_hops);
+    let surroundings = Surroundings {
+        context: context(),
+        local: BTreeSet::from([net("192.168.1.0/26")]),
+        tunnel,
+        ..Surroundings::default()
+    };
+    let table = BTreeMap::from([(net(prefix), route)]);
+    let fib = from_scratch(&table, &surroundings, resolver);
     assert!(fib.routes.len() + fib.left_out.len() <= 1);
     match (fib.routes.into_values().next(), fib.left_out.into_values().next()) {
         (Some(RouteTarget::Gateways(gateways)), None) => {
@@ -193,7 +225,7 @@ fn a_neighbour_is_not_sought_over_the_default_route() {
         let hops =
             vec![Hop { gateway: gateway.map(|text| text.parse().unwrap()), interface: 3, onlink: false }];
         let key = RouteKey { prefix: net(prefix), metric: 0 };
-        (key, Route { protocol: 4, kind: RouteKind::Unicast, link_scope: false, hops })
+        (key, Route { protocol: 4, kind: RouteKind::Unicast, link_scope: false, hops, group: None })
     };
     let resolver =
         Resolver::new(&[route("10.0.1.0/24", None), route("0.0.0.0/0", Some("10.0.1.254"))], &links);
@@ -246,9 +278,10 @@ proptest! {
         let routes = table.into_iter().map(|(prefix, hops)| {
             (prefix, LearnedRoute { next_hops: hops.into_iter().collect(), internal: true, local_pref: 100 })
         });
-        let learned = Learned { routes: routes.collect(), converged: true };
         let local = BTreeSet::from([net("192.168.1.0/26"), net("192.168.1.9/32")]);
-        let fib = fib(&learned, &context(), &resolver, &local, tunnel);
+        let surroundings =
+            Surroundings { context: context(), local: local.clone(), tunnel, ..Surroundings::default() };
+        let fib = from_scratch(&routes.collect(), &surroundings, &resolver);
         let contexts = context();
         for (prefix, target) in &fib.routes {
             prop_assert!(!local.contains(prefix) && !fib.left_out.contains_key(prefix));
@@ -273,3 +306,5 @@ proptest! {
         }
     }
 }
+
+mod changes;

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use nix::errno::Errno;
 
 use super::{
-    Conntrack, KernelError, Link, LinkChange, Links, NeighbourChange, NeighbourKey, Neighbours, Route,
-    RouteChange, RouteKey, Routes, Rulesets, Sysctls,
+    Conntrack, Hop, KernelError, Link, LinkChange, Links, NeighbourChange, NeighbourKey, Neighbours, Nexthop,
+    NexthopChange, NexthopObject, Nexthops, Route, RouteChange, RouteKey, Routes, Rulesets, Sysctls,
 };
 
 /// Index of the IPIP device it makes.
@@ -21,6 +21,9 @@ const IPIP_INDEX: u32 = 90;
 pub(crate) struct State {
     pub(crate) links: BTreeMap<String, Link>,
     pub(crate) routes: BTreeMap<RouteKey, Route>,
+    /// Nexthop objects; it has none at all when `no_objects` is set.
+    pub(crate) nexthops: BTreeMap<u32, NexthopObject>,
+    pub(crate) no_objects: bool,
     pub(crate) neighbours: BTreeMap<NeighbourKey, [u8; 6]>,
     pub(crate) sysctls: BTreeMap<String, String>,
     /// The script last loaded.
@@ -28,6 +31,86 @@ pub(crate) struct State {
     pub(crate) generation: u32,
     /// Whether IPIP devices can be created.
     pub(crate) ipip: bool,
+}
+
+impl State {
+    /// The interface, if something can be sent over it.
+    fn usable(&self, index: u32) -> Result<&Link, Errno> {
+        let link = self.links.values().find(|link| link.index == index).ok_or(Errno::ENODEV)?;
+        if link.up { Ok(link) } else { Err(Errno::ENETDOWN) }
+    }
+
+    /// What the kernel does with an object: members leave their groups, an empty group goes too, and with each object the
+    /// routes over it.
+    pub(crate) fn remove_nexthop(&mut self, id: u32) {
+        self.nexthops.remove(&id);
+        self.routes.retain(|_, route| route.group != Some(id));
+        let mut empty = Vec::new();
+        for (group, object) in &mut self.nexthops {
+            if let Nexthop::Group(members) = &mut object.nexthop {
+                members.retain(|member| *member != id);
+                empty.extend(members.is_empty().then_some(*group));
+            }
+        }
+        empty.into_iter().for_each(|group| self.remove_nexthop(group));
+    }
+
+    /// An interface loses or finds the other end.
+    pub(crate) fn set_carrier(&mut self, name: &str, carrier: bool) {
+        let Some(link) = self.links.get_mut(name) else { return };
+        link.no_carrier = !carrier;
+        let index = link.index;
+        let on =
+            |object: &NexthopObject| matches!(object.nexthop, Nexthop::Hop(hop) if hop.interface == index);
+        let lost: Vec<u32> =
+            self.nexthops.iter().filter(|(_, o)| !carrier && on(o)).map(|(id, _)| *id).collect();
+        lost.into_iter().for_each(|id| self.remove_nexthop(id));
+    }
+
+    fn set_nexthop(&mut self, id: u32, object: &NexthopObject) -> Result<(), Errno> {
+        let is_group = |object: &NexthopObject| matches!(object.nexthop, Nexthop::Group(_));
+        if self.nexthops.get(&id).is_some_and(|old| is_group(old) != is_group(object)) {
+            return Err(Errno::EINVAL);
+        }
+        match &object.nexthop {
+            Nexthop::Hop(hop) => {
+                if self.usable(hop.interface)?.no_carrier {
+                    return Err(Errno::ENETDOWN);
+                }
+            }
+            Nexthop::Group(members) => {
+                let is_hop = |id: &u32| self.nexthops.get(id).is_some_and(|object| !is_group(object));
+                if members.is_empty() || !members.iter().all(is_hop) {
+                    return Err(Errno::EINVAL);
+                }
+            }
+            Nexthop::Other => return Err(Errno::EINVAL),
+        }
+        self.nexthops.insert(id, object.clone());
+        Ok(())
+    }
+
+    pub(crate) fn hops_of(&self, id: u32) -> Vec<Hop> {
+        let hop = |id: &u32| match self.nexthops.get(id)?.nexthop {
+            Nexthop::Hop(hop) => Some(hop),
+            Nexthop::Group(_) | Nexthop::Other => None,
+        };
+        let mut hops: Vec<Hop> = match self.nexthops.get(&id).map(|object| &object.nexthop) {
+            Some(Nexthop::Group(members)) => members.iter().filter_map(hop).collect(),
+            _ => hop(&id).into_iter().collect(),
+        };
+        hops.sort();
+        hops
+    }
+
+    /// Routes as the kernel tells them: with what the object of each leads to.
+    pub(crate) fn told_routes(&self) -> Vec<(RouteKey, Route)> {
+        let told = |(key, route): (&RouteKey, &Route)| {
+            let hops = route.group.map_or_else(|| route.hops.clone(), |id| self.hops_of(id));
+            (*key, Route { hops, ..route.clone() })
+        };
+        self.routes.iter().map(told).collect()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -141,7 +224,7 @@ impl Links for FakeKernel {
 
 impl Routes for FakeKernel {
     fn routes(&mut self) -> Result<Vec<(RouteKey, Route)>, KernelError> {
-        self.call(|state| Ok(state.routes.iter().map(|(key, route)| (*key, route.clone())).collect()))
+        self.call(|state| Ok(state.told_routes()))
     }
 
     fn change_routes(&mut self, changes: &[RouteChange]) -> Vec<Result<(), KernelError>> {
@@ -157,11 +240,13 @@ impl Routes for FakeKernel {
                     }
                     return Ok(());
                 }
-                for hop in &route.hops {
-                    let link =
-                        state.links.values().find(|link| link.index == hop.interface).ok_or(Errno::ENODEV)?;
-                    if !link.up {
-                        return Err(Errno::ENETDOWN);
+                match route.group {
+                    Some(id) if !state.nexthops.contains_key(&id) => return Err(Errno::EINVAL),
+                    Some(_) => {}
+                    None => {
+                        for hop in &route.hops {
+                            state.usable(hop.interface)?;
+                        }
                     }
                 }
                 if matches!(change, RouteChange::Add(..)) && state.routes.contains_key(key) {
@@ -169,6 +254,25 @@ impl Routes for FakeKernel {
                 }
                 state.routes.insert(*key, route.clone());
                 Ok(())
+            })
+        };
+        changes.iter().map(change).collect()
+    }
+}
+
+impl Nexthops for FakeKernel {
+    fn nexthops(&mut self) -> Result<Option<BTreeMap<u32, NexthopObject>>, KernelError> {
+        self.call(|state| Ok((!state.no_objects).then(|| state.nexthops.clone())))
+    }
+
+    fn change_nexthops(&mut self, changes: &[NexthopChange]) -> Vec<Result<(), KernelError>> {
+        let change = |change: &NexthopChange| {
+            self.write(format!("{change:?}"), |state| match change {
+                NexthopChange::Set(id, object) => state.set_nexthop(*id, object),
+                NexthopChange::Remove(id) => {
+                    state.remove_nexthop(*id);
+                    Ok(())
+                }
             })
         };
         changes.iter().map(change).collect()

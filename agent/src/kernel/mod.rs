@@ -36,6 +36,8 @@ pub struct Link {
     pub index: u32,
     /// Administratively up. Routes can be added to it only then.
     pub up: bool,
+    /// Up, but with nobody at the other end. Routes stay, nexthop objects do not.
+    pub no_carrier: bool,
     /// MTU in bytes.
     pub mtu: u32,
     /// Ethernet address, when it has one.
@@ -108,8 +110,10 @@ pub struct Route {
     pub kind: RouteKind,
     /// IPv4: scope link (or host), that is, without a gateway. Always false for IPv6, which has no scopes.
     pub link_scope: bool,
-    /// Where to, sorted; empty unless unicast.
+    /// Where to, sorted; empty unless unicast. Ignored when written together with a group.
     pub hops: Vec<Hop>,
+    /// The nexthop object that says where to.
+    pub group: Option<u32>,
 }
 
 /// What a route does with a packet.
@@ -151,6 +155,43 @@ pub trait Routes {
     fn routes(&mut self) -> Result<Vec<(RouteKey, Route)>, KernelError>;
     /// Makes changes in order; each stands alone, and the answers are in the same order.
     fn change_routes(&mut self, changes: &[RouteChange]) -> Vec<Result<(), KernelError>>;
+}
+
+/// What a nexthop object is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Nexthop {
+    /// One next hop.
+    Hop(Hop),
+    /// Several objects, used alike; their numbers, ascending.
+    Group(Vec<u32>),
+    /// Anything else; never ours.
+    Other,
+}
+
+/// A nexthop object of the kernel: routes name it by number instead of saying themselves where they lead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NexthopObject {
+    /// Who put it there, as of routes.
+    pub protocol: u8,
+    /// What it is.
+    pub nexthop: Nexthop,
+}
+
+/// A change to the nexthop objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NexthopChange {
+    /// Adds it, or takes the place of what has this number: at once for every route that uses it.
+    Set(u32, NexthopObject),
+    /// Removes it, and with it every route that uses it. That it is gone already is success.
+    Remove(u32),
+}
+
+/// Nexthop objects, of Linux 5.3 and later.
+pub trait Nexthops {
+    /// All of them by number, whoever owns them; `None` when the kernel has none at all.
+    fn nexthops(&mut self) -> Result<Option<BTreeMap<u32, NexthopObject>>, KernelError>;
+    /// Makes changes in order; each stands alone, and the answers are in the same order.
+    fn change_nexthops(&mut self, changes: &[NexthopChange]) -> Vec<Result<(), KernelError>>;
 }
 
 /// What tells neighbours apart.
@@ -206,6 +247,12 @@ pub trait Conntrack {
 }
 
 /// All of it.
-pub trait Kernel: Links + Routes + Neighbours + Sysctls + Rulesets + Conntrack + Send + 'static {}
+pub trait Kernel:
+    Links + Routes + Nexthops + Neighbours + Sysctls + Rulesets + Conntrack + Send + 'static
+{
+}
 
-impl<T: Links + Routes + Neighbours + Sysctls + Rulesets + Conntrack + Send + 'static> Kernel for T {}
+impl<T: Links + Routes + Nexthops + Neighbours + Sysctls + Rulesets + Conntrack + Send + 'static> Kernel
+    for T
+{
+}

@@ -16,10 +16,13 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::KernelError;
+use super::netlink::{RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
 use super::socket::{Message, messages};
 
 /// RTNLGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE.
 const ROUTE_GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
+/// RTNLGRP_NEXTHOP; missing before Linux 5.3.
+const NEXTHOP_GROUP: u32 = 32;
 /// NFNLGRP_NFTABLES.
 const NFTABLES_GROUP: u32 = 7;
 const RTM_NEWLINK: u16 = 16;
@@ -40,7 +43,7 @@ const RECEIVE_BUFFER: usize = 8 << 20;
 pub struct Dirty {
     /// Interfaces or addresses.
     pub links: bool,
-    /// Routes of our protocols: somebody else changed or removed them.
+    /// Routes of our protocols, or nexthop objects: somebody else changed or removed them.
     pub routes: bool,
     /// Other routes of the main table, over which next hops are resolved.
     pub foreign_routes: bool,
@@ -122,6 +125,9 @@ impl Monitor {
     pub fn start(hints: Arc<Hints>, own_port: u32, protocols: [u8; 2]) -> Result<Monitor, KernelError> {
         let failed = |error| KernelError::refused("listen for changes of links and routes", error);
         let socket = listen(NETLINK_ROUTE, &ROUTE_GROUPS).map_err(failed)?;
+        if let Err(error) = socket.socket_ref().add_membership(NEXTHOP_GROUP) {
+            tracing::debug!(%error, "no notifications of nexthop objects");
+        }
         let route_hints = Arc::clone(&hints);
         let mut tasks = vec![tokio::spawn(async move {
             follow(socket, &route_hints, |message| route_hint(message, own_port, protocols)).await;
@@ -186,6 +192,11 @@ fn route_hint(message: &Message<'_>, own_port: u32, protocols: [u8; 2]) -> Dirty
                 return Dirty::default();
             }
             let ours = protocols.contains(&protocol);
+            Dirty { routes: ours, foreign_routes: !ours, ..Dirty::default() }
+        }
+        RTM_NEWNEXTHOP | RTM_DELNEXTHOP if message.port != own_port => {
+            // struct nhmsg: protocol at 2.
+            let ours = message.body.get(2).is_some_and(|protocol| protocols.contains(protocol));
             Dirty { routes: ours, foreign_routes: !ours, ..Dirty::default() }
         }
         _ => Dirty::default(),

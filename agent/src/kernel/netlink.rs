@@ -1,4 +1,4 @@
-//! Links, routes and neighbours by rtnetlink: the only place where such messages are built.
+//! Links, routes, nexthop objects and neighbours by rtnetlink: the only place where such messages are built.
 //!
 //! Messages and attributes are open sets, of which we read what we know: hence the wildcards.
 //!
@@ -14,9 +14,11 @@ use super::socket::{Message, Refusal, Request};
 
 mod links;
 mod neighbours;
+mod nexthops;
 mod routes;
 
 pub(super) use links::read_links;
+pub(super) use nexthops::{RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
 
 /// Wraps a message for the socket.
 fn request(message: &RouteNetlinkMessage, flags: u16) -> Request {

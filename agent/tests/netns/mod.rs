@@ -8,13 +8,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipnetwork::IpNetwork;
 use tortie_agent::dataplane::cycle::{Engine, Outcome};
-use tortie_agent::desired::{Applied, Desired, Gateway, Learned, RouteTarget, WorkloadInterface};
+use tortie_agent::desired::{Applied, Desired, Gateway, LearnedChanges, RouteTarget, WorkloadInterface};
 use tortie_agent::kernel::Linux;
 use tortie_agent::kernel::monitor::Dirty;
+use tortie_bgp::table::LearnedRoute;
+
+/// A whole table of learned routes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Learned {
+    pub(crate) routes: BTreeMap<IpNetwork, LearnedRoute>,
+    pub(crate) converged: bool,
+}
 
 /// Runs `body` inside; `test` is the name of the calling test.
 pub(crate) fn inside(test: &str, body: impl FnOnce()) {
@@ -68,7 +76,21 @@ pub(crate) fn engine() -> Engine<Linux> {
 
 /// One cycle that reads everything.
 pub(crate) fn cycle(engine: &mut Engine<Linux>, desired: &Desired, learned: &Learned) -> Outcome {
-    engine.cycle(desired, &Arc::new(learned.clone()), Dirty::ALL)
+    learn(engine, desired, learned, Dirty::ALL)
+}
+
+/// One cycle with what makes the engine's table of learned routes this one.
+pub(crate) fn learn(
+    engine: &mut Engine<Linux>,
+    desired: &Desired,
+    learned: &Learned,
+    dirty: Dirty,
+) -> Outcome {
+    let known = engine.learned().keys().filter(|prefix| !learned.routes.contains_key(prefix));
+    let mut changes = LearnedChanges { converged: learned.converged, ..LearnedChanges::default() };
+    changes.routes.extend(known.map(|prefix| (*prefix, None)));
+    changes.routes.extend(learned.routes.iter().map(|(prefix, route)| (*prefix, Some(route.clone()))));
+    engine.cycle(desired, changes, dirty, Instant::now())
 }
 
 /// One cycle that must leave nothing to do.
@@ -115,7 +137,7 @@ pub(crate) fn names(list: &[&str]) -> BTreeSet<String> {
 pub(crate) fn learned(list: &[(&str, &[&str])], converged: bool) -> Learned {
     let routes = list.iter().map(|(prefix, next_hops)| {
         let next_hops: Vec<IpAddr> = next_hops.iter().map(|hop| hop.parse().unwrap()).collect();
-        let route = tortie_bgp::table::LearnedRoute { next_hops, internal: true, local_pref: 100 };
+        let route = LearnedRoute { next_hops, internal: true, local_pref: 100 };
         (prefix.parse().unwrap(), route)
     });
     Learned { routes: routes.collect(), converged }

@@ -132,6 +132,11 @@ impl Peer {
         self.connections.iter().filter_map(Connection::deadline).chain(dial).min()
     }
 
+    /// There is a connection, whatever its state.
+    pub(crate) fn is_connected(&self) -> bool {
+        !self.connections.is_empty()
+    }
+
     /// Time passed.
     pub(crate) fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.tick_dial(now, out);

@@ -39,8 +39,12 @@ pub(super) fn dialling(to: SocketAddr, from: Option<IpAddr>, security: &Security
 pub(super) fn bound(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    // Peers with GTSM judge the answer to their SYN already, before we know who they are (RFC 5082 3).
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
+        socket.set_unicast_hops_v6(255)?;
+    } else {
+        socket.set_ttl_v4(255)?;
     }
     socket.bind(&address.into())?;
     Ok(socket)

@@ -24,6 +24,9 @@ use crate::speaker::{ConnId, Input, Note, Output, Speaker};
 const EVENTS: usize = 1024;
 /// Events the owner takes before it decides: many small messages share one decision.
 const BATCH: usize = 128;
+/// Octets read at once, and how often of one connection before others have their turn.
+const READ: usize = 128 * 1024;
+const READS: usize = 2;
 
 /// The owner of a speaker and its tasks.
 #[derive(Debug)]
@@ -39,6 +42,10 @@ pub(super) struct Owner {
     queue: mpsc::Receiver<Event>,
     tasks: JoinSet<()>,
     accepted: u64,
+    /// What is read lands here first.
+    buffer: Vec<u8>,
+    /// Connections with octets to be written in this round.
+    round: Vec<ConnId>,
 }
 
 /// Why the loop was woken.
@@ -53,10 +60,12 @@ enum Wake {
 }
 
 impl Owner {
-    pub(super) fn new(restarted: bool, table: mpsc::Sender<TableEvent>) -> Owner {
+    /// Without `table` nobody wants to know the learned routes.
+    pub(super) fn new(restarted: bool, table: Option<mpsc::Sender<TableEvent>>) -> Owner {
         let (events, queue) = mpsc::channel(EVENTS);
+        let speaker = if table.is_some() { Speaker::new } else { Speaker::silent };
         Owner {
-            speaker: Speaker::new(restarted, Instant::now()),
+            speaker: speaker(restarted, Instant::now()),
             security: BTreeMap::new(),
             links: BTreeMap::new(),
             dials: BTreeMap::new(),
@@ -67,6 +76,8 @@ impl Owner {
             queue,
             tasks: JoinSet::new(),
             accepted: 0,
+            buffer: vec![0; READ],
+            round: Vec::new(),
         }
     }
 
@@ -87,11 +98,12 @@ impl Owner {
                     answer.send(snapshot).ok();
                 }
                 Wake::Request(Request::Shutdown(answer)) => break Some(answer),
-                Wake::Time => self.tick(),
-                Wake::TableSent => {}
+                Wake::Time | Wake::TableSent => {}
                 Wake::Abandoned => break None,
             }
+            self.tick_if_due();
             self.carry_out();
+            self.table.try_send();
             while self.tasks.try_join_next().is_some() {}
         };
         self.stop().await;
@@ -106,8 +118,9 @@ impl Owner {
                 None => std::future::pending().await,
             }
         };
+        // What was said first counts first: a question finds the configuration before it, routes the keys before them.
         tokio::select! {
-            Some(event) = self.queue.recv() => Wake::Event(event),
+            biased;
             changed = commands.config.changed() => match changed {
                 Ok(()) => Wake::Config(commands.config.borrow_and_update().clone()),
                 Err(_) => Wake::Abandoned,
@@ -117,8 +130,18 @@ impl Owner {
                 Err(_) => Wake::Abandoned,
             },
             request = commands.requests.recv() => request.map_or(Wake::Abandoned, Wake::Request),
+            Some(event) = self.queue.recv() => Wake::Event(event),
             () = self.table.send() => Wake::TableSent,
             () = sleep => Wake::Time,
+        }
+    }
+
+    /// Keepalives are not late because there is much to read.
+    fn tick_if_due(&mut self) {
+        let now = Instant::now();
+        let deadline = self.speaker.next_deadline().into_iter().chain(self.listeners.deadline()).min();
+        if deadline.is_some_and(|at| at <= now) {
+            self.tick();
         }
     }
 
@@ -205,12 +228,11 @@ impl Owner {
 
     fn take_event(&mut self, event: Event) {
         match event {
-            Event::Bytes { conn, data } => self.input(Input::Bytes { conn, data }),
-            Event::Sent { conn, octets } => self.input(Input::Sent { conn, octets }),
-            Event::Closed { conn, reason } => {
-                self.keyed.remove(conn);
-                if self.links.remove(&conn).is_some() {
-                    self.input(Input::Closed { conn, reason });
+            Event::Readable { conn } => self.read(conn),
+            Event::Sent { conn, octets } => {
+                if let Some(link) = self.links.get_mut(&conn) {
+                    link.written(octets);
+                    self.input(Input::Sent { conn, octets });
                 }
             }
             Event::Dialled { conn, result } => {
@@ -222,6 +244,24 @@ impl Owner {
                 let remote = std::net::SocketAddr::new(remote.ip().to_canonical(), remote.port());
                 self.take_accepted(stream, remote);
             }
+        }
+    }
+
+    /// Reads until there is nothing more, or others have their turn.
+    fn read(&mut self, conn: ConnId) {
+        for _ in 0..READS {
+            let Some(link) = self.links.get(&conn) else { return };
+            match link.read(&mut self.buffer) {
+                Ok(0) => break,
+                Ok(octets) => self.speaker.receive(conn, &self.buffer[..octets], Instant::now()),
+                Err(reason) => {
+                    self.close(conn);
+                    return self.input(Input::Closed { conn, reason });
+                }
+            }
+        }
+        if let Some(link) = self.links.get(&conn) {
+            link.resume();
         }
     }
 
@@ -271,16 +311,35 @@ impl Owner {
         Ok(())
     }
 
+    /// Does what the speaker says until it has no more to say.
     fn carry_out(&mut self) {
+        loop {
+            self.take_outputs();
+            if self.round.is_empty() {
+                return;
+            }
+            for conn in std::mem::take(&mut self.round) {
+                let octets = self.links.get_mut(&conn).map_or(0, Link::flush);
+                if octets > 0 {
+                    self.input(Input::Sent { conn, octets });
+                }
+            }
+        }
+    }
+
+    fn take_outputs(&mut self) {
         while let Some(output) = self.speaker.poll_output() {
             match output {
                 Output::Send { conn, data } => {
-                    if let Some(link) = self.links.get(&conn) {
-                        link.send(data);
+                    if self.links.get_mut(&conn).is_some_and(|link| link.send(data)) {
+                        self.round.push(conn);
                     }
                 }
                 Output::Dial { conn, peer, from } => self.dial(conn, peer, from),
                 Output::Close { conn } => {
+                    if let Some(link) = self.links.get_mut(&conn) {
+                        link.flush();
+                    }
                     self.close(conn);
                     if let Some(attempt) = self.dials.remove(&conn)
                         && let Some(reason) = attempt.suspicion()

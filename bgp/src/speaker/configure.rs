@@ -8,7 +8,6 @@ use super::kept::Kept;
 use super::peer::{PeerEntry, import_rules, settings};
 use super::{PeerId, Speaker};
 use crate::config::{PeerConfig, SpeakerConfig};
-use crate::family::Family;
 use crate::fsm::Peer;
 use crate::rib::PeerKey;
 use crate::wire::notification::cease;
@@ -67,7 +66,8 @@ impl Speaker {
         let settings = settings(id, &entry.config, new);
         if let Some(established) = &entry.session {
             for carried in &established.session.families {
-                self.routes.set_source(carried.family, key, entry.source(&established.session));
+                let source = entry.source(&established.session);
+                self.routes.table_mut(carried.family).set_source(key, source);
             }
         }
         self.with_peer(key, |fsm, now, out| {
@@ -96,9 +96,7 @@ impl Speaker {
         let Some(key) = self.keys.remove(&id) else { return };
         self.with_peer(key, |fsm, now, out| fsm.stop(subcode, now, out));
         let Some(entry) = self.peers.remove(&key) else { return };
-        for family in [Family::Ipv4, Family::Ipv6] {
-            self.routes.drop_peer(family, key);
-        }
+        self.routes.drop_peer(key);
         if let Some(at) = entry.timer {
             self.timers.remove(&(at, key));
         }
@@ -111,15 +109,13 @@ impl Speaker {
             let rules = import_rules(&entry.config, entry.fsm.settings(), config);
             if rules != entry.import {
                 entry.import = rules;
-                for family in [Family::Ipv4, Family::Ipv6] {
-                    self.routes.review(family, *key, &entry.import);
-                }
+                self.routes.review(*key, &entry.import);
             }
         }
     }
 
     /// Addresses that are ours, as far as we know: configured ones and those of sessions.
-    pub(super) fn update_own_addresses(&mut self) {
+    fn update_own_addresses(&mut self) {
         let Some(config) = &self.config else { return };
         let listen = config.listen.iter().map(|address| address.ip());
         let peers = self.peers.values().flat_map(|entry| {
@@ -127,7 +123,7 @@ impl Speaker {
             entry.config.local_address.into_iter().chain(session)
         });
         let own: BTreeSet<IpAddr> = listen.chain(peers).filter(|address| !address.is_unspecified()).collect();
-        self.routes.set_own_addresses(&own);
+        self.routes.set_own_addresses(own);
     }
 }
 

@@ -6,13 +6,17 @@ use std::time::{Duration, Instant};
 use super::kept::Kept;
 use crate::config::{PeerConfig, PeerId, SpeakerConfig};
 use crate::export::ExportRules;
-use crate::family::{Family, Prefix};
-use crate::fsm::{Peer, Session, Settings};
+use crate::family::Family;
+use crate::fsm::{FamilySession, Peer, Session, Settings};
 use crate::import::ImportRules;
 use crate::rib::PeerKey;
 use crate::rib::adj_out::Member;
+use crate::rib::batch::Form;
 use crate::rib::decision::Source;
+use crate::rib::loc::Slot;
 use crate::speaker::ConnId;
+use crate::wire::nlri::Nlri;
+use crate::wire::update::Layout;
 
 /// A configured peer.
 #[derive(Debug)]
@@ -35,11 +39,56 @@ pub(super) struct PeerEntry {
 #[derive(Debug)]
 pub(super) struct Established {
     pub(super) session: Session,
+    /// One for each family carried.
+    pub(super) channels: Vec<Channel>,
+}
+
+/// What a session is told of one family.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) carried: FamilySession,
     /// The group it is told routes with; none before its first routes.
     pub(super) group: Option<u32>,
-    /// Prefixes it missed because it does not drain its queue.
-    pub(super) behind: Option<BTreeSet<Prefix>>,
+    /// It is being told the whole table.
+    pub(super) walk: Option<Walk>,
+    /// Paths that changed meanwhile, or while it did not drain its queue.
+    pub(super) behind: Option<BTreeSet<Nlri>>,
+    /// It asked for everything once more.
+    pub(super) refresh_due: bool,
     pub(super) end_of_rib_due: bool,
+}
+
+/// How far a peer was told the whole table. It goes on as the peer drains its queue, so that a slow one costs no memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Walk {
+    /// What comes next.
+    pub(super) next: Slot,
+    /// It is between the marks of a refresh (RFC 7313).
+    pub(super) marked: bool,
+}
+
+impl Established {
+    pub(super) fn new(session: Session) -> Established {
+        let channel = |carried: &FamilySession| Channel {
+            carried: *carried,
+            group: None,
+            walk: None,
+            behind: None,
+            refresh_due: false,
+            end_of_rib_due: false,
+        };
+        let channels = session.families.iter().map(channel).collect();
+        Established { session, channels }
+    }
+
+    pub(super) fn channel(&mut self, family: Family) -> Option<&mut Channel> {
+        self.channels.iter_mut().find(|channel| channel.carried.family == family)
+    }
+
+    /// Some family waits for the queue to drain.
+    pub(super) fn is_behind(&self) -> bool {
+        self.channels.iter().any(|channel| channel.behind.is_some())
+    }
 }
 
 /// A TCP connection.
@@ -77,17 +126,26 @@ impl PeerEntry {
         Member { peer: key, address: self.id.ip() }
     }
 
-    pub(super) fn export_rules(&self, speaker: &SpeakerConfig, session: &Session) -> ExportRules {
+    /// The rules for what a session is told of a family.
+    pub(super) fn export_rules(
+        &self,
+        speaker: &SpeakerConfig,
+        session: &Session,
+        carried: FamilySession,
+    ) -> ExportRules {
         let settings = self.fsm.settings();
+        let family = carried.family;
+        let layout = Layout { family, add_path: carried.add_path_send, max_message: session.max_message };
+        let may_be_next_hop = Family::of(session.local) == family || carried.extended_next_hop;
         ExportRules {
-            family: settings.family,
+            form: Form { layout, four_octet: session.four_octet },
             peer_type: settings.peer_type(),
             local_as: settings.local_as,
-            own_address: session.local,
+            own_address: may_be_next_hop.then_some(session.local),
+            extended_next_hop: carried.extended_next_hop,
             next_hop: self.config.next_hop,
             client: self.config.reflector_client,
             cluster_id: speaker.cluster_id,
-            four_octet: session.four_octet,
             role: settings.role(),
             filter: self.config.export.clone(),
         }

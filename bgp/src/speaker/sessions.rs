@@ -44,15 +44,16 @@ impl Speaker {
 
     /// Someone connected. Peers are told apart by address; of several with one address, that which has no connection.
     pub(super) fn accepted(&mut self, conn: ConnId, local: IpAddr, remote: SocketAddr) {
-        let fits = |(_, key): &(&SocketAddr, &PeerKey)| {
+        let port = |port| SocketAddr::new(remote.ip(), port);
+        let fits = |key: &&PeerKey| {
             let entry = self.peers.get(*key);
             entry.is_some_and(|e| e.config.local_address.is_none_or(|address| address == local))
         };
-        let of_address = |(id, _): &(&SocketAddr, &PeerKey)| id.ip() == remote.ip();
-        let candidates: Vec<PeerKey> =
-            self.keys.iter().filter(of_address).filter(fits).map(|(_, key)| *key).collect();
-        let free = candidates.iter().find(|key| !self.conns.values().any(|state| state.peer == **key));
-        let Some(key) = free.or(candidates.first()).copied() else {
+        let mut candidates = self.keys.range(port(0)..=port(u16::MAX)).map(|(_, key)| key).filter(fits);
+        let is_free = |key: &&PeerKey| self.peers.get(*key).is_some_and(|entry| !entry.fsm.is_connected());
+        let first = candidates.next();
+        let free = first.into_iter().chain(candidates).find(is_free);
+        let Some(key) = free.or(first).copied() else {
             self.outputs.push_back(Output::Note(Note::Stranger { remote }));
             let rejected = Notification::new(code::CEASE, cease::REJECTED).encode();
             self.outputs.push_back(Output::Send { conn, data: rejected.into() });
@@ -64,31 +65,47 @@ impl Speaker {
     }
 
     /// Octets of a connection: whole messages are taken, the rest waits.
-    pub(super) fn bytes(&mut self, conn: ConnId, data: &[u8]) {
+    pub(super) fn bytes(&mut self, conn: ConnId, mut data: &[u8]) {
         let Some(state) = self.conns.get_mut(&conn) else { return };
         let key = state.peer;
-        let longest = self.peers.get(&key).map_or(frame::MAX_MESSAGE, |entry| entry.fsm.longest(conn));
-        let mut joined = std::mem::take(&mut state.partial);
-        let mut rest: &[u8] = if joined.is_empty() {
-            data
-        } else {
-            joined.extend(data);
-            &joined
-        };
-        while self.conns.contains_key(&conn) {
-            match frame::split_within(rest, longest) {
-                Ok(Some((frame, tail))) => {
-                    self.frame(key, conn, frame);
-                    rest = tail;
-                }
-                Ok(None) => break,
-                Err(error) => self.with_peer(key, |fsm, now, out| fsm.broken(conn, &error, now, out)),
+        let mut partial = std::mem::take(&mut state.partial);
+        while !partial.is_empty() && !data.is_empty() {
+            let (head, tail) = data.split_at(frame::missing(&partial).min(data.len()));
+            partial.extend_from_slice(head);
+            data = tail;
+            if self.take_frame(key, conn, &partial).is_some() {
+                partial.clear();
             }
         }
+        if partial.is_empty() {
+            while let Some(rest) = self.take_frame(key, conn, data) {
+                data = rest;
+            }
+            partial.extend_from_slice(data);
+        }
         if let Some(state) = self.conns.get_mut(&conn) {
-            state.partial = rest.to_vec();
+            state.partial = partial;
         }
         self.rearm(key);
+    }
+
+    /// Takes the first message and returns what follows it; `None` when it is incomplete or nobody wants it any more.
+    fn take_frame<'a>(&mut self, key: PeerKey, conn: ConnId, data: &'a [u8]) -> Option<&'a [u8]> {
+        if data.is_empty() || !self.conns.contains_key(&conn) {
+            return None;
+        }
+        let longest = self.peers.get(&key).map_or(frame::MAX_MESSAGE, |entry| entry.fsm.longest(conn));
+        match frame::split_within(data, longest) {
+            Ok(Some((frame, rest))) => {
+                self.frame(key, conn, frame);
+                Some(rest)
+            }
+            Ok(None) => None,
+            Err(error) => {
+                self.with_peer(key, |fsm, now, out| fsm.broken(conn, &error, now, out));
+                None
+            }
+        }
     }
 
     fn frame(&mut self, key: PeerKey, conn: ConnId, frame: Frame<'_>) {
@@ -108,7 +125,7 @@ impl Speaker {
             let carried = entry.session.iter().flat_map(|established| &established.session.families);
             entry.told_all |= entry.kept.told(family, carried.map(|carried| carried.family));
             if entry.kept.release_told(family) {
-                self.routes.sweep_stale(family, key);
+                self.routes.table_mut(family).sweep_stale(key);
             }
         }
         for fault in &update.faults {
@@ -131,12 +148,12 @@ impl Speaker {
             }
             Mark::Begin => {
                 entry.kept.refresh(family, self.now + STALE_LIMIT);
-                self.routes.mark_unconfirmed(family, key);
+                self.routes.table_mut(family).mark_unconfirmed(key);
                 return;
             }
             Mark::End if entry.kept.end_refresh(family) => {
                 entry.kept.release(family);
-                self.routes.sweep_stale(family, key);
+                self.routes.table_mut(family).sweep_stale(key);
                 return;
             }
             Mark::End => "end of a route refresh without its beginning; ignored",
@@ -150,7 +167,7 @@ impl Speaker {
         let Some(entry) = self.peers.get(&key) else { return };
         let (Some(limit), Some(established)) = (entry.config.max_prefixes, &entry.session) else { return };
         let most = usize::try_from(limit).unwrap_or(usize::MAX);
-        let over = |family: &Family| self.routes.known(*family, key) > most;
+        let over = |family: &Family| self.routes.table(*family).received(key).0 > most;
         let families: Vec<Family> =
             established.session.families.iter().map(|carried| carried.family).collect();
         if let Some(family) = families.into_iter().find(over) {
@@ -178,7 +195,7 @@ impl Speaker {
                 }
                 Action::Up(session) => self.up(key, *session),
                 Action::Down(loss) => self.down(key, loss),
-                Action::Refresh(_) => self.tell_all(key),
+                Action::Refresh(family) => self.refresh_due(key, family),
                 Action::Mark(family, mark) => self.marked(key, family, mark),
             }
         }
@@ -190,20 +207,20 @@ impl Speaker {
         entry.kept.begin();
         for family in FAMILIES {
             if session.family(family).is_some() {
-                self.routes.set_source(family, key, source);
+                self.routes.table_mut(family).set_source(key, source);
             }
             if entry.kept.release(family) {
                 if session.restart.as_ref().is_some_and(|restart| restart.forwarding(family)) {
                     entry.kept.keep(family, self.now + STALE_LIMIT);
                 } else {
-                    self.routes.sweep_stale(family, key);
+                    self.routes.table_mut(family).sweep_stale(key);
                 }
             }
         }
         self.outputs.push_back(Output::Note(Note::Up { name: entry.config.name.clone(), peer: entry.id }));
-        entry.session = Some(Established { session, group: None, behind: None, end_of_rib_due: false });
+        self.routes.add_own_address(session.local);
+        entry.session = Some(Established::new(session));
         self.joining.insert(key);
-        self.update_own_addresses();
     }
 
     fn down(&mut self, key: PeerKey, loss: Loss) {
@@ -212,7 +229,7 @@ impl Speaker {
         let member = entry.member(key);
         self.joining.remove(&key);
         self.drained.remove(&key);
-        if let Some(group) = established.group {
+        for group in established.channels.iter().filter_map(|channel| channel.group) {
             self.routes.leave(group, member);
         }
         let restart = established.session.restart.as_ref().filter(|_| loss == Loss::Graceful);
@@ -220,15 +237,16 @@ impl Speaker {
             match restart.filter(|restart| restart.keeps(family)) {
                 Some(restart) => {
                     // What a refresh had not brought again yet was good all the same.
+                    let table = self.routes.table_mut(family);
                     if entry.kept.end_refresh(family) {
-                        self.routes.mark_unconfirmed(family, key);
+                        table.mark_unconfirmed(key);
                     } else {
-                        self.routes.mark_stale(family, key);
+                        table.mark_stale(key);
                     }
                     entry.kept.keep(family, self.now + restart.time);
                 }
                 None => {
-                    self.routes.drop_peer(family, key);
+                    self.routes.table_mut(family).drop_peer(key);
                     entry.kept.release(family);
                 }
             }
@@ -245,8 +263,11 @@ impl Speaker {
             self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect();
         for key in due {
             let Some(entry) = self.peers.get_mut(&key) else { continue };
+            if let Some(at) = entry.timer.take() {
+                self.timers.remove(&(at, key));
+            }
             for family in entry.kept.expired(now) {
-                self.routes.sweep_stale(family, key);
+                self.routes.table_mut(family).sweep_stale(key);
             }
             let stuck = entry.session.as_ref().and_then(|established| {
                 let conn = established.session.conn;
@@ -262,16 +283,18 @@ impl Speaker {
         }
     }
 
-    /// Puts a peer where it belongs among the timers.
+    /// Puts a peer where it belongs among the timers. A timer that has become too early stays: its peer is looked at
+    /// then and moved, which is cheaper than to move it with each message.
     pub(super) fn rearm(&mut self, key: PeerKey) {
         let Some(entry) = self.peers.get_mut(&key) else { return };
-        let deadline = entry.deadline(entry.conn().and_then(|conn| self.conns.get(&conn)));
-        if entry.timer != deadline {
-            if let Some(old) = entry.timer {
+        let Some(deadline) = entry.deadline(entry.conn().and_then(|conn| self.conns.get(&conn))) else {
+            return;
+        };
+        if entry.timer.is_none_or(|timer| timer > deadline) {
+            if let Some(old) = entry.timer.replace(deadline) {
                 self.timers.remove(&(old, key));
             }
-            self.timers.extend(deadline.map(|at| (at, key)));
-            entry.timer = deadline;
+            self.timers.insert((deadline, key));
         }
     }
 }

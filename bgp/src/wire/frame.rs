@@ -95,6 +95,17 @@ pub fn split_within(input: &[u8], longest: usize) -> Result<Option<(Frame<'_>, &
     Ok(Some((Frame { kind, body: &whole[HEADER..] }, rest)))
 }
 
+/// Octets to be read before the message begun in `start` can be cut off: the rest of its header, then the rest of it.
+#[must_use]
+pub fn missing(start: &[u8]) -> usize {
+    match super::take::<HEADER>(start) {
+        Some((header, _)) => {
+            usize::from(u16::from_be_bytes([header[16], header[17]])).saturating_sub(start.len())
+        }
+        None => HEADER - start.len(),
+    }
+}
+
 /// Starts a message at the end of `out` and returns where; to be completed by [`finish`].
 pub(crate) fn begin(kind: Kind, out: &mut Vec<u8>) -> usize {
     let start = out.len();

@@ -8,9 +8,10 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::attribute::{PathAttributes, RawAttribute, aggregator, code, flag, split};
+use super::nlri::{self, Nlri};
 use super::update::RawUpdate;
-use super::{WireError, as_path, nlri, take, take_slice};
-use crate::family::{Family, Prefix};
+use super::{WireError, as_path, take, take_slice};
+use crate::family::Family;
 
 /// What the session says about how to read its UPDATEs.
 #[derive(Clone, Copy, Debug)]
@@ -56,14 +57,14 @@ impl Context {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update<'a> {
     /// Prefixes to forget, with those treated as withdrawn.
-    pub withdrawn: Vec<Prefix>,
+    pub withdrawn: Vec<Nlri>,
     /// Prefixes announced; empty without `attributes`.
-    pub announced: Vec<Prefix>,
+    pub announced: Vec<Nlri>,
     /// Their attributes.
     pub attributes: Option<PathAttributes<'a>>,
     /// More prefixes announced with the same attributes but this next hop: those of the multiprotocol attribute when
     /// the classic fields announce some, too. Senders should not do that (RFC 7606 5.1).
-    pub also: Option<(IpAddr, Vec<Prefix>)>,
+    pub also: Option<(IpAddr, Vec<Nlri>)>,
     /// The End-of-RIB marker of a family.
     pub end_of_rib: Option<Family>,
     /// What was wrong, for the log.
@@ -124,7 +125,7 @@ struct Reader<'a> {
     /// NEXT_HOP, kept apart since MP_REACH has its own.
     classic_next_hop: Option<Ipv4Addr>,
     /// What MP_REACH announces.
-    multiprotocol: Option<(IpAddr, Vec<Prefix>)>,
+    multiprotocol: Option<(IpAddr, Vec<Nlri>)>,
     as4_path: Option<&'a [u8]>,
     as4_aggregator: Option<(u32, Ipv4Addr)>,
     mp_unreach_empty: Option<Family>,
@@ -147,8 +148,9 @@ impl<'a> Reader<'a> {
 
     /// The classic fields; read even where they are not wanted, since a fault in them is a fault.
     fn sections(&mut self, raw: RawUpdate<'a>) -> Result<(), WireError> {
-        nlri::decode(raw.withdrawn, Family::Ipv4, &mut self.update.withdrawn)?;
-        nlri::decode(raw.announced, Family::Ipv4, &mut self.update.announced)?;
+        let add_path = self.context.ipv4.is_some_and(|reading| reading.add_path);
+        nlri::decode(raw.withdrawn, Family::Ipv4, add_path, &mut self.update.withdrawn)?;
+        nlri::decode(raw.announced, Family::Ipv4, add_path, &mut self.update.announced)?;
         if self.context.ipv4.is_none() {
             self.update.withdrawn.clear();
             self.update.announced.clear();
@@ -292,7 +294,7 @@ impl<'a> Reader<'a> {
             _ => return Err(WireError::Multiprotocol("next hop of a wrong length")),
         };
         let mut announced = Vec::new();
-        nlri::decode(prefixes, family, &mut announced)?;
+        nlri::decode(prefixes, family, reading.add_path, &mut announced)?;
         self.multiprotocol = Some((next_hop, announced));
         Ok(())
     }
@@ -306,18 +308,18 @@ impl<'a> Reader<'a> {
     fn mp_unreach(&mut self, value: &'a [u8]) -> Result<(), WireError> {
         const CUT: WireError = WireError::Multiprotocol("MP_UNREACH_NLRI cut short");
         let ([high, low, safi], prefixes) = take::<3>(value).ok_or(CUT)?;
-        let Some((family, _)) = self.carried(high, low, safi) else { return Ok(()) };
+        let Some((family, reading)) = self.carried(high, low, safi) else { return Ok(()) };
         self.mp_unreach_empty = prefixes.is_empty().then_some(family);
-        nlri::decode(prefixes, family, &mut self.update.withdrawn)
+        nlri::decode(prefixes, family, reading.add_path, &mut self.update.withdrawn)
     }
 
     /// What concerns the message as a whole.
     fn finish(mut self) -> Update<'a> {
         let alone = self.seen.iter().filter(|seen| **seen).count() == 1;
         self.update.end_of_rib = self.mp_unreach_empty.filter(|_| alone && self.update.withdrawn.is_empty());
-        self.update.announced.retain(|prefix| !prefix.address().is_multicast());
+        self.update.announced.retain(|nlri| !nlri.prefix.address().is_multicast());
         let multiprotocol = self.multiprotocol.take().and_then(|(next_hop, mut prefixes)| {
-            prefixes.retain(|prefix| !prefix.address().is_multicast());
+            prefixes.retain(|nlri| !nlri.prefix.address().is_multicast());
             (!prefixes.is_empty()).then_some((next_hop, prefixes))
         });
         if self.update.announced.is_empty() && multiprotocol.is_none() {
@@ -343,7 +345,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Gives the announced prefixes their next hops.
-    fn next_hops(&mut self, multiprotocol: Option<(IpAddr, Vec<Prefix>)>) {
+    fn next_hops(&mut self, multiprotocol: Option<(IpAddr, Vec<Nlri>)>) {
         let classic = self.classic_next_hop.map(IpAddr::V4);
         match (self.update.announced.is_empty(), multiprotocol) {
             (true, Some((next_hop, prefixes))) => {
@@ -364,7 +366,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn withdraw_with(&mut self, also: Option<(IpAddr, Vec<Prefix>)>, problem: &'static str) {
+    fn withdraw_with(&mut self, also: Option<(IpAddr, Vec<Nlri>)>, problem: &'static str) {
         self.update.also = also;
         self.fault(code::NEXT_HOP, problem, Outcome::Withdraw);
     }

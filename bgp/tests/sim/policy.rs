@@ -41,7 +41,7 @@ fn a_router_prefers_the_owner_of_a_block_over_those_who_pass_it_on() {
     let mut level = rule(Verdict::Accept);
     level.set = vec![Change::Med(0)];
     for node in 0..2 {
-        let filter = Filter { rules: vec![level.clone()] };
+        let filter = Filter::new(vec![level.clone()]);
         network.configure(node, |config| config.peers.get_mut(&peer_id(2)).unwrap().export = filter);
     }
     network.run(SECOND);
@@ -64,7 +64,7 @@ fn a_changed_filter_is_applied_to_what_is_known_without_a_reset() {
     let mut reject = rule(Verdict::Reject);
     reject.prefix = Some(PrefixMatch::In("172.16.1.0/24".parse().unwrap()));
     network.configure(0, |config| {
-        config.peers.get_mut(&peer_id(1)).unwrap().import = Filter { rules: vec![reject.clone()] };
+        config.peers.get_mut(&peer_id(1)).unwrap().import = Filter::new(vec![reject.clone()]);
         config.peers.get_mut(&peer_id(2)).unwrap().export = Filter::default();
     });
     network.run(SECOND);

@@ -8,8 +8,9 @@ use tortie_bgp::family::{Family, Prefix};
 use tortie_bgp::snapshot::SessionState;
 use tortie_bgp::speaker::{ConnId, Input, Note, Output, Speaker};
 use tortie_bgp::wire::attribute::PathAttributes;
+use tortie_bgp::wire::nlri::Nlri;
 use tortie_bgp::wire::refresh::{self, Subtype};
-use tortie_bgp::wire::update::{Encoded, announce, end_of_rib};
+use tortie_bgp::wire::update::{Encoded, Layout, end_of_rib};
 use tortie_bgp::wire::{Capability, GracefulRestart, Kind, Notification, Open, frame};
 use tortie_bgp::{PeerConfig, SpeakerConfig};
 
@@ -163,7 +164,9 @@ fn update(next_hop: IpAddr, prefixes: &[Prefix], communities: usize) -> Vec<u8> 
     attributes.encode_head(&mut head);
     attributes.encode_tail(&mut tail);
     if communities == 0 {
-        assert!(announce(&mut out, Encoded { head: &head, tail: &tail, next_hop }, prefixes));
+        let nlri: Vec<Nlri> = prefixes.iter().copied().map(Nlri::from).collect();
+        let layout = Layout::plain(prefixes[0].family());
+        assert!(layout.announce(&mut out, Encoded { head: &head, tail: &tail, next_hop }, nlri.iter()));
         return out;
     }
     let IpAddr::V4(next_hop) = next_hop else { panic!("{next_hop}") };

@@ -216,8 +216,8 @@ impl World {
             judge(raw, Context::plain(internal, four_octet, &[self.setup.family()])).expect("readable");
         assert_eq!(update.faults, []);
         if witness {
-            update.withdrawn.iter().for_each(|prefix| assert!(self.told.remove(prefix), "told before"));
-            self.told.extend(update.announced);
+            update.withdrawn.iter().for_each(|nlri| assert!(self.told.remove(&nlri.prefix), "told before"));
+            self.told.extend(update.announced.iter().map(|nlri| nlri.prefix));
         }
     }
 

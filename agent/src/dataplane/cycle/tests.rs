@@ -12,10 +12,11 @@ use super::*;
 use crate::dataplane::owner::LOCAL_PROTOCOL;
 use crate::desired::{IpipDevice, PoolEncap, RouteContext, RouteTarget, WorkloadInterface};
 use crate::kernel::fake::{FakeKernel, State};
-use crate::kernel::{Hop, RouteKind};
+use crate::kernel::{Hop, RouteKey, RouteKind};
 use nix::errno::Errno;
 
 mod properties;
+mod routing;
 
 pub(super) fn net(text: &str) -> IpNetwork {
     text.parse().unwrap()
@@ -42,7 +43,8 @@ pub(in crate::dataplane) fn machine(workloads: &[(&str, bool)]) -> State {
     let mut foreign = |prefix: &str, protocol, gateway: Option<&str>, interface| {
         let gateway = gateway.map(|text| text.parse().unwrap());
         let hops = vec![Hop { gateway, interface, onlink: false }];
-        let route = Route { protocol, kind: RouteKind::Unicast, link_scope: gateway.is_none(), hops };
+        let route =
+            Route { protocol, kind: RouteKind::Unicast, link_scope: gateway.is_none(), hops, group: None };
         state.routes.insert(key(prefix), route);
     };
     foreign("10.0.0.0/24", 2, None, 2);
@@ -86,15 +88,40 @@ pub(super) fn context() -> RouteContext {
             pool("172.20.0.0/16", EncapMode::CrossSubnet, EncapMode::Never),
             pool("172.21.0.0/16", EncapMode::Never, EncapMode::Always),
         ],
+        ..RouteContext::default()
     }
 }
 
-pub(super) fn learned(list: &[(&str, &[&str])], converged: bool) -> Arc<Learned> {
+/// A whole table of learned routes, and whether it is known to be whole.
+pub(super) type Learned = (BTreeMap<IpNetwork, LearnedRoute>, bool);
+
+pub(super) fn learned(list: &[(&str, &[&str])], converged: bool) -> Learned {
     let routes = list.iter().map(|(prefix, hops)| {
         let next_hops = hops.iter().map(|text| text.parse().unwrap()).collect();
         (net(prefix), LearnedRoute { next_hops, internal: true, local_pref: 100 })
     });
-    Arc::new(Learned { routes: routes.collect(), converged })
+    (routes.collect(), converged)
+}
+
+impl Engine<FakeKernel> {
+    /// A cycle with what makes its table this one.
+    pub(super) fn run(&mut self, desired: &Desired, learned: &Learned, dirty: Dirty) -> Outcome {
+        self.run_at(desired, learned, dirty, Instant::now())
+    }
+
+    pub(super) fn run_at(
+        &mut self,
+        desired: &Desired,
+        (routes, converged): &Learned,
+        dirty: Dirty,
+        now: Instant,
+    ) -> Outcome {
+        let gone = self.fib.learned().keys().filter(|prefix| !routes.contains_key(prefix));
+        let mut changes = LearnedChanges { converged: *converged, ..LearnedChanges::default() };
+        changes.routes.extend(gone.map(|prefix| (*prefix, None)));
+        changes.routes.extend(routes.iter().map(|(prefix, route)| (*prefix, Some(route.clone()))));
+        self.cycle(desired, changes, dirty, now)
+    }
 }
 
 fn one_workload() -> Desired {
@@ -114,10 +141,11 @@ fn rules_come_first_and_removals_last() {
         kind: RouteKind::Unicast,
         link_scope: true,
         hops: vec![Hop { gateway: None, interface: 10, onlink: false }],
+        group: None,
     };
     state.routes.insert(key("192.168.1.7/32"), stale);
     let kernel = FakeKernel::new(state);
-    let outcome = engine(&kernel).cycle(&one_workload(), &learned(&[], true), Dirty::ALL);
+    let outcome = engine(&kernel).run(&one_workload(), &learned(&[], true), Dirty::ALL);
     assert!(!outcome.retry, "{outcome:?}");
     let writes = kernel.take_writes();
     let place = |text: &str| {
@@ -147,7 +175,7 @@ fn without_rules_nothing_is_opened_and_nothing_is_ready() {
     let mut engine = engine(&kernel);
     kernel.fail_at(0, Errno::EPERM);
     let outcome =
-        engine.cycle(&one_workload(), &learned(&[("192.168.2.0/26", &["10.0.0.2"])], true), Dirty::ALL);
+        engine.run(&one_workload(), &learned(&[("192.168.2.0/26", &["10.0.0.2"])], true), Dirty::ALL);
     assert!(outcome.retry && !outcome.applied.ready && !outcome.applied.guarded);
     assert_eq!(wired(&outcome), Vec::<&str>::new());
     assert!(outcome.applied.failures.contains_key("ruleset"));
@@ -159,7 +187,7 @@ fn without_rules_nothing_is_opened_and_nothing_is_ready() {
     );
     assert_eq!(state.sysctls["net/ipv4/ip_forward"], "0");
     assert!(state.neighbours.is_empty());
-    let outcome = engine.cycle(&one_workload(), &learned(&[], true), Dirty::default());
+    let outcome = engine.run(&one_workload(), &learned(&[], true), Dirty::default());
     assert!(!outcome.retry && outcome.applied.ready && outcome.applied.guarded);
     assert_eq!(wired(&outcome), ["cali1"]);
 }
@@ -169,7 +197,7 @@ fn an_interface_is_wired_when_it_appears_and_again_when_it_is_made_anew() {
     let kernel = FakeKernel::new(machine(&[]));
     let mut engine = engine(&kernel);
     let (desired, learned) = (one_workload(), learned(&[], true));
-    let outcome = engine.cycle(&desired, &learned, Dirty::ALL);
+    let outcome = engine.run(&desired, &learned, Dirty::ALL);
     assert!(!outcome.retry && outcome.applied.ready && outcome.applied.failures.is_empty(), "{outcome:?}");
     assert_eq!(wired(&outcome), Vec::<&str>::new());
     let hint = Dirty { links: true, ..Dirty::default() };
@@ -183,7 +211,7 @@ fn an_interface_is_wired_when_it_appears_and_again_when_it_is_made_anew() {
             state.routes.retain(|_, route| route.hops.iter().all(|hop| hop.interface < 10));
             state.neighbours.clear();
         });
-        let outcome = engine.cycle(&desired, &learned, hint);
+        let outcome = engine.run(&desired, &learned, hint);
         assert!(!outcome.retry, "{outcome:?}");
         let reported = outcome.applied.interfaces.get("cali1").map(|wired| wired.index);
         assert_eq!(reported, wired.then_some(index), "{index} {up}");
@@ -202,11 +230,11 @@ fn an_address_changes_hands_with_its_connections_forgotten_in_between() {
     let kernel = FakeKernel::new(machine(&[("cali1", true), ("cali2", true)]));
     let mut engine = engine(&kernel);
     let learned = learned(&[], true);
-    engine.cycle(&one_workload(), &learned, Dirty::ALL);
+    engine.run(&one_workload(), &learned, Dirty::ALL);
     kernel.take_writes();
     let mut moved = one_workload();
     moved.interfaces = BTreeMap::from([("cali2".to_string(), workload(&["192.168.1.1"], 2))]);
-    engine.cycle(&moved, &learned, Dirty::default());
+    engine.run(&moved, &learned, Dirty::default());
     let writes = kernel.take_writes();
     let place = |text: &str| {
         writes.iter().position(|write| write.contains(text)).unwrap_or_else(|| panic!("{text}: {writes:#?}"))
@@ -221,7 +249,7 @@ fn two_claims_to_one_address_go_to_the_newer_interface_and_are_named() {
     let kernel = FakeKernel::new(machine(&[("cali2", true), ("cali1", true)]));
     let mut desired = one_workload();
     desired.interfaces.insert("cali2".into(), workload(&["192.168.1.1"], 2));
-    let outcome = engine(&kernel).cycle(&desired, &learned(&[], true), Dirty::ALL);
+    let outcome = engine(&kernel).run(&desired, &learned(&[], true), Dirty::ALL);
     assert!(!outcome.retry);
     assert_eq!(wired(&outcome), ["cali1"]);
     assert!(outcome.applied.failures["cali2"].contains("192.168.1.1 is also that of cali1"), "{outcome:?}");
@@ -234,7 +262,7 @@ fn a_name_that_is_not_ours_is_never_used() {
     let mut desired = one_workload();
     desired.interfaces.insert("eth0".into(), workload(&["192.168.1.2"], 2));
     desired.interfaces.insert("cali/../x".into(), workload(&["192.168.1.3"], 3));
-    let outcome = engine(&kernel).cycle(&desired, &learned(&[], true), Dirty::ALL);
+    let outcome = engine(&kernel).run(&desired, &learned(&[], true), Dirty::ALL);
     assert!(!outcome.retry);
     assert!(
         outcome.applied.failures.contains_key("eth0") && outcome.applied.failures.contains_key("cali/../x")
@@ -250,7 +278,7 @@ fn the_tunnel_is_made_as_wanted_and_only_then_carries_routes() {
     let ipip = IpipDevice { address: Some(Ipv4Addr::new(172, 20, 0, 1)), mtu: 1440 };
     let mut desired = Desired { ipip: Some(ipip), ..one_workload() };
     let routes = learned(&[("172.20.2.0/26", &["10.0.1.2"]), ("172.20.3.0/26", &["10.0.0.3"])], true);
-    let outcome = engine.cycle(&desired, &routes, Dirty::ALL);
+    let outcome = engine.run(&desired, &routes, Dirty::ALL);
     assert!(!outcome.retry && outcome.applied.failures.is_empty(), "{outcome:?}");
     let state = kernel.state();
     let tunnel = &state.links["tunl0"];
@@ -263,7 +291,7 @@ fn the_tunnel_is_made_as_wanted_and_only_then_carries_routes() {
     let plain = Hop { gateway: Some("10.0.0.3".parse().unwrap()), interface: 2, onlink: false };
     assert_eq!(state.routes[&key("172.20.3.0/26")].hops, [plain]);
     desired.ipip = None;
-    engine.cycle(&desired, &routes, Dirty::default());
+    engine.run(&desired, &routes, Dirty::default());
     let state = kernel.state();
     assert!(state.links["tunl0"].addresses.is_empty());
     assert!(
@@ -276,13 +304,13 @@ fn without_ipip_routes_over_the_tunnel_are_left_out_and_named() {
     let kernel = FakeKernel::new(State { ipip: false, ..machine(&[]) });
     let mut engine = engine(&kernel);
     let desired = Desired { ipip: Some(IpipDevice { address: None, mtu: 1440 }), ..one_workload() };
-    let outcome = engine.cycle(&desired, &learned(&[("172.20.2.0/26", &["10.0.1.2"])], true), Dirty::ALL);
+    let outcome = engine.run(&desired, &learned(&[("172.20.2.0/26", &["10.0.1.2"])], true), Dirty::ALL);
     assert!(!outcome.retry && outcome.applied.ready, "{outcome:?}");
     let text = "kernel has no IPIP (ipip module): routes over tunl0 of pool 172.20.0.0/16 are not programmed";
     assert_eq!(outcome.applied.failures["tunl0"], text);
     assert!(!kernel.state().routes.contains_key(&key("172.20.2.0/26")));
     let calls = kernel.calls();
-    let outcome = engine.cycle(&desired, &learned(&[], true), Dirty::default());
+    let outcome = engine.run(&desired, &learned(&[], true), Dirty::default());
     assert_eq!(outcome.applied.failures["tunl0"], "kernel has no IPIP (ipip module)");
     assert_eq!(kernel.calls() - calls, 0, "asked the kernel again");
 }
@@ -294,7 +322,7 @@ fn touched_rules_are_loaded_again_and_others_tables_are_not_minded() {
     let (desired, learned) = (one_workload(), learned(&[], true));
     let hint = Dirty { ruleset: true, ..Dirty::default() };
     let mut loads = |dirty| {
-        engine.cycle(&desired, &learned, dirty);
+        engine.run(&desired, &learned, dirty);
         kernel.take_writes().iter().filter(|write| *write == "load ruleset").count()
     };
     assert_eq!(loads(Dirty::ALL), 1);

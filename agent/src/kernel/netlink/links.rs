@@ -90,11 +90,10 @@ pub(in crate::kernel) fn read_links(
 }
 
 fn read_link(message: &LinkMessage) -> Link {
-    let mut link = Link {
-        index: message.header.index,
-        up: message.header.flags.contains(LinkFlags::Up),
-        ..Link::default()
-    };
+    let flags = message.header.flags;
+    let up = flags.contains(LinkFlags::Up);
+    let no_carrier = up && !flags.contains(LinkFlags::LowerUp);
+    let mut link = Link { index: message.header.index, up, no_carrier, ..Link::default() };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),

@@ -12,7 +12,9 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use super::{decode, never, refused, request, unless};
 use crate::kernel::linux::Linux;
 use crate::kernel::socket::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Request};
-use crate::kernel::{Hop, KernelError, Route, RouteChange, RouteKey, RouteKind, Routes};
+use crate::kernel::{
+    Hop, KernelError, Nexthop, Nexthops as _, Route, RouteChange, RouteKey, RouteKind, Routes,
+};
 
 impl Routes for Linux {
     fn routes(&mut self) -> Result<Vec<(RouteKey, Route)>, KernelError> {
@@ -38,6 +40,7 @@ impl Routes for Linux {
                 }
             }
         }
+        self.add_hops_of_objects(&mut found)?;
         Ok(found)
     }
 
@@ -55,6 +58,32 @@ impl Routes for Linux {
     }
 }
 
+impl Linux {
+    /// With `net.ipv4.nexthop_compat_mode` off the kernel names the object of a route, and no longer what it leads to.
+    fn add_hops_of_objects(&mut self, found: &mut [(RouteKey, Route)]) -> Result<(), KernelError> {
+        let bare =
+            |route: &Route| route.group.filter(|_| route.hops.is_empty() && route.kind == RouteKind::Unicast);
+        if !found.iter().any(|(_, route)| bare(route).is_some()) {
+            return Ok(());
+        }
+        let objects = self.nexthops()?.unwrap_or_default();
+        for (_, route) in found {
+            let Some(id) = bare(route) else { continue };
+            let members = match objects.get(&id).map(|object| &object.nexthop) {
+                Some(Nexthop::Group(members)) => members.clone(),
+                _ => vec![id],
+            };
+            let hops = members.iter().filter_map(|id| match objects.get(id)?.nexthop {
+                Nexthop::Hop(hop) => Some(hop),
+                Nexthop::Group(_) | Nexthop::Other => None,
+            });
+            route.hops = hops.collect();
+            route.hops.sort();
+        }
+        Ok(())
+    }
+}
+
 fn change_request(change: &RouteChange) -> Request {
     match change {
         RouteChange::Add(key, route) => {
@@ -67,12 +96,15 @@ fn change_request(change: &RouteChange) -> Request {
             let mut message = route_message(key, route);
             // Protocol and metric say which one; scope nowhere means any.
             message.header.scope = RouteScope::NoWhere;
-            // An IPv6 route goes as a whole only when no gateway is named.
-            if key.prefix.is_ipv6() {
+            // An IPv6 route goes as a whole only when no gateway is named; one over a nexthop object may lead elsewhere by now.
+            if key.prefix.is_ipv6() || route.group.is_some() {
                 message.attributes.retain(|attribute| {
                     !matches!(
                         attribute,
-                        RouteAttribute::MultiPath(_) | RouteAttribute::Gateway(_) | RouteAttribute::Oif(_)
+                        RouteAttribute::MultiPath(_)
+                            | RouteAttribute::Gateway(_)
+                            | RouteAttribute::Oif(_)
+                            | RouteAttribute::NhId(_)
                     )
                 });
             }
@@ -98,6 +130,10 @@ fn route_message(key: &RouteKey, route: &Route) -> RouteMessage {
     message.attributes.push(RouteAttribute::Destination(key.prefix.network().into()));
     if key.metric != 0 {
         message.attributes.push(RouteAttribute::Priority(key.metric));
+    }
+    if let Some(group) = route.group {
+        message.attributes.push(RouteAttribute::NhId(group));
+        return message;
     }
     match route.hops.as_slice() {
         [] => {}
@@ -134,6 +170,7 @@ fn read_route(message: &RouteMessage) -> Option<(RouteKey, Route)> {
         _ => return None,
     };
     let (mut metric, mut interface, mut gateway, mut hops) = (0, None, None, Vec::new());
+    let mut group = None;
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Table(number) => table = *number,
@@ -142,6 +179,7 @@ fn read_route(message: &RouteMessage) -> Option<(RouteKey, Route)> {
             RouteAttribute::Oif(index) => interface = Some(*index),
             RouteAttribute::Gateway(address) => gateway = ip(address),
             RouteAttribute::Via(via) => gateway = via_ip(via),
+            RouteAttribute::NhId(id) => group = Some(*id),
             RouteAttribute::MultiPath(paths) => hops = paths.iter().filter_map(read_next_hop).collect(),
             _ => {}
         }
@@ -173,7 +211,8 @@ fn read_route(message: &RouteMessage) -> Option<(RouteKey, Route)> {
     let ipv4 = header.address_family == AddressFamily::Inet;
     let link_scope = ipv4 && matches!(header.scope, RouteScope::Link | RouteScope::Host);
     let prefix = IpNetwork::new(prefix, header.destination_prefix_length).ok()?;
-    Some((RouteKey { prefix, metric }, Route { protocol: header.protocol.into(), kind, link_scope, hops }))
+    let route = Route { protocol: header.protocol.into(), kind, link_scope, hops, group };
+    Some((RouteKey { prefix, metric }, route))
 }
 
 fn read_next_hop(path: &RouteNextHop) -> Option<Hop> {

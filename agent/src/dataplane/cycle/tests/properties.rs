@@ -2,6 +2,8 @@
 //! foreign objects are untouched, a failure at any call is made good by trying again.
 
 use super::*;
+use crate::dataplane::owner::LEARNED_PROTOCOL;
+use crate::kernel::{Nexthop, NexthopObject};
 
 const NAMES: [&str; 4] = ["cali1", "cali2", "cali3", "cali4"];
 
@@ -46,7 +48,7 @@ fn desired() -> impl Strategy<Value = Desired> {
     })
 }
 
-fn learned_routes() -> impl Strategy<Value = Arc<Learned>> {
+fn learned_routes() -> impl Strategy<Value = Learned> {
     let prefix = prop::sample::select(vec![
         "192.168.2.0/26",
         "192.168.1.0/26",
@@ -74,6 +76,12 @@ enum Clutter {
     Neighbour(u32, u8),
     Setting(&'static str),
     Tunnel,
+    /// A next hop of ours under this number, by the last octet of its gateway, and a route over it.
+    Object(u32, u8),
+    /// A group of ours of two next hops, and a route over it.
+    Group(u32, u8),
+    /// Somebody else's in our range.
+    ForeignObject(u32),
 }
 
 fn clutter() -> impl Strategy<Value = Vec<Clutter>> {
@@ -92,6 +100,9 @@ fn clutter() -> impl Strategy<Value = Vec<Clutter>> {
             .prop_map(|(interface, last)| Clutter::Neighbour(interface, last)),
         prop::sample::select(&NAMES).prop_map(Clutter::Setting),
         Just(Clutter::Tunnel),
+        (0u32..6, 1u8..5).prop_map(|(number, last)| Clutter::Object(number, last)),
+        (0u32..6, 1u8..5).prop_map(|(number, last)| Clutter::Group(number, last)),
+        (0u32..6).prop_map(Clutter::ForeignObject),
     ];
     prop::collection::vec(one, 0..6)
 }
@@ -103,8 +114,8 @@ fn strew(state: &mut State, clutter: &[Clutter]) {
             Clutter::Route(prefix, protocol, interface) => {
                 if state.links.values().any(|link| link.index == *interface && link.up) {
                     let hops = vec![Hop { gateway: None, interface: *interface, onlink: false }];
-                    let route =
-                        Route { protocol: *protocol, kind: RouteKind::Unicast, link_scope: false, hops };
+                    let kind = RouteKind::Unicast;
+                    let route = Route { protocol: *protocol, kind, link_scope: false, hops, group: None };
                     state.routes.insert(key(prefix), route);
                 }
             }
@@ -119,6 +130,24 @@ fn strew(state: &mut State, clutter: &[Clutter]) {
                     *value = "0".into();
                 }
             }
+            Clutter::Object(number, last) => {
+                add_object(state, *number, LEARNED_PROTOCOL, hop(*last));
+                route_over(state, *number);
+            }
+            Clutter::Group(number, last) => {
+                let (one, other) = (10 + 2 * number, 11 + 2 * number);
+                add_object(state, one, LEARNED_PROTOCOL, hop(*last));
+                add_object(state, other, LEARNED_PROTOCOL, hop(last + 1));
+                let first = owner::NEXTHOP_IDS.start;
+                add_object(
+                    state,
+                    *number,
+                    LEARNED_PROTOCOL,
+                    Nexthop::Group(vec![first + one, first + other]),
+                );
+                route_over(state, *number);
+            }
+            Clutter::ForeignObject(number) => add_object(state, *number, 196, hop(9)),
             Clutter::Tunnel => {
                 let addresses = BTreeSet::from([net("172.20.0.77/32")]);
                 let link = Link { name: "tunl0".into(), index: 90, mtu: 1400, addresses, ..Link::default() };
@@ -128,6 +157,22 @@ fn strew(state: &mut State, clutter: &[Clutter]) {
     }
 }
 
+fn hop(last: u8) -> Nexthop {
+    let gateway = Some(IpAddr::from([10, 0, 0, last]));
+    Nexthop::Hop(Hop { gateway, interface: 2, onlink: false })
+}
+
+fn add_object(state: &mut State, number: u32, protocol: u8, nexthop: Nexthop) {
+    state.nexthops.entry(owner::NEXTHOP_IDS.start + number).or_insert(NexthopObject { protocol, nexthop });
+}
+
+fn route_over(state: &mut State, number: u32) {
+    let group = Some(owner::NEXTHOP_IDS.start + number);
+    let kind = RouteKind::Unicast;
+    let route = Route { protocol: LEARNED_PROTOCOL, kind, link_scope: false, hops: Vec::new(), group };
+    state.routes.entry(key("192.168.2.0/26")).or_insert(route);
+}
+
 /// What is not ours.
 fn foreign(state: &State) -> State {
     let names: BTreeMap<u32, String> =
@@ -135,6 +180,7 @@ fn foreign(state: &State) -> State {
     let name = |index: u32| names.get(&index).map(String::as_str);
     let mut foreign = state.clone();
     foreign.routes.retain(|_, route| !owner::is_our_route(route, name));
+    foreign.nexthops.retain(|id, object| !owner::is_our_nexthop(*id, object));
     foreign.neighbours.retain(|key, _| !name(key.interface).is_some_and(owner::is_workload_interface));
     foreign.links.remove("tunl0");
     foreign.sysctls.retain(|path, _| path.contains("default"));
@@ -143,8 +189,43 @@ fn foreign(state: &State) -> State {
     foreign
 }
 
+/// Objects of ours numbered in order of what they are, and routes with where they lead.
+fn renumbered(state: &State) -> State {
+    let mut renumbered = state.clone();
+    let ours = state.nexthops.iter().filter(|(id, object)| owner::is_our_nexthop(**id, object));
+    let mut ours: Vec<(bool, Vec<Hop>, u32)> = ours
+        .map(|(id, object)| (matches!(object.nexthop, Nexthop::Group(_)), state.hops_of(*id), *id))
+        .collect();
+    ours.sort();
+    let numbers: BTreeMap<u32, u32> = ours
+        .iter()
+        .enumerate()
+        .map(|(place, (_, _, id))| (*id, owner::NEXTHOP_IDS.start + 1000 + place as u32))
+        .collect();
+    let number = |id: u32| numbers.get(&id).copied().unwrap_or(id);
+    renumbered.nexthops = state
+        .nexthops
+        .clone()
+        .into_iter()
+        .map(|(id, mut object)| {
+            if let Nexthop::Group(members) = &mut object.nexthop {
+                members.iter_mut().for_each(|member| *member = number(*member));
+                members.sort();
+            }
+            (number(id), object)
+        })
+        .collect();
+    renumbered.routes = state
+        .told_routes()
+        .into_iter()
+        .map(|(key, route)| (key, Route { group: route.group.map(number), ..route }))
+        .collect();
+    renumbered
+}
+
 /// The kernel without what is a matter of history.
-fn settled(mut state: State) -> State {
+fn settled(state: State) -> State {
+    let mut state = renumbered(&state);
     state.generation = 0;
     // The device cannot be deleted; idle, its MTU and state are of no concern.
     state.links.retain(|name, link| name != "tunl0" || !link.addresses.is_empty());
@@ -152,24 +233,19 @@ fn settled(mut state: State) -> State {
 }
 
 /// Cycles until nothing is left to do.
-fn run(
-    engine: &mut Engine<FakeKernel>,
-    desired: &Desired,
-    learned: &Arc<Learned>,
-    mut dirty: Dirty,
-) -> Applied {
+fn run(engine: &mut Engine<FakeKernel>, desired: &Desired, learned: &Learned, mut dirty: Dirty) -> Applied {
     for _ in 0..4 {
-        let outcome = engine.cycle(desired, learned, dirty);
+        let outcome = engine.run(desired, learned, dirty);
         if !outcome.retry {
             return outcome.applied;
         }
         dirty = Dirty::default();
     }
-    panic!("does not come to an end: {:?}", engine.cycle(desired, learned, Dirty::ALL));
+    panic!("does not come to an end: {:?}", engine.run(desired, learned, Dirty::ALL));
 }
 
 /// The kernel after a fresh process has done its work on it.
-fn fresh(state: &State, desired: &Desired, learned: &Arc<Learned>) -> (FakeKernel, Applied) {
+fn fresh(state: &State, desired: &Desired, learned: &Learned) -> (FakeKernel, Applied) {
     let kernel = FakeKernel::new(state.clone());
     let applied = run(&mut engine(&kernel), desired, learned, Dirty::ALL);
     (kernel, applied)
@@ -187,10 +263,17 @@ proptest! {
     #[test]
     fn converges_and_a_second_cycle_writes_nothing(
         present in present(), clutter in clutter(), desired in desired(), learned in learned_routes(),
+        no_objects in prop::bool::weighted(0.2), no_carrier in prop::bool::weighted(0.2),
     ) {
         let mut state = machine(&present);
+        state.set_carrier("eth0", !no_carrier);
         strew(&mut state, &clutter);
         prop_assume!(!in_the_way(&state, &desired));
+        if no_objects {
+            state.nexthops.clear();
+            state.routes.retain(|_, route| route.group.is_none());
+            state.no_objects = true;
+        }
         let (kernel, applied) = fresh(&state, &desired, &learned);
         prop_assert_eq!(foreign(&kernel.state()), foreign(&state));
         check(&kernel.state(), &desired, &applied)?;
@@ -261,13 +344,16 @@ proptest! {
                 .collect();
             state.routes.retain(|key, _| !lost.contains(key));
             state.neighbours.clear();
+            let objects: Vec<u32> = state.nexthops.keys().copied().skip(keep).collect();
+            objects.into_iter().for_each(|id| state.remove_nexthop(id));
             let clutter: Vec<Clutter> = clutter
                 .iter()
                 .filter(|item| match item {
                     Clutter::Route(_, protocol, interface) => *interface >= 10 || *protocol >= 80,
                     Clutter::Setting(name) => desired.interfaces.contains_key(*name),
                     Clutter::Neighbour(..) => true,
-                    Clutter::Tunnel => false,
+                    Clutter::Tunnel | Clutter::ForeignObject(_) => false,
+                    Clutter::Object(..) | Clutter::Group(..) => true,
                 })
                 .cloned()
                 .collect();
@@ -286,9 +372,10 @@ proptest! {
 /// Routes, neighbours and the tunnel's address of ours; without indexes of a tunnel, which depend on history.
 fn ours(state: &State) -> impl PartialEq + std::fmt::Debug + use<> {
     let tunnel = state.links.get("tunl0");
-    let routes: Vec<(RouteKey, Route)> = state.routes.clone().into_iter().collect();
+    let renumbered = renumbered(state);
+    let routes: Vec<(RouteKey, Route)> = renumbered.routes.into_iter().collect();
     let addresses = tunnel.map(|link| link.addresses.clone()).unwrap_or_default();
-    (routes, state.neighbours.clone(), addresses, state.table.clone())
+    (routes, renumbered.nexthops, state.neighbours.clone(), addresses, state.table.clone())
 }
 
 /// What `Applied` says is so, and what is desired and can be is there.

@@ -1,0 +1,243 @@
+//! The real tortie-node and a real BIRD 2 as its router: sessions, filters, secrets and reports from resources.
+//!
+//! Needs bird2 and iproute2; fails without them.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(dead_code, reason = "other tests use the rest of the machine")]
+
+mod machine;
+mod netns;
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use machine::{Agent, Machine, on_a_machine};
+use netns::{eventually, run};
+use serde_json::{Value, json};
+use tortie_datastore::Client;
+use tortie_datastore::config::{StoreConfig, connect};
+use tortie_model::resource::{BgpConfigurationSpec, CalicoNodeStatusSpec, ServiceBlock};
+use tortie_model::{Kind, codec};
+
+/// Works with the agent's datastore.
+fn with_client<T>(work: impl AsyncFnOnce(Client) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = connect(StoreConfig::etcd(["http://127.0.0.1:2379".to_owned()])).await.unwrap();
+        work(Client::new(store)).await
+    })
+}
+
+fn create_in(namespace: Option<&str>, kind: Kind, name: &str, labels: Value, spec: Value) {
+    let metadata = json!({"name": name, "namespace": namespace, "labels": labels});
+    let document = json!({"kind": kind.name(), "metadata": metadata, "spec": spec});
+    with_client(async |client| client.create(codec::from_document(kind, document).unwrap()).await.unwrap());
+}
+
+fn create(kind: Kind, name: &str, spec: Value) {
+    create_in(None, kind, name, json!({}), spec);
+}
+
+fn update_config(change: impl FnOnce(&mut BgpConfigurationSpec)) {
+    with_client(async |client| {
+        let mut config = client.find::<BgpConfigurationSpec>(None, "default").await.unwrap().unwrap();
+        change(&mut config.spec);
+        client.update(config.into()).await.unwrap();
+    });
+}
+
+/// BIRD in a namespace of its own.
+struct Bird {
+    directory: PathBuf,
+    child: Child,
+}
+
+impl Bird {
+    /// Starts it in a namespace that is there already.
+    fn start(machine: &Machine, namespace: &str, config: &str) -> Bird {
+        let directory = machine.path(namespace);
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(directory.join("bird.conf"), config).unwrap();
+        let child = Command::new("ip")
+            .args(["netns", "exec", namespace, "bird", "-f", "-c", "bird.conf", "-s", "ctl"])
+            .current_dir(&directory)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("BIRD (Debian: bird2) can be started");
+        Bird { directory, child }
+    }
+
+    fn configure(&self, config: &str) {
+        std::fs::write(self.directory.join("bird.conf"), config).unwrap();
+        run(&format!("cd {} && birdc -s ctl configure", self.directory.display()));
+    }
+
+    fn show(&self, what: &str) -> String {
+        run(&format!("cd {} && birdc -s ctl show {what} || true", self.directory.display()))
+    }
+}
+
+impl Drop for Bird {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The router behind the machine's cable, at 10.0.0.254.
+fn router(password: &str) -> String {
+    format!(
+        "router id 10.0.0.254;
+         protocol device {{}}
+         protocol static {{ ipv4; route 172.30.1.0/24 blackhole; route 172.31.1.0/24 blackhole; }}
+         protocol bgp node {{
+             local 10.0.0.254 as 65100; neighbor 10.0.0.1 as 64512; password \"{password}\";
+             connect retry time 1; error wait time 1, 2;
+             ipv4 {{ import all; export where source = RTS_STATIC; }};
+         }}"
+    )
+}
+
+fn status(agent: &Agent) -> Value {
+    serde_json::from_str(&agent.get("/v1/node/status").1).unwrap_or_default()
+}
+
+fn has_problem(agent: &Agent, text: &str) -> bool {
+    let status = status(agent);
+    status["problems"]
+        .as_array()
+        .is_some_and(|all| all.iter().any(|one| one.as_str().unwrap().contains(text)))
+}
+
+fn is_up(agent: &Agent) -> bool {
+    status(agent)["peers"]
+        .as_array()
+        .is_some_and(|peers| peers.iter().all(|peer| peer["state"] == "up") && !peers.is_empty())
+}
+
+#[test]
+fn a_router_with_a_password_and_a_filter() {
+    on_a_machine("a_router_with_a_password_and_a_filter", |machine| {
+        let secrets = machine.path("secrets");
+        let agent = machine.start(&[("NODENAME", "n1"), ("TORTIE_SECRETS_DIR", secrets.to_str().unwrap())]);
+        run("ip netns add tor
+             ip link set peer0 netns tor
+             ip -n tor addr add 10.0.0.254/24 dev peer0
+             ip -n tor link set peer0 up
+             ip -n tor link set lo up");
+        let tor = Bird::start(machine, "tor", &router("one"));
+        create(
+            Kind::BgpFilter,
+            "f",
+            json!({
+                "importV4": [{"action": "Accept", "cidr": "172.30.0.0/16", "matchOperator": "In"}, {"action": "Reject"}],
+                "exportV4": [{"action": "Accept", "cidr": "10.96.0.0/12", "matchOperator": "Equal", "operations":
+                              [{"addCommunity": {"value": "65000:7"}}, {"prependASPath": {"prefix": [64700, 64701]}}]}],
+            }),
+        );
+        create(
+            Kind::CalicoNodeStatus,
+            "report",
+            json!({
+                "node": "n1", "classes": ["Agent", "BGP", "Routes"], "updatePeriodSeconds": 1,
+            }),
+        );
+        create(
+            Kind::BgpPeer,
+            "tor",
+            json!({
+                "peerIP": "10.0.0.254", "asNumber": 65100, "filters": ["f"],
+                "password": {"secretKeyRef": {"name": "bgp", "key": "tor"}},
+            }),
+        );
+        update_config(|config| {
+            config.service_cluster_ips = vec![ServiceBlock { cidr: "10.96.0.0/12".parse().unwrap() }];
+        });
+        let file = secrets.join("bgp/tor");
+        let missing = format!("BGPPeer tor: password: the secret's file {} is missing", file.display());
+        eventually("the missing secret is named", || has_problem(&agent, &missing));
+
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, "one\n").unwrap();
+        eventually("the session is up", || is_up(&agent) && agent.get("/ready/bgp").0 == 200);
+        assert!(!has_problem(&agent, "password"));
+
+        // Import and export are filtered.
+        eventually("the wanted route is there", || run("ip route").contains("172.30.1.0/24 via 10.0.0.254"));
+        assert!(!run("ip route").contains("172.31.1.0"));
+        eventually("services are announced", || tor.show("route all for 10.96.0.0/12").contains("(65000,7)"));
+        let route = tor.show("route all for 10.96.0.0/12");
+        assert!(route.contains("BGP.as_path: 64512 64700 64701"), "{route}");
+        assert!(run("ip route").contains("blackhole 10.96.0.0/12"));
+
+        eventually("the report tells of both", || {
+            let report =
+                with_client(async |client| client.find::<CalicoNodeStatusSpec>(None, "report").await);
+            let report = report.unwrap().unwrap().status.unwrap_or_default();
+            let routes = report["routes"]["routesV4"].as_array().cloned().unwrap_or_default();
+            report["bgp"]["numberEstablishedV4"] == 1
+                && report["agent"]["birdV4"]["state"] == "Ready"
+                && routes.iter().any(|route| route["learnedFrom"]["peerIP"] == "10.0.0.254")
+        });
+
+        // A new key on one side ends the session, on both it is back.
+        tor.configure(&router("two"));
+        eventually("the session is down", || !is_up(&agent));
+        assert_eq!(agent.get("/ready/bgp").0, 503);
+        std::fs::write(&file, "two\n").unwrap();
+        eventually("the session is up again", || is_up(&agent));
+    });
+}
+
+/// A workload on this node, in a namespace of its own, that may do everything.
+fn place_workload() {
+    run("ip netns add pod
+         ip link add cali1 type veth peer name eth0 netns pod
+         ip link set cali1 up
+         ip -n pod addr add 192.168.7.5/32 dev eth0
+         ip -n pod link set eth0 up
+         ip -n pod link set lo up
+         ip -n pod route add 169.254.1.1 dev eth0
+         ip -n pod route add default via 169.254.1.1");
+    create_in(
+        Some("default"),
+        Kind::WorkloadEndpoint,
+        "n1-cni-c0-eth0",
+        json!({"app": "router"}),
+        json!({
+            "orchestrator": "cni", "node": "n1", "containerID": "c0", "endpoint": "eth0", "interfaceName": "cali1",
+            "ipNetworks": ["192.168.7.5/32"], "profiles": ["projectcalico-default-allow"],
+        }),
+    );
+}
+
+#[test]
+fn a_workload_that_speaks_bgp() {
+    on_a_machine("a_workload_that_speaks_bgp", |machine| {
+        let agent = machine.start(&[("NODENAME", "n1"), ("FELIX_DEFAULTENDPOINTTOHOSTACTION", "Accept")]);
+        place_workload();
+        update_config(|config| config.local_workload_peering_ipv4 = Some("169.254.1.1".into()));
+        create(Kind::BgpPeer, "pods", json!({"localWorkloadSelector": "app == 'router'", "asNumber": 65200}));
+        eventually("the workload is reached", || run("ip route").contains("192.168.7.5 dev cali1"));
+        // Whoever is first.
+        run("ip addr add 169.254.1.1/32 dev cali1 || true");
+        let pod = Bird::start(
+            machine,
+            "pod",
+            "
+            router id 192.168.7.5;
+            protocol device {}
+            protocol static { ipv4; route 172.30.9.0/24 blackhole; }
+            protocol bgp node {
+                local 192.168.7.5 as 65200; neighbor 169.254.1.1 as 64512; multihop;
+                connect retry time 1; error wait time 1, 2;
+                ipv4 { import all; export where source = RTS_STATIC; };
+            }",
+        );
+        eventually("the session is up", || is_up(&agent));
+        let peer = status(&agent)["peers"][0].clone();
+        assert_eq!((&peer["address"], &peer["peerType"]), (&json!("192.168.7.5"), &json!("localWorkload")));
+        assert!(pod.show("protocols all node").contains("Established"));
+        assert_eq!(agent.get("/ready/bgp").0, 200, "workloads do not count");
+    });
+}
