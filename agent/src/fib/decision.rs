@@ -73,6 +73,9 @@ impl Decisions<'_> {
         if self.ways.resolver().is_own_address(next_hop) {
             return Err(Reason::OwnNextHop(next_hop));
         }
+        if let Some(interface) = self.surroundings.context.workload_peers.get(&next_hop) {
+            return Ok(vec![Gateway { address: next_hop, interface: interface.clone(), onlink: true }]);
+        }
         let neighbour = self.surroundings.context.node_addresses.iter().any(|own| own.contains(next_hop));
         let over_tunnel = pool.filter(|pool| {
             prefix.is_ipv4()
