@@ -348,3 +348,15 @@ fn a_stranger_is_told_that_he_is_rejected() {
     raw.accept(address(77));
     assert_eq!(raw.ended(), Notification::new(6, 5));
 }
+
+#[test]
+fn a_header_that_comes_in_pieces_and_is_wrong_ends_the_connection() {
+    for length in [0_u16, 18, 5000] {
+        let mut raw = Raw::new(|_| {});
+        raw.accept(address(1));
+        let header = [&[0xff; 16][..], &length.to_be_bytes(), &[1]].concat();
+        raw.send(&header[..7]);
+        raw.send(&[&header[7..], &[0; 100]].concat());
+        assert_eq!(raw.ended(), Notification { code: 1, subcode: 2, data: length.to_be_bytes().to_vec() });
+    }
+}
