@@ -160,7 +160,7 @@ impl Raw {
 }
 
 /// An UPDATE with this many communities.
-fn update(next_hop: IpAddr, prefixes: &[Prefix], communities: usize) -> Vec<u8> {
+pub(crate) fn update(next_hop: IpAddr, prefixes: &[Prefix], communities: usize) -> Vec<u8> {
     let attributes = PathAttributes {
         as_path: vec![2, 1, 0, 0, 0xfd, 0xe8].into(),
         communities: vec![1; communities * 4].into(),
