@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tortie_bgp::family::{Family, Prefix};
 use tortie_bgp::snapshot::SessionState;
 use tortie_bgp::speaker::{ConnId, Input, Note, Output, Speaker};
+use tortie_bgp::table::OriginatedRoute;
 use tortie_bgp::wire::attribute::PathAttributes;
 use tortie_bgp::wire::nlri::Nlri;
 use tortie_bgp::wire::refresh::{self, Subtype};
@@ -255,6 +256,24 @@ fn an_extended_update_is_taken_where_it_was_offered() {
     raw.send(&message);
     let length = u16::try_from(message.len()).unwrap().to_be_bytes();
     assert_eq!(raw.ended(), Notification { code: 1, subcode: 2, data: length.to_vec() });
+}
+
+/// And sent where the peer said so, provided that we did, too.
+#[test]
+fn long_messages_go_to_those_who_take_them() {
+    for (ours, theirs, longest) in
+        [(true, true, 4097..65536), (true, false, 1000..4097), (false, true, 1000..4097)]
+    {
+        let mut raw = Raw::new(|peer| peer.extended_messages = ours);
+        let block = |i: u32| format!("10.0.{}.{}/32", i >> 8, i & 255).parse().unwrap();
+        let routes = (0..5000).map(|i| (block(i), OriginatedRoute { local_pref: 100 })).collect();
+        let mut all = capabilities(&[Family::Ipv4]);
+        all.extend(theirs.then_some(Capability::ExtendedMessage));
+        raw.connect(all);
+        raw.input(Input::Originate(routes));
+        let most = raw.told.iter().map(|(_, body)| body.len() + 19).max().unwrap();
+        assert!(longest.contains(&most), "{ours} {theirs}: {most}");
+    }
 }
 
 #[test]
