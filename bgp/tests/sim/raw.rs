@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tortie_bgp::family::{Family, Prefix};
+use tortie_bgp::filter::Filter;
 use tortie_bgp::snapshot::SessionState;
 use tortie_bgp::speaker::{ConnId, Input, Note, Output, Speaker};
 use tortie_bgp::table::OriginatedRoute;
@@ -16,7 +17,7 @@ use tortie_bgp::wire::{Capability, GracefulRestart, Kind, Notification, Open, fr
 use tortie_bgp::{PeerConfig, SpeakerConfig};
 
 use super::SECOND;
-use super::network::{address, config, peer, peer_id};
+use super::network::{accept_all, address, config, peer, peer_id};
 
 const OUR_AS: u32 = 64512;
 pub(crate) const THEIR_AS: u32 = 65000;
@@ -314,4 +315,21 @@ fn a_header_that_comes_in_pieces_and_is_wrong_ends_the_connection() {
         raw.send(&[&header[7..], &[0; 100]].concat());
         assert_eq!(raw.ended(), Notification { code: 1, subcode: 2, data: length.to_be_bytes().to_vec() });
     }
+}
+
+/// RFC 8212: optional, and a filter set later lets in what was there all the time.
+#[test]
+fn a_session_that_needs_a_filter_carries_nothing_without_one() {
+    let mut raw = Raw::new(|peer| (peer.require_policy, peer.export) = (true, Filter::default()));
+    raw.input(Input::Originate(
+        [("172.16.0.0/26".parse().unwrap(), OriginatedRoute { local_pref: 1 })].into(),
+    ));
+    raw.connect(capabilities(&[Family::Ipv4]));
+    raw.announce(&["192.0.2.0/24"]);
+    assert!(raw.prefixes().is_empty());
+    assert_eq!(raw.speaker.snapshot(raw.now).peers[&peer_id(1)].announced, 0);
+    let mut config = raw.config.clone();
+    config.peers.get_mut(&peer_id(1)).unwrap().import = accept_all();
+    raw.input(Input::Configure(config));
+    assert_eq!(raw.prefixes(), ["192.0.2.0/24"]);
 }
