@@ -20,6 +20,8 @@ pub(crate) struct ImportRules {
     pub(crate) peer_type: PeerType,
     /// Our role and the AS number of the other end, on external sessions that have one.
     pub(crate) role: Option<(Role, u32)>,
+    /// An external session needs a filter to carry anything (RFC 8212).
+    pub(crate) require_policy: bool,
     pub(crate) filter: Filter,
 }
 
@@ -30,6 +32,9 @@ impl ImportRules {
         prefix: Prefix,
         mut attributes: PathAttributes<'a>,
     ) -> Option<PathAttributes<'a>> {
+        if self.is_shut() {
+            return None;
+        }
         if let Some((role, remote_as)) = self.role {
             roles::ingress(role, remote_as, &mut attributes).ok()?;
         }
@@ -39,7 +44,12 @@ impl ImportRules {
 
     /// Whether the filter changes nothing and lets everything pass.
     pub(crate) fn is_open(&self) -> bool {
-        self.filter.is_empty() && self.role.is_none()
+        self.filter.is_empty() && self.role.is_none() && !self.is_shut()
+    }
+
+    /// Whether there is no filter where one is needed. Export needs no such rule: without a filter nothing leaves.
+    fn is_shut(&self) -> bool {
+        self.require_policy && self.peer_type == PeerType::External && self.filter.is_empty()
     }
 
     /// Whether the route came back to us, whatever its prefix (RFC 4271 9.1.2, RFC 4456 8).

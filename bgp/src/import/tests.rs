@@ -13,6 +13,7 @@ fn rules() -> ImportRules {
         cluster_id: Some(Ipv4Addr::new(9, 9, 9, 9)),
         peer_type: PeerType::Internal,
         role: None,
+        require_policy: false,
         filter: Filter::default(),
     }
 }
@@ -40,4 +41,15 @@ fn everything_is_accepted_unless_it_loops_or_a_rule_rejects() {
     );
     let reject = Rule { set: vec![Change::Med(1)], ..Rule::new("test", Verdict::Reject) };
     assert!(!accepts(&ImportRules { filter: Filter::new(vec![reject]), ..rules() }, |_| ()));
+}
+
+/// RFC 8212.
+#[test]
+fn an_external_session_that_needs_a_filter_takes_nothing_without_one() {
+    let shut = ImportRules { require_policy: true, peer_type: PeerType::External, ..rules() };
+    assert!(!accepts(&shut, |_| ()) && !shut.is_open());
+    assert!(accepts(&ImportRules { require_policy: false, ..shut.clone() }, |_| ()));
+    assert!(accepts(&ImportRules { peer_type: PeerType::Internal, ..shut.clone() }, |_| ()));
+    let filter = Filter::new(vec![Rule::new("test", Verdict::Accept)]);
+    assert!(accepts(&ImportRules { filter, ..shut }, |_| ()));
 }

@@ -187,6 +187,7 @@ pub(super) fn import_rules(peer: &PeerConfig, settings: &Settings, speaker: &Spe
         cluster_id: speaker.cluster_id,
         peer_type: settings.peer_type(),
         role: settings.role().map(|role| (role, settings.remote_as)),
+        require_policy: peer.require_policy,
         filter: peer.import.clone(),
     }
 }

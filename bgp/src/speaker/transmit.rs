@@ -268,7 +268,7 @@ impl Speaker {
             let member = entry.member(key);
             let Some(established) = &mut entry.session else { continue };
             let marked = established.session.enhanced_refresh;
-            let mut again: Vec<u32> = Vec::new();
+            let mut again: Vec<(u32, bool)> = Vec::new();
             let mut due: Vec<(Family, Option<Bytes>)> = Vec::new();
             for channel in &mut established.channels {
                 if let (Some(walk), Some(id)) = (channel.walk, channel.group) {
@@ -276,7 +276,9 @@ impl Speaker {
                     continue;
                 }
                 if std::mem::take(&mut channel.refresh_due) {
-                    again.extend(channel.group);
+                    // A mark before End-of-RIB would undo graceful restart (RFC 7313 4.2).
+                    let marked = marked && !channel.end_of_rib_due;
+                    again.extend(channel.group.map(|id| (id, marked)));
                 }
                 let missed: Option<BTreeSet<Nlri>> = channel.behind.take();
                 let caught_up = missed.zip(channel.group).and_then(|(missed, id)| {
@@ -291,7 +293,7 @@ impl Speaker {
                     self.send_routes(key, family, octets);
                 }
             }
-            again.into_iter().for_each(|id| self.begin_walk(id, &[member], marked));
+            again.into_iter().for_each(|(id, marked)| self.begin_walk(id, &[member], marked));
             if self.drained.is_empty() {
                 let together = std::mem::take(&mut walks);
                 together.into_iter().for_each(|((id, next), members)| self.go_on(id, members, next));

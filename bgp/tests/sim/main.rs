@@ -8,6 +8,7 @@ mod hostile;
 mod network;
 mod policy;
 mod raw;
+mod refresh;
 mod sessions;
 
 use std::time::Duration;

@@ -62,15 +62,7 @@ impl Setup {
         let mut peer = PeerConfig::new(format!("Peer_{host}"), asn);
         (peer.passive, peer.local_address) = (true, Some(self.address(1)));
         peer.reflector_client = self.reflector_client() && asn == OWN_AS;
-        let everything = Rule {
-            reason: "everything".into(),
-            prefix: None,
-            source: None,
-            peer_type: None,
-            verdict: Verdict::Accept,
-            set: Vec::new(),
-        };
-        peer.export = Filter { rules: vec![everything] };
+        peer.export = Filter::new(vec![Rule::new("everything", Verdict::Accept)]);
         (SocketAddr::new(self.address(host), 179), peer)
     }
 
