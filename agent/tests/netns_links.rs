@@ -135,6 +135,7 @@ fn the_tunnel_carries_routes_or_is_named_as_missing() {
             route_context: RouteContext {
                 node_addresses: vec!["10.0.0.1/24".parse().unwrap()],
                 pools: vec![pool(EncapMode::CrossSubnet)],
+                ..RouteContext::default()
             },
             ..Desired::default()
         };

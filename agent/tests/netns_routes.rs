@@ -35,6 +35,7 @@ fn context() -> RouteContext {
     RouteContext {
         node_addresses: vec![net("10.0.0.1/24"), net("fd00::1/64")],
         pools: vec![pool("192.168.0.0/16", EncapMode::Never), pool("172.20.0.0/16", EncapMode::CrossSubnet)],
+        ..RouteContext::default()
     }
 }
 

@@ -59,6 +59,7 @@ pub(super) fn context(cache: &Cache, settings: &Settings) -> RouteContext {
             .values()
             .map(|pool| PoolEncap { cidr: pool.cidr, ipip: pool.ipip(), vxlan: pool.vxlan() })
             .collect(),
+        ..RouteContext::default()
     }
 }
 

@@ -60,6 +60,7 @@ fn context() -> RouteContext {
             pool("172.22.0.0/16", EncapMode::Never, EncapMode::CrossSubnet),
             pool("fd02::/48", EncapMode::Never, EncapMode::Never),
         ],
+        ..RouteContext::default()
     }
 }
 

@@ -86,6 +86,7 @@ pub(super) fn context() -> RouteContext {
             pool("172.20.0.0/16", EncapMode::CrossSubnet, EncapMode::Never),
             pool("172.21.0.0/16", EncapMode::Never, EncapMode::Always),
         ],
+        ..RouteContext::default()
     }
 }
 
