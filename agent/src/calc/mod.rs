@@ -247,7 +247,7 @@ impl Calc {
             interfaces: endpoints.interfaces,
             routes: routes::blackholes(&own_blocks, bgp.announced_services()),
             reachable_by: bgp.reachable_by.clone(),
-            local_peering: bgp.peering_addresses.clone(),
+            local_peering: bgp.local_peering.clone(),
             ruleset: Arc::clone(&self.ruleset),
             ipip: routes::ipip_device(cache, settings, &mut problems),
             route_context: RouteContext {
