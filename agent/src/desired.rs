@@ -31,10 +31,6 @@ pub struct Desired {
     pub ipip: Option<IpipDevice>,
     /// How learned routes become kernel routes.
     pub route_context: RouteContext,
-    /// Peers that are reached over a gateway no route names: peer to gateway, of one family. A host route each, protocol 80.
-    pub reachable_by: BTreeMap<IpAddr, IpAddr>,
-    /// Host-side addresses of workload interfaces, by name: what workloads that speak BGP dial.
-    pub local_peering: BTreeMap<String, BTreeSet<IpAddr>>,
 }
 
 /// The host side of a workload's veth.
@@ -84,8 +80,6 @@ pub struct RouteContext {
     pub node_addresses: Vec<IpNetwork>,
     /// Pools and their encapsulation.
     pub pools: Vec<PoolEncap>,
-    /// Ranges of services: what lies inside is never programmed.
-    pub never_program: BTreeSet<IpNetwork>,
     /// Addresses of other nodes that lie in some pool, as they should not: no tunnel may swallow them.
     pub nodes_in_pools: BTreeSet<IpAddr>,
 }

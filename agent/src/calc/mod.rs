@@ -253,7 +253,6 @@ impl Calc {
             ruleset: Arc::clone(&self.ruleset),
             ipip: routes::ipip_device(cache, settings, &mut problems),
             route_context: routes::context(cache, settings),
-            ..Desired::default()
         };
         let workload_mtu = routes::workload_mtu(cache, settings, desired.ipip.as_ref());
         Output {

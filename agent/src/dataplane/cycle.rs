@@ -258,6 +258,8 @@ impl<K: Kernel> Engine<K> {
         self.fib.set_surroundings(Surroundings {
             context: desired.route_context.clone(),
             local: routes::local_prefixes(desired),
+            never_program: desired.never_program.clone(),
+            workload_peers: desired.workload_peers.clone(),
             reachable_by: desired.reachable_by.clone(),
             tunnel: self.tunnel_up(desired),
         });
@@ -270,7 +272,8 @@ impl<K: Kernel> Engine<K> {
                 format!("its address {address} is also that of {holder}, which is newer and has it"),
             );
         }
-        self.forwarding.plan(&self.fib, changed, wanted.routes, &self.links);
+        let peers = desired.workload_peers.values().map(String::as_str).collect();
+        self.forwarding.plan(&self.fib, changed, wanted.routes, &self.links, &peers);
     }
 
     /// Routes to peers behind gateways. One in the way stays, and one without a gateway on the link is not made.
