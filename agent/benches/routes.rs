@@ -1,4 +1,4 @@
-//! What one changed route costs among many: decided (`fib`), and decided, compared and written to a real kernel (`cycle`). And a
+//! What one changed route costs among many: decided (`route_change`), and decided, compared and written to a real kernel (`route_write`). And a
 //! change of the next hops of all routes at once, as a group that all of them are over, and as a route each.
 //!
 //! The kernel is that of a network namespace of its own: this binary starts itself again inside `unshare`.
@@ -75,7 +75,7 @@ fn decide(criterion: &mut Criterion) {
     let mut kernel = Linux::open().expect("a kernel");
     let (routes, links) = (kernel.routes().expect("its routes"), kernel.links().expect("its links"));
     let now = Instant::now();
-    let mut group = criterion.benchmark_group("fib");
+    let mut group = criterion.benchmark_group("route_change");
     for size in SIZES {
         let mut fib = Fib::default();
         fib.set_resolver(Resolver::new(&routes, &links), now);
@@ -84,7 +84,7 @@ fn decide(criterion: &mut Criterion) {
         fib.decide(now);
         assert_eq!(fib.routes().len(), size as usize);
         let mut n = 0;
-        group.bench_function(BenchmarkId::new("one change of", size), |bencher| {
+        group.bench_function(BenchmarkId::new("decided", size), |bencher| {
             bencher.iter(|| {
                 n += 1;
                 fib.learn(changes([(n % size, via(&[n / size + n + 1]))].into_iter()));
@@ -96,7 +96,7 @@ fn decide(criterion: &mut Criterion) {
 }
 
 fn write(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("cycle");
+    let mut group = criterion.benchmark_group("route_write");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
     let desired = Desired { route_context: context(), ..Desired::default() };
     let mut engine = Engine::new(Linux::open().expect("a kernel"));
@@ -108,7 +108,7 @@ fn write(criterion: &mut Criterion) {
     for size in SIZES {
         run(changes((0..size).map(|n| (n, via(&[n])))), Dirty::default());
         let mut n = 0;
-        group.bench_function(BenchmarkId::new("one change of", size), |bencher| {
+        group.bench_function(BenchmarkId::new("one", size), |bencher| {
             bencher.iter(|| {
                 n += 1;
                 run(changes([(n % size, via(&[n / size + n + 1]))].into_iter()), Dirty::default());
@@ -116,13 +116,13 @@ fn write(criterion: &mut Criterion) {
         });
     }
     let size = 10_000;
-    for (name, first, second) in [("a route each", [1, 1], [2, 2]), ("a group of two", [1, 2], [1, 3])] {
+    for (name, first, second) in [("route_each", [1, 1], [2, 2]), ("group", [1, 2], [1, 3])] {
         let all = |next_hops: [u32; 2]| {
             let next_hops = if next_hops[0] == next_hops[1] { &next_hops[..1] } else { &next_hops[..] };
             changes((0..size).map(|n| (n, via(next_hops))))
         };
         let mut turn = false;
-        group.bench_function(BenchmarkId::new("all of 10000 move", name), |bencher| {
+        group.bench_function(BenchmarkId::new("all_of_10000", name), |bencher| {
             bencher.iter_batched(
                 || {
                     turn = !turn;
