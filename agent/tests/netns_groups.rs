@@ -317,8 +317,19 @@ fn peers_behind_gateways_and_peers_among_the_workloads_are_reached() {
             .map(|(peer, by)| (address(peer), address(by)))
             .into();
         let dialled = [address("169.254.9.9"), address("fd09::9")];
-        desired.local_peering = [("cali1".to_string(), dialled.into())].into();
-        let table = learned(&[("198.51.100.0/24", &["203.0.113.7"]), ("fd98::/64", &["fd77::7"])], true);
+        desired.peering_addresses = [("cali1".to_string(), dialled.into())].into();
+        desired.interfaces = netns::interfaces(&[("cali1", &["192.168.1.1", "fd01::1"])]);
+        let workload = [("192.168.1.1", "cali1"), ("fd01::1", "cali1")];
+        desired.workload_peers = workload.map(|(peer, name)| (address(peer), name.to_string())).into();
+        let table = learned(
+            &[
+                ("198.51.100.0/24", &["203.0.113.7"]),
+                ("fd98::/64", &["fd77::7"]),
+                ("198.51.102.0/24", &["192.168.1.1"]),
+                ("fd97::/64", &["fd01::1"]),
+            ],
+            true,
+        );
         let mut engine = engine();
         let applied = settle(&mut engine, &desired, &table);
         assert_eq!(applied.failures, Default::default());
@@ -326,6 +337,8 @@ fn peers_behind_gateways_and_peers_among_the_workloads_are_reached() {
         assert!(run("ip -6 route show fd77::7").contains("via fd00::9 dev eth0 proto 80"));
         assert_eq!(way("198.51.100.0/24"), "10.0.0.9 eth0");
         assert_eq!(way("fd98::/64"), "fd00::9 eth0");
+        assert_eq!(way("198.51.102.0/24"), "192.168.1.1 cali1 onlink");
+        assert_eq!(way("fd97::/64"), "fd01::1 cali1 onlink");
         let on_cali1 = || run("ip -o addr show dev cali1 scope global");
         assert!(
             on_cali1().contains("169.254.9.9/32") && on_cali1().contains("fd09::9/128"),

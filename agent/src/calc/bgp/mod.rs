@@ -45,7 +45,7 @@ pub(super) struct Outcome {
     /// Gateways to peers.
     pub(super) reachable_by: BTreeMap<IpAddr, IpAddr>,
     /// Addresses of this node on the interfaces of workloads that speak BGP with it.
-    pub(super) local_peering: BTreeMap<String, BTreeSet<IpAddr>>,
+    pub(super) peering_addresses: BTreeMap<String, BTreeSet<IpAddr>>,
     /// Workloads that speak BGP with this node, and their interfaces.
     pub(super) workload_peers: BTreeMap<IpAddr, String>,
     /// What could not be honoured.
@@ -78,14 +78,14 @@ fn calculate(inputs: Inputs<'_>, before: &Shared) -> (Outcome, Shared) {
     let (secrets, workloads) = (inputs.secrets, inputs.workloads);
     let session_inputs = peers::Inputs { cluster: &cluster, secrets, workloads, export: rules, before };
     let sessions = peers::calculate(&session_inputs, &mut problems);
-    outcome.local_peering = local_peering(&cluster, &sessions.workloads);
+    outcome.peering_addresses = peering_addresses(&cluster, &sessions.workloads);
     outcome.workload_peers = sessions.workloads;
     outcome.reachable_by = sessions.reachable_by;
     outcome.config = router_id(&cluster, settings, &mut problems).map(|router_id| {
         Arc::new(SpeakerConfig {
             router_id,
             local_as: cluster.as_of(cluster.own),
-            listen: listen(&cluster, &outcome.local_peering),
+            listen: listen(&cluster, &outcome.peering_addresses),
             cluster_id: cluster.reflector_id(cluster.own),
             peers: sessions.peers,
         })
@@ -121,7 +121,7 @@ fn router_id(cluster: &Cluster<'_>, settings: &Settings, problems: &mut Problems
 
 /// Where to listen, for families the node has: on the wildcard, or with `bindMode: NodeIP` on the node's addresses and on
 /// those workloads dial.
-fn listen(cluster: &Cluster<'_>, local_peering: &BTreeMap<String, BTreeSet<IpAddr>>) -> Vec<SocketAddr> {
+fn listen(cluster: &Cluster<'_>, peering_addresses: &BTreeMap<String, BTreeSet<IpAddr>>) -> Vec<SocketAddr> {
     let port = cluster.port_of(cluster.own_name);
     let on_node_address = cluster.default_config().and_then(|c| c.bind_mode.as_deref()) == Some("NodeIP");
     let wildcard = |address: IpAddr| match address {
@@ -134,7 +134,7 @@ fn listen(cluster: &Cluster<'_>, local_peering: &BTreeMap<String, BTreeSet<IpAdd
             IpAddr::V4(_) => true,
             IpAddr::V6(address) => !address.is_unicast_link_local(),
         };
-        let dialled: BTreeSet<IpAddr> = local_peering.values().flatten().filter(reachable).copied().collect();
+        let dialled: BTreeSet<IpAddr> = peering_addresses.values().flatten().filter(reachable).copied().collect();
         cluster.own_addresses().chain(dialled).collect()
     } else {
         cluster.own_addresses().map(wildcard).collect()
@@ -143,7 +143,7 @@ fn listen(cluster: &Cluster<'_>, local_peering: &BTreeMap<String, BTreeSet<IpAdd
 }
 
 /// `localWorkloadPeeringIPV4` and `...IPV6` on the interfaces of workloads with a session of that family.
-fn local_peering(
+fn peering_addresses(
     cluster: &Cluster<'_>,
     workloads: &BTreeMap<IpAddr, String>,
 ) -> BTreeMap<String, BTreeSet<IpAddr>> {
