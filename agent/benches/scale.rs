@@ -63,6 +63,7 @@ async fn measure(url: &str) {
         bgp: true,
         ipv6: false,
         router_id: RouterId::NodeAddress,
+        service_cluster_ips: None,
         endpoint_to_host: None,
         ipip_mtu: None,
         host_mtu: 1500,

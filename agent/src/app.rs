@@ -7,6 +7,7 @@
 //!   tortiectl ──▶  │        own writes      │                         │
 //!                  └─ status ◀─Progress─────┤                 watch<Learned>
 //!           host ──watch<MTU>─▶ calculation └─watch<BgpDesired>─▶ peering ◀─▶ speaker ◀─▶ peers
+//!        secrets ──watch<Secrets>──▶ │
 //! ```
 //!
 //! Levels travel in watch channels: a slow reader sees the newest and misses what lay between. Batches of changes are
@@ -16,7 +17,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -40,6 +41,8 @@ mod calculation;
 mod datastore;
 mod exclusive;
 mod host;
+mod reports;
+mod secrets;
 
 pub use calculation::Progress;
 use datastore::Datastore;
@@ -152,15 +155,18 @@ async fn start(
     let restarted = has_own_routes()?;
     let (desired, desired_reader) = watch::channel(None);
     let (bgp, bgp_reader) = watch::channel(None);
+    let (reports, reports_reader) = watch::channel(Arc::default());
     let (progress, progress_reader) = watch::channel(Progress::default());
     let (applied, applied_reader) = watch::channel(Arc::new(Applied::default()));
     let (learned, learned_reader) = watch::channel(Arc::new(Learned::default()));
     let (mtu, mtu_reader) = watch::channel(settings.host_mtu);
     let (host_mtu, host_mtu_reader) = watch::channel(settings.host_mtu);
+    let secrets = secrets::Directory::open(config.secrets.clone()).await;
     let (own, own_reader) = mpsc::channel(64);
     let (tenancy, tenancy_reader) = mpsc::channel(1);
     let tunnel = Arc::new(Notify::new());
-    let (speaker, table) = tortie_bgp::net::start(None, restarted);
+    let (speaker, table) =
+        tortie_bgp::net::start_on_thread(None, restarted).context("the BGP speaker cannot be started")?;
     // One allocator for all: its clones take turns.
     let mut service = ServiceConfig::new(client.clone(), name, mtu_reader);
     service.ipam = ipam.clone();
@@ -173,6 +179,7 @@ async fn start(
         progress: progress_reader,
         applied: applied_reader.clone(),
         speaker: speaker.clone(),
+        started: Instant::now(),
     };
     let leaks = Search::new(workloads.clone(), tenancy, config.leak_grace);
     let router = admin::router(sources, workloads);
@@ -182,18 +189,28 @@ async fn start(
         own: own_reader,
         tenancy: tenancy_reader,
         host_mtu: host_mtu_reader,
+        secrets: secrets.reader(),
         desired,
         bgp,
         progress,
+        reports,
         mtu,
         tunnel: Arc::clone(&tunnel),
     };
     spawn(tasks, "calculation", calculation::run(name.to_owned(), Calc::new(settings), channels));
     let data_plane = dataplane::run(desired_reader, learned_reader, applied);
     spawn(tasks, "data plane", async move { Ok(data_plane.await?) });
+    let reporter = reports::Reporter {
+        client: client.clone(),
+        speaker: speaker.clone(),
+        wanted: reports_reader,
+        bgp: bgp_reader.clone(),
+    };
+    spawn(tasks, "reports", lasting(reporter.run()));
     let channels = peering::Channels { desired: bgp_reader, applied: applied_reader, learned };
     spawn(tasks, "peering", lasting(peering::run(speaker.clone(), table, channels)));
     let host = Host { config: config.clone(), client: client.clone(), name: name.to_owned(), mtu: host_mtu };
+    spawn(tasks, "secrets", lasting(secrets.watch()));
     spawn(tasks, "host", lasting(host.watch()));
     spawn(tasks, "address blocks", lasting(blocks::keep(ipam.clone(), name.to_owned())));
     let tunnel = startup::tunnel::keep(client.clone(), ipam, name.to_owned(), tunnel);
@@ -226,6 +243,7 @@ async fn settings(config: &Config, name: &str, client: &Client) -> anyhow::Resul
         bgp: config.backend == Backend::Bird,
         ipv6: config.ipv6_support,
         router_id: config.router_id,
+        service_cluster_ips: config.service_cluster_ips.clone(),
         endpoint_to_host: config.endpoint_to_host,
         ipip_mtu: config.ipip_mtu,
         host_mtu: mtu.unwrap_or(FALLBACK_MTU),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use ipnetwork::IpNetwork;
 use tortie_datastore::config::{ConfigError as StoreConfigError, StoreConfig};
 use tortie_datastore::server::{DEFAULT_ADDRESS, ServerTls, TlsFiles};
 use tortie_model::local_api::DEFAULT_SOCKET;
@@ -70,6 +71,8 @@ struct Flags {
     log_format: String,
 }
 
+/// Where secrets are unless `TORTIE_SECRETS_DIR` says otherwise.
+const DEFAULT_SECRETS: &str = "/etc/tortie/secrets";
 /// How often addresses are detected again (calico-datamodel 7.2).
 const DEFAULT_POLL: Duration = Duration::from_secs(60);
 
@@ -150,6 +153,10 @@ pub struct Config {
     pub backend: Backend,
     /// BGP identifier.
     pub router_id: RouterId,
+    /// Ranges of service addresses to announce, over BGPConfiguration.
+    pub service_cluster_ips: Option<Vec<IpNetwork>>,
+    /// Directory of the secrets BGPPeers refer to.
+    pub secrets: PathBuf,
     /// Default pools.
     pub pools: PoolSettings,
     /// Name of this node in Kubernetes.
@@ -216,6 +223,10 @@ impl Reader<'_> {
             as_number: self.value("AS", None, parse_as),
             backend: self.backend(),
             router_id: self.value("CALICO_ROUTER_ID", RouterId::default(), str::parse),
+            service_cluster_ips: self.value("CALICO_ADVERTISE_CLUSTER_IPS", None, |text| {
+                parse_ranges(text).map(Some).ok_or("must be CIDRs with commas between them")
+            }),
+            secrets: text("TORTIE_SECRETS_DIR").unwrap_or_else(|| DEFAULT_SECRETS.to_owned()).into(),
             pools: pools::read(self),
             ipv6_support: self.felix("IPV6SUPPORT", true, environment::parse_bool),
             endpoint_to_host: self.felix("DEFAULTENDPOINTTOHOSTACTION", None, |text| {
@@ -350,6 +361,12 @@ fn parse_as(text: &str) -> Result<Option<AsNumber>, &'static str> {
         Ok(AsNumber(0)) => Err("must not be 0, which RFC 7607 reserves"),
         parsed => parsed.map(Some).map_err(|error: ScalarError| error.rule),
     }
+}
+
+/// Networks with commas between them; a comma at the end does no harm.
+fn parse_ranges(text: &str) -> Option<Vec<IpNetwork>> {
+    let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+    texts.map(|text| text.contains('/').then(|| text.parse().ok())?).collect()
 }
 
 /// An MTU; 0 means automatic.

@@ -15,8 +15,14 @@ use tortie_bgp::table::{LearnedRoute, OriginatedRoute};
 pub struct Desired {
     /// Host interfaces of local workloads, by name.
     pub interfaces: BTreeMap<String, WorkloadInterface>,
-    /// Routes other than those of workloads: blackholes of own blocks. Protocol 80.
+    /// Routes other than those of workloads: blackholes of own blocks and of announced service ranges. Protocol 80.
     pub routes: BTreeMap<IpNetwork, RouteTarget>,
+    /// Gateways to BGP peers that no other route leads to: a host route each.
+    pub reachable_by: BTreeMap<IpAddr, IpAddr>,
+    /// Learned routes equal to one of these ranges or inside it stay out of the kernel: services are there.
+    pub never_program: BTreeSet<IpNetwork>,
+    /// Addresses of this node on the interfaces of workloads that speak BGP with it.
+    pub peering_addresses: BTreeMap<String, BTreeSet<IpAddr>>,
     /// Rules.
     pub ruleset: Arc<tortie_policy::Ruleset>,
     /// The IPIP device, when some pool uses it.
@@ -89,7 +95,7 @@ pub struct PoolEncap {
 #[derive(Clone, Debug, PartialEq)]
 pub struct BgpDesired {
     /// Itself and its peers; `None` while this node has no address.
-    pub config: Option<SpeakerConfig>,
+    pub config: Option<Arc<SpeakerConfig>>,
     /// Routes to originate once the kernel carries them.
     pub originated: BTreeMap<IpNetwork, OriginatedRoute>,
 }

@@ -34,7 +34,7 @@ pub struct Channels {
 /// What the speaker should be told; `None` is not to be told yet.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Orders {
-    config: Option<Option<SpeakerConfig>>,
+    config: Option<Option<Arc<SpeakerConfig>>>,
     originated: Option<BTreeMap<IpNetwork, OriginatedRoute>>,
 }
 
@@ -110,8 +110,8 @@ fn give(handle: &Handle, told: &mut Orders, orders: Orders) {
     if orders.config != told.config {
         let before = told.config.take().flatten();
         match &orders.config {
-            Some(Some(config)) => handle.configure(config.clone()),
-            Some(None) => before.map(alone).into_iter().for_each(|config| handle.configure(config)),
+            Some(Some(config)) => handle.configure(SpeakerConfig::clone(config)),
+            Some(None) => before.into_iter().for_each(|config| handle.configure(alone(&config))),
             None => {}
         }
         told.config = orders.config;
@@ -119,8 +119,9 @@ fn give(handle: &Handle, told: &mut Orders, orders: Orders) {
 }
 
 /// A speaker that knows nobody and hears nobody.
-fn alone(config: SpeakerConfig) -> SpeakerConfig {
-    SpeakerConfig { listen: Vec::new(), peers: BTreeMap::new(), ..config }
+fn alone(config: &SpeakerConfig) -> SpeakerConfig {
+    let SpeakerConfig { router_id, local_as, cluster_id, .. } = *config;
+    SpeakerConfig { router_id, local_as, cluster_id, listen: Vec::new(), peers: BTreeMap::new() }
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use criterion::{
 use tortie_bgp::family::{Family, Prefix};
 use tortie_bgp::filter::{Filter, Rule, Verdict};
 use tortie_bgp::speaker::{ConnId, Input, Output, Speaker};
-use tortie_bgp::wire::update::{Encoded, RawUpdate, announce};
+use tortie_bgp::wire::nlri::Nlri;
+use tortie_bgp::wire::update::{Encoded, Layout, RawUpdate};
 use tortie_bgp::wire::validate::judge;
 use tortie_bgp::wire::{Capability, Context, Kind, Open, PathAttributes, frame};
 use tortie_bgp::{PeerConfig, SpeakerConfig};
@@ -24,13 +25,13 @@ const SHARING: usize = 10;
 const READ: usize = 65536;
 const SENDER: ConnId = ConnId::Accepted(0);
 
-fn prefixes(count: u32) -> Vec<Prefix> {
+fn prefixes(count: u32) -> Vec<Nlri> {
     let prefix = |n: u32| Prefix::new(IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + (n << 6))), 26);
-    (0..count).map(|n| prefix(n).expect("26 bits fit")).collect()
+    (0..count).map(|n| prefix(n).expect("26 bits fit").into()).collect()
 }
 
 /// UPDATEs of typical attributes; `variant` makes them differ.
-fn updates(variant: u32, prefixes: &[Prefix]) -> Vec<u8> {
+fn updates(variant: u32, prefixes: &[Nlri]) -> Vec<u8> {
     let mut attributes = PathAttributes::originated(IpAddr::from([10, 255, 0, 2]));
     let path = [64513, 65000, 65001].map(u32::to_be_bytes).concat();
     attributes.as_path = [&[2, 3], &path[..]].concat().into();
@@ -39,13 +40,14 @@ fn updates(variant: u32, prefixes: &[Prefix]) -> Vec<u8> {
     attributes.encode_head(&mut head);
     attributes.encode_tail(&mut tail);
     let encoded = Encoded { head: &head, tail: &tail, next_hop: attributes.next_hop };
-    assert!(announce(&mut out, encoded, prefixes), "there is room");
+    let layout = Layout::plain(Family::Ipv4);
+    assert!(layout.announce(&mut out, encoded, prefixes.iter()), "there is room");
     out
 }
 
 /// Prefixes of all UPDATEs in `stream`.
 fn decode(mut stream: &[u8]) -> usize {
-    let context = Context { internal: false, four_octet: true, family: Family::Ipv4 };
+    let context = Context::plain(false, true, &[Family::Ipv4]);
     let mut count = 0;
     while let Some((frame, rest)) = frame::split(stream).expect("headers") {
         if frame.kind == Kind::Update {
@@ -81,15 +83,7 @@ fn host(number: u8) -> IpAddr {
 fn peer(number: u8) -> (SocketAddr, PeerConfig) {
     let mut peer = PeerConfig::new(format!("Peer_{number}"), 64513 + u32::from(number));
     (peer.passive, peer.local_address) = (true, Some(host(1)));
-    let everything = Rule {
-        reason: "everything".into(),
-        prefix: None,
-        source: None,
-        peer_type: None,
-        verdict: Verdict::Accept,
-        set: Vec::new(),
-    };
-    peer.export = Filter { rules: vec![everything] };
+    peer.export = Filter::new(vec![Rule::new("everything", Verdict::Accept)]);
     (SocketAddr::new(host(number), 179), peer)
 }
 

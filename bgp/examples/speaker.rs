@@ -100,16 +100,7 @@ fn peer(text: &str) -> Result<(SocketAddr, PeerConfig)> {
     let remote_as = words.next().unwrap_or_default().parse().context("AS of a peer")?;
     let id: SocketAddr = id.parse().with_context(|| format!("peer {id}"))?;
     let mut peer = PeerConfig::new(format!("Global_{}", id.ip()).replace(['.', ':'], "_"), remote_as);
-    peer.export = Filter {
-        rules: vec![Rule {
-            reason: "everything".into(),
-            prefix: None,
-            source: None,
-            peer_type: None,
-            verdict: Verdict::Accept,
-            set: Vec::new(),
-        }],
-    };
+    peer.export = Filter::new(vec![Rule::new("everything", Verdict::Accept)]);
     for word in words {
         match word.split_once('=') {
             None if word == "passive" => peer.passive = true,

@@ -8,7 +8,7 @@ use crate::family::Family;
 use crate::filter::Filter;
 
 /// A speaker and all its peers.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpeakerConfig {
     /// BGP identifier.
     pub router_id: Ipv4Addr,
@@ -26,7 +26,7 @@ pub struct SpeakerConfig {
 pub type PeerId = SocketAddr;
 
 /// One peer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerConfig {
     /// Name for logs and status, such as `Mesh_10_0_0_1`.
     pub name: String,

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::config::NextHopMode;
+use crate::config::{NextHopMode, Role};
 use crate::family::{Family, Prefix};
 use crate::filter::{Filter, PeerType, Source as FilterSource, Verdict};
 use crate::rib::attrs::DEFAULT_LOCAL_PREF;
+use crate::rib::batch::Form;
 use crate::rib::decision::Source;
-use crate::rib::loc::Best;
+use crate::roles;
 use crate::wire::PathAttributes;
 use crate::wire::as_path;
 
@@ -22,28 +23,35 @@ const NO_EXPORT_SUBCONFED: u32 = 0xffff_ff03;
 /// The rules peers of one group share.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ExportRules {
-    pub(crate) family: Family,
+    /// How the peers want their UPDATEs, and of which family.
+    pub(crate) form: Form,
     pub(crate) peer_type: PeerType,
     pub(crate) local_as: u32,
-    /// Our end of the sessions.
-    pub(crate) own_address: IpAddr,
+    /// Our end of the sessions; `None` where it cannot be a next hop of the family.
+    pub(crate) own_address: Option<IpAddr>,
+    /// Next hops may be of the other family (RFC 8950).
+    pub(crate) extended_next_hop: bool,
     pub(crate) next_hop: NextHopMode,
     /// The peers are clients of this reflector.
     pub(crate) client: bool,
     pub(crate) cluster_id: Option<Ipv4Addr>,
-    /// AS numbers have four octets.
-    pub(crate) four_octet: bool,
+    /// Our role, on external sessions that have one.
+    pub(crate) role: Option<Role>,
     pub(crate) filter: Filter,
 }
 
 impl ExportRules {
-    /// The attributes the route leaves with; `None` when it stays.
-    pub(crate) fn export<'a>(&self, prefix: Prefix, best: Best<'a>) -> Option<PathAttributes<'a>> {
-        let (mut attributes, source) = match best {
-            Best::Originated(attrs) => (attrs.view(), None),
-            Best::Learned(attrs, _, source) => (attrs.view(), Some(source)),
-        };
+    /// The attributes the route leaves with; `None` when it stays. `source` is `None` for routes of our own.
+    pub(crate) fn export<'a>(
+        &self,
+        prefix: Prefix,
+        mut attributes: PathAttributes<'a>,
+        source: Option<Source>,
+    ) -> Option<PathAttributes<'a>> {
         if !self.may_pass(&attributes, source) {
+            return None;
+        }
+        if self.role.is_some_and(|role| !roles::egress(role, self.local_as, &mut attributes)) {
             return None;
         }
         self.prepare(&mut attributes, source);
@@ -51,7 +59,7 @@ impl ExportRules {
         if self.filter.judge(prefix, origin, self.peer_type, &mut attributes) != Some(Verdict::Accept) {
             return None;
         }
-        self.finish(&mut attributes, source);
+        self.finish(&mut attributes, source)?;
         Some(attributes)
     }
 
@@ -85,9 +93,12 @@ impl ExportRules {
         }
     }
 
-    fn finish(&self, attributes: &mut PathAttributes<'_>, source: Option<Source>) {
+    /// `None` when the peers cannot have the next hop.
+    fn finish(&self, attributes: &mut PathAttributes<'_>, source: Option<Source>) -> Option<()> {
         if self.uses_own_address(source) {
-            attributes.next_hop = self.own_address;
+            attributes.next_hop = self.own_address?;
+        } else if Family::of(attributes.next_hop) != self.form.layout.family && !self.extended_next_hop {
+            return None;
         }
         match self.peer_type {
             PeerType::External => {
@@ -99,6 +110,7 @@ impl ExportRules {
             }
             PeerType::Internal => self.reflect(attributes, source),
         }
+        Some(())
     }
 
     /// bgp-behaviour 6.1.

@@ -1,6 +1,7 @@
 //! Address families and prefixes. Owns the one rule that a prefix has no host bits; never looks at routes.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
@@ -62,43 +63,66 @@ impl fmt::Display for Family {
     }
 }
 
-/// A prefix without host bits, so that equal prefixes compare equal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Prefix(IpNetwork);
+/// A prefix without host bits, so that equal prefixes compare equal. IPv4 sorts before IPv6.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Prefix {
+    family: Family,
+    /// The address; an IPv4 one stands in the first four octets and zeros follow.
+    octets: [u8; 16],
+    length: u8,
+}
 
 impl Prefix {
     /// The prefix of `length` bits that holds `address`; `None` when the family has fewer bits.
     #[must_use]
     pub fn new(address: IpAddr, length: u8) -> Option<Prefix> {
-        let masked = match address {
-            IpAddr::V4(a) => {
-                let mask = u32::MAX.checked_shl(32_u32.checked_sub(length.into())?).unwrap_or(0);
-                IpAddr::V4(Ipv4Addr::from(u32::from(a) & mask))
-            }
-            IpAddr::V6(a) => {
-                let mask = u128::MAX.checked_shl(128_u32.checked_sub(length.into())?).unwrap_or(0);
-                IpAddr::V6(Ipv6Addr::from(u128::from(a) & mask))
-            }
-        };
-        IpNetwork::new(masked, length).ok().map(Prefix)
+        match address {
+            IpAddr::V4(address) => Prefix::from_octets(Family::Ipv4, &address.octets(), length),
+            IpAddr::V6(address) => Prefix::from_octets(Family::Ipv6, &address.octets(), length),
+        }
+    }
+
+    /// The prefix of `length` bits whose address starts with `start`; bits beyond `length` do not count. `None` when the
+    /// family has fewer bits or octets.
+    #[must_use]
+    pub(crate) fn from_octets(family: Family, start: &[u8], length: u8) -> Option<Prefix> {
+        if length > family.bits() || start.len() * 8 > usize::from(family.bits()) {
+            return None;
+        }
+        let mut octets = [0; 16];
+        octets[..start.len()].copy_from_slice(start);
+        let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+        let octets = (u128::from_be_bytes(octets) & mask).to_be_bytes();
+        Some(Prefix { family, octets, length })
     }
 
     /// Its address.
     #[must_use]
     pub fn address(self) -> IpAddr {
-        self.0.ip()
+        match self.family {
+            Family::Ipv4 => {
+                let [a, b, c, d, ..] = self.octets;
+                IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+            }
+            Family::Ipv6 => IpAddr::V6(Ipv6Addr::from(self.octets)),
+        }
+    }
+
+    /// The octets of its address that hold bits of the prefix.
+    pub(crate) fn significant(&self) -> &[u8] {
+        &self.octets[..usize::from(self.length).div_ceil(8)]
     }
 
     /// Its length in bits.
     #[must_use]
     pub fn length(self) -> u8 {
-        self.0.prefix()
+        self.length
     }
 
     /// Its family.
     #[must_use]
     pub fn family(self) -> Family {
-        Family::of(self.0.ip())
+        self.family
     }
 
     /// Equal to `other` or inside it.
@@ -110,7 +134,22 @@ impl Prefix {
     /// The same as the type the rest of the world uses.
     #[must_use]
     pub fn network(self) -> IpNetwork {
-        self.0
+        IpNetwork::new(self.address(), self.length).expect("the length was checked against the family")
+    }
+}
+
+/// One word for IPv4, two and a half for IPv6: prefixes are hashed for every route.
+impl Hash for Prefix {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let bits = u128::from_be_bytes(self.octets);
+        let (high, low) = ((bits >> 64) as u64, bits as u64);
+        match self.family {
+            Family::Ipv4 => state.write_u64(high | u64::from(self.length)),
+            Family::Ipv6 => {
+                state.write_u64(high);
+                state.write_u64(low ^ u64::from(self.length).rotate_right(8));
+            }
+        }
     }
 }
 
@@ -120,8 +159,14 @@ impl From<IpNetwork> for Prefix {
     }
 }
 
+impl fmt::Debug for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.network().fmt(f)
     }
 }

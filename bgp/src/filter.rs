@@ -1,91 +1,122 @@
 //! Route filters: ordered rules, the first that decides wins. Called *filter*, since *policy* means network policy.
+//!
+//! Rules are found by prefix, so a filter with a thousand prefixes costs a route no more than the few rules that could
+//! match it. Every decision can name the rule that made it.
 
-use ipnetwork::IpNetwork;
+use std::fmt;
+use std::sync::Arc;
 
 use crate::family::Prefix;
 use crate::wire::PathAttributes;
 
-/// Ordered rules.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Filter {
-    /// First match decides; [`Verdict::Continue`] applies its changes and goes on.
-    pub rules: Vec<Rule>,
+mod index;
+mod rule;
+
+use index::Index;
+pub use rule::{Change, Community, LocalPref, PeerType, PrefixMatch, Rule, Source, Verdict};
+
+/// What is said where no rule decides.
+const UNDECIDED: &str = "no rule decides";
+
+/// Ordered rules. Immutable and shared: a clone costs nothing, and equal filters that are clones compare at once.
+#[derive(Clone, Default)]
+pub struct Filter(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    rules: Vec<Rule>,
+    index: Index,
 }
 
-/// All given criteria match, then the changes are made and the verdict holds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rule {
-    /// Why the rule is there, for operators: `own block`, `pool default-ipv4-ippool`, …
-    pub reason: String,
-    /// On the route's prefix.
-    pub prefix: Option<PrefixMatch>,
+/// What a rule can ask about a route besides its prefix and attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context<'a> {
     /// Where the route comes from.
-    pub source: Option<Source>,
+    pub source: Source,
     /// Kind of the session it is filtered for.
-    pub peer_type: Option<PeerType>,
-    /// Accept, reject or go on.
-    pub verdict: Verdict,
-    /// What changes when the rule matches and does not reject.
-    pub set: Vec<Change>,
+    pub peer_type: PeerType,
+    /// Interface the route leads to; routes of a speaker have none until somebody resolves them.
+    pub interface: Option<&'a str>,
 }
 
-/// A match on a prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PrefixMatch {
-    /// The very prefix.
-    Equal(IpNetwork),
-    /// Equal or more specific.
-    In(IpNetwork),
-    /// Not the very prefix.
-    NotEqual(IpNetwork),
-    /// Neither equal nor more specific.
-    NotIn(IpNetwork),
+/// What a filter makes of a route, and which rule decided.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Decision<'a> {
+    /// Accept or reject; `None` when the filter runs out.
+    pub verdict: Option<Verdict>,
+    /// Index of the rule that decided.
+    pub rule: Option<usize>,
+    /// The rule's reason in an operator's words.
+    pub reason: &'a str,
 }
 
-/// Where a route comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// Originated by this speaker.
-    Originated,
-    /// Learned from a peer.
-    Learned,
-}
-
-/// Kind of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeerType {
-    /// Same AS.
-    Internal,
-    /// Another AS.
-    External,
-}
-
-/// What a rule decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Let through.
-    Accept,
-    /// Keep out.
-    Reject,
-    /// Next rule.
-    Continue,
-}
-
-/// A change to a route that passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// LOCAL_PREF.
-    LocalPref(u32),
-    /// MULTI_EXIT_DISC.
-    Med(u32),
-    /// Adds a standard community.
-    AddCommunity(u32),
-    /// Adds a large community.
-    AddLargeCommunity([u32; 3]),
+/// Prefixes of one class meet the prefix criteria of the same rules: with equal attributes and context a filter decides
+/// them alike. Valid for the filter it was asked of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PrefixClass {
+    list: u32,
+    /// The prefix length where a rule of the list asks for it, else 0.
+    length: u8,
 }
 
 impl Filter {
-    /// Runs the rules over a route and makes their changes; `None` when no rule decides.
+    /// A filter of these rules, in this order. [`Verdict::Continue`] applies a rule's changes and goes on.
+    #[must_use]
+    pub fn new(rules: Vec<Rule>) -> Filter {
+        let index = Index::new(&rules);
+        Filter(Arc::new(Inner { rules, index }))
+    }
+
+    /// The rules.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.0.rules
+    }
+
+    /// Whether it has no rules: it decides and changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.rules.is_empty()
+    }
+
+    /// Whether both are one allocation; equal filters need not be.
+    #[must_use]
+    pub fn is_same(&self, other: &Filter) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The class of a prefix. Different classes may still be decided alike.
+    #[must_use]
+    pub fn prefix_class(&self, prefix: Prefix) -> PrefixClass {
+        let list = self.0.index.find(prefix);
+        let length = if self.0.index.asks_length(list) { prefix.length() } else { 0 };
+        PrefixClass { list, length }
+    }
+
+    /// Runs the rules over a route and makes their changes.
+    pub fn decide(
+        &self,
+        prefix: Prefix,
+        context: &Context<'_>,
+        attributes: &mut PathAttributes<'_>,
+    ) -> Decision<'_> {
+        let Inner { rules, index } = &*self.0;
+        for number in index.list(index.find(prefix)) {
+            let rule = &rules[*number];
+            if !rule.matches(prefix, context, attributes) {
+                continue;
+            }
+            if rule.verdict != Verdict::Reject {
+                rule.set.iter().for_each(|change| change.apply(attributes));
+            }
+            if rule.verdict != Verdict::Continue {
+                return Decision { verdict: Some(rule.verdict), rule: Some(*number), reason: &rule.reason };
+            }
+        }
+        Decision { verdict: None, rule: None, reason: UNDECIDED }
+    }
+
+    /// As [`Filter::decide`], for a route without interface and a caller who does not ask why.
     pub fn judge(
         &self,
         prefix: Prefix,
@@ -93,55 +124,27 @@ impl Filter {
         peer_type: PeerType,
         attributes: &mut PathAttributes<'_>,
     ) -> Option<Verdict> {
-        for rule in self.rules.iter().filter(|rule| rule.matches(prefix, source, peer_type)) {
-            if rule.verdict == Verdict::Reject {
-                return Some(Verdict::Reject);
-            }
-            rule.set.iter().for_each(|change| change.apply(attributes));
-            if rule.verdict == Verdict::Accept {
-                return Some(Verdict::Accept);
-            }
-        }
-        None
+        self.decide(prefix, &Context { source, peer_type, interface: None }, attributes).verdict
     }
 }
 
-impl Rule {
-    fn matches(&self, prefix: Prefix, source: Source, peer_type: PeerType) -> bool {
-        self.prefix.is_none_or(|criterion| criterion.matches(prefix))
-            && self.source.is_none_or(|wanted| wanted == source)
-            && self.peer_type.is_none_or(|wanted| wanted == peer_type)
+impl From<Vec<Rule>> for Filter {
+    fn from(rules: Vec<Rule>) -> Filter {
+        Filter::new(rules)
     }
 }
 
-impl PrefixMatch {
-    /// Whether a prefix meets the criterion. A criterion of one family never matches the other, not even a negated
-    /// one: the rules of a `BGPFilter` are written for one family each (bgp-behaviour 5).
-    #[must_use]
-    pub fn matches(self, prefix: Prefix) -> bool {
-        let (PrefixMatch::Equal(net)
-        | PrefixMatch::In(net)
-        | PrefixMatch::NotEqual(net)
-        | PrefixMatch::NotIn(net)) = self;
-        let same_family = net.is_ipv4() == prefix.network().is_ipv4();
-        same_family
-            && match self {
-                PrefixMatch::Equal(net) => prefix == Prefix::from(net),
-                PrefixMatch::In(net) => prefix.is_within(net),
-                PrefixMatch::NotEqual(net) => prefix != Prefix::from(net),
-                PrefixMatch::NotIn(net) => !prefix.is_within(net),
-            }
+impl PartialEq for Filter {
+    fn eq(&self, other: &Filter) -> bool {
+        self.is_same(other) || self.0.rules == other.0.rules
     }
 }
 
-impl Change {
-    fn apply(self, attributes: &mut PathAttributes<'_>) {
-        match self {
-            Change::LocalPref(value) => attributes.local_pref = Some(value),
-            Change::Med(value) => attributes.med = Some(value),
-            Change::AddCommunity(community) => attributes.add_community(community),
-            Change::AddLargeCommunity(community) => attributes.add_large_community(community),
-        }
+impl Eq for Filter {}
+
+impl fmt::Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Filter").field(&self.0.rules).finish()
     }
 }
 

@@ -3,8 +3,10 @@
 
 use std::net::Ipv4Addr;
 
+use crate::config::Role;
 use crate::family::Prefix;
 use crate::filter::{Filter, PeerType, Source, Verdict};
+use crate::roles;
 use crate::wire::PathAttributes;
 use crate::wire::as_path;
 
@@ -16,20 +18,32 @@ pub(crate) struct ImportRules {
     pub(crate) router_id: Ipv4Addr,
     pub(crate) cluster_id: Option<Ipv4Addr>,
     pub(crate) peer_type: PeerType,
+    /// Our role and the AS number of the other end, on external sessions that have one.
+    pub(crate) role: Option<(Role, u32)>,
     pub(crate) filter: Filter,
 }
 
 impl ImportRules {
-    /// Whether the route is accepted; the filter's changes are made to `attributes`.
-    pub(crate) fn accept(&self, prefix: Prefix, attributes: &mut PathAttributes<'_>) -> bool {
-        if self.is_loop(attributes) {
-            return false;
+    /// What an accepted route becomes.
+    pub(crate) fn import<'a>(
+        &self,
+        prefix: Prefix,
+        mut attributes: PathAttributes<'a>,
+    ) -> Option<PathAttributes<'a>> {
+        if let Some((role, remote_as)) = self.role {
+            roles::ingress(role, remote_as, &mut attributes).ok()?;
         }
-        self.filter.judge(prefix, Source::Learned, self.peer_type, attributes) != Some(Verdict::Reject)
+        let verdict = self.filter.judge(prefix, Source::Learned, self.peer_type, &mut attributes);
+        (verdict != Some(Verdict::Reject)).then_some(attributes)
     }
 
-    /// RFC 4271 9.1.2, RFC 4456 8.
-    fn is_loop(&self, attributes: &PathAttributes<'_>) -> bool {
+    /// Whether the filter changes nothing and lets everything pass.
+    pub(crate) fn is_open(&self) -> bool {
+        self.filter.is_empty() && self.role.is_none()
+    }
+
+    /// Whether the route came back to us, whatever its prefix (RFC 4271 9.1.2, RFC 4456 8).
+    pub(crate) fn is_loop(&self, attributes: &PathAttributes<'_>) -> bool {
         let allowed = usize::try_from(self.allow_own_as).unwrap_or(usize::MAX);
         let own_cluster = |id: &[u8]| self.cluster_id.is_some_and(|own| own.octets() == id);
         as_path::count(&attributes.as_path, self.local_as) > allowed

@@ -22,6 +22,7 @@ mod import;
 #[cfg(feature = "net")]
 pub mod net;
 mod rib;
+mod roles;
 pub mod snapshot;
 pub mod speaker;
 pub mod table;

@@ -21,7 +21,7 @@ pub struct TableChange {
 }
 
 /// A best route learned from peers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LearnedRoute {
     /// BGP next hops of the best path and of all paths equal to it up to IGP metric and path length; sorted, distinct.
     pub next_hops: Vec<IpAddr>,

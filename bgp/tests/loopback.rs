@@ -22,15 +22,7 @@ fn free_port() -> u16 {
 }
 
 fn accept_all() -> Filter {
-    let rule = Rule {
-        reason: "all".into(),
-        prefix: None,
-        source: None,
-        peer_type: None,
-        verdict: Verdict::Accept,
-        set: vec![],
-    };
-    Filter { rules: vec![rule] }
+    Filter::new(vec![Rule::new("all", Verdict::Accept)])
 }
 
 fn address(last: u8) -> IpAddr {
@@ -201,4 +193,87 @@ async fn two_hundred_peers_that_dial_at_once_are_up_soon() {
     for (node, _) in &nodes {
         until(node, "the hub's route", |s| has(s, "10.50.0.0/26")).await;
     }
+}
+
+fn with_password(mut config: SpeakerConfig, password: &str) -> SpeakerConfig {
+    for peer in config.peers.values_mut() {
+        peer.password = Some(password.to_owned());
+        peer.connect_retry = Duration::from_secs(1);
+    }
+    config
+}
+
+fn time_established(snapshot: &Snapshot) -> Duration {
+    let peer = snapshot.peers.values().next().unwrap();
+    assert_eq!(peer.state, SessionState::Established, "{peer:?}");
+    peer.since
+}
+
+/// RFC 2385 4.5 wishes for it: the key changes while the session lives, first at one end, then at the other.
+#[tokio::test]
+async fn a_changed_password_costs_neither_the_session_nor_a_route() {
+    for a_dials in [true, false] {
+        let port = free_port();
+        let at = |last: u8, password: &str| {
+            with_password(config(last, port, &[(163 - last, (last == 81) != a_dials)]), password)
+        };
+        let (a, mut table_a) = start(Some(at(81, "first")), false);
+        let (b, mut table_b) = start(Some(at(82, "first")), false);
+        a.originate(routes(&["10.1.0.0/26"]));
+        b.originate(routes(&["10.2.0.0/26"]));
+        until(&a, "b's route", |s| has(s, "10.2.0.0/26")).await;
+        until(&b, "a's route", |s| has(s, "10.1.0.0/26")).await;
+        let begin = Instant::now();
+        for password in ["second", "third"] {
+            a.configure(at(81, password));
+            a.originate(routes(&["10.1.0.0/26", &format!("10.1.1.{}/32", password.len())]));
+            // Until the other end has the key, too, the new route cannot arrive.
+            let quiet = Instant::now() + Duration::from_millis(300);
+            while Instant::now() < quiet {
+                assert_eq!(b.snapshot().await.routes.len(), 1);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            b.configure(at(82, password));
+            until(&b, "the new route", |s| has(s, &format!("10.1.1.{}/32", password.len()))).await;
+            a.originate(routes(&["10.1.0.0/26"]));
+            until(&b, "its withdrawal", |s| s.routes.len() == 1).await;
+        }
+        for handle in [&a, &b] {
+            assert!(time_established(&handle.snapshot().await) >= begin.elapsed(), "a session of before");
+        }
+        let lost = |events: Vec<TableEvent>| {
+            events.into_iter().any(|event| match event {
+                TableEvent::Changes(changes) => {
+                    changes.iter().any(|c| c.route.is_none() && !c.prefix.to_string().ends_with("/32"))
+                }
+                TableEvent::Converged => false,
+            })
+        };
+        assert!(!lost(table(&mut table_a)) && !lost(table(&mut table_b)));
+        // A new connection is made under the new key, whoever dials.
+        a.shutdown().await;
+        let (a, _table) = start(Some(at(81, "third")), true);
+        a.originate(routes(&["10.1.0.0/26"]));
+        until(&a, "b's route again", |s| has(s, "10.2.0.0/26")).await;
+        a.shutdown().await;
+        b.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn keys_that_differ_are_suspected() {
+    let port = free_port();
+    let (a, _ra) = start(Some(with_password(config(83, port, &[(84, false)]), "one")), false);
+    let (b, _rb) = start(Some(with_password(config(84, port, &[(83, false)]), "two")), false);
+    for handle in [&a, &b] {
+        until(handle, "the suspicion", |s| {
+            let error = s.peers.values().next().unwrap().last_error.clone().unwrap_or_default();
+            error.starts_with("connect: no answer; is the TCP-MD5 key that of the peer?")
+                && error.contains("wrong in ")
+        })
+        .await;
+    }
+    // The dial that got no answer is made anew with the new key.
+    b.configure(with_password(config(84, port, &[(83, false)]), "one"));
+    until(&b, "the session", |s| established(s) == 1).await;
 }

@@ -145,6 +145,8 @@ pub enum PeerType {
     Node,
     /// A BGPPeer for all nodes.
     Global,
+    /// A workload of the node.
+    LocalWorkload,
 }
 
 impl std::fmt::Display for PeerType {
@@ -153,6 +155,7 @@ impl std::fmt::Display for PeerType {
             PeerType::Mesh => "node-to-node mesh",
             PeerType::Node => "node specific",
             PeerType::Global => "global",
+            PeerType::LocalWorkload => "local workload",
         })
     }
 }

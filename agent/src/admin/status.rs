@@ -1,6 +1,7 @@
 //! What operators and probes ask.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -28,6 +29,8 @@ pub struct Sources {
     pub applied: watch::Receiver<Arc<Applied>>,
     /// The speaker.
     pub speaker: Handle,
+    /// When the agent began.
+    pub started: Instant,
 }
 
 impl Sources {
@@ -52,6 +55,7 @@ pub(super) fn router(sources: Sources) -> Router {
     Router::new()
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
+        .route("/ready/bgp", get(bgp_ready))
         .route("/v1/node/status", get(node_status))
         .with_state(sources)
 }
@@ -65,6 +69,20 @@ async fn ready(State(sources): State<Sources>) -> (StatusCode, String) {
         problems.push("the first programming of the kernel is under way".into());
     }
     (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n", problems.join("\n")))
+}
+
+/// Apart from [`ready`], as calico/node has it: who restarts nodes one after the other asks here too.
+async fn bgp_ready(State(sources): State<Sources>) -> (StatusCode, String) {
+    let mut faults = Vec::new();
+    if sources.progress.borrow().in_sync {
+        faults.extend(status::bgp_faults(&sources.speaker.snapshot().await, sources.started.elapsed()));
+    } else {
+        faults.extend(sources.progress.borrow().lines());
+    }
+    if faults.is_empty() {
+        return (StatusCode::OK, "ready\n".into());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n", faults.join("\n")))
 }
 
 async fn node_status(State(sources): State<Sources>) -> Json<NodeStatus> {
@@ -98,7 +116,10 @@ mod tests {
             progress: progress_reader,
             applied: applied_reader,
             speaker,
+            started: Instant::now(),
         };
+        let (code, text) = bgp_ready(State(sources.clone())).await;
+        assert!(code == StatusCode::SERVICE_UNAVAILABLE && text.contains("not in sync"), "{text}");
         let ask = async || ready(State(sources.clone())).await;
         let (code, text) = ask().await;
         assert!(code == StatusCode::SERVICE_UNAVAILABLE && text.contains("not in sync"), "{text}");
@@ -112,6 +133,7 @@ mod tests {
 
         applied.send_replace(Arc::new(Applied { ready: true, ..Applied::default() }));
         assert_eq!(ask().await, (StatusCode::OK, "ready\n".to_owned()));
+        assert_eq!(bgp_ready(State(sources.clone())).await.0, StatusCode::OK);
         let status = node_status(State(sources.clone())).await.0;
         assert!(status.ready && status.problems.is_empty() && status.peers.is_empty());
 

@@ -7,7 +7,8 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tortie_datastore::syncer::{SyncEvent, Update};
 use tortie_model::{Key, Kind};
 
-use crate::calc::{Calc, Output, Problems, Tenancy};
+use super::reports::Wanted;
+use crate::calc::{Calc, Output, Problems, Secrets, Tenancy};
 use crate::desired::{BgpDesired, Desired};
 
 /// How many batches are taken in before the outcome is calculated: more make a burst cheaper, fewer make it visible
@@ -43,9 +44,13 @@ pub(super) struct Channels {
     pub(super) tenancy: mpsc::Receiver<oneshot::Sender<Option<Tenancy>>>,
     /// MTU of the interface that carries traffic between nodes.
     pub(super) host_mtu: watch::Receiver<u32>,
+    /// Secrets on this machine.
+    pub(super) secrets: watch::Receiver<Arc<Secrets>>,
     pub(super) desired: watch::Sender<Option<Arc<Desired>>>,
     pub(super) bgp: watch::Sender<Option<Arc<BgpDesired>>>,
     pub(super) progress: watch::Sender<Progress>,
+    /// Reports asked of this node.
+    pub(super) reports: watch::Sender<Wanted>,
     /// MTU of workloads.
     pub(super) mtu: watch::Sender<u32>,
     /// Pools or this node changed: the tunnel may need another address.
@@ -55,6 +60,7 @@ pub(super) struct Channels {
 /// Runs until the syncer is gone.
 pub(super) async fn run(node: String, mut calc: Calc, mut channels: Channels) -> anyhow::Result<()> {
     let mut in_sync = false;
+    calc.set_secrets(channels.secrets.borrow_and_update().clone());
     loop {
         tokio::select! {
             event = channels.events.recv() => match event {
@@ -62,6 +68,9 @@ pub(super) async fn run(node: String, mut calc: Calc, mut channels: Channels) ->
                 None => bail!("the watch of the datastore ended"),
             },
             Ok(()) = channels.host_mtu.changed() => calc.set_host_mtu(*channels.host_mtu.borrow_and_update()),
+            Ok(()) = channels.secrets.changed() => {
+                calc.set_secrets(channels.secrets.borrow_and_update().clone());
+            }
             Some(updates) = channels.own.recv() => updates.into_iter().for_each(|update| calc.apply_own(update)),
             Some(asker) = channels.tenancy.recv() => {
                 // Whoever asked may have gone.
@@ -138,6 +147,13 @@ fn publish(channels: &Channels, in_sync: bool, locked: Option<String>, output: O
         progress.problems = output.problems;
         channels.mtu.send_if_modified(|present| {
             std::mem::replace(present, output.workload_mtu) != output.workload_mtu
+        });
+        channels.reports.send_if_modified(|present| {
+            let different = **present != output.reports;
+            if different {
+                *present = Arc::new(output.reports);
+            }
+            different
         });
         replace(&channels.desired, output.desired);
         replace(&channels.bgp, output.bgp);

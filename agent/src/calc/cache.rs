@@ -9,8 +9,9 @@ use tortie_datastore::ipam::{Allocation, allocations_of};
 use tortie_datastore::syncer::{Update, Value};
 use tortie_model::ipam::AffinityState;
 use tortie_model::resource::{
-    AnyResource, BgpConfigurationSpec, BgpPeerSpec, ClusterInformationSpec, FelixConfigurationSpec,
-    GlobalNetworkPolicy, IpPoolSpec, NetworkPolicy, Node, ProfileSpec, TierSpec, WorkloadEndpoint,
+    AnyResource, BgpConfigurationSpec, BgpFilterSpec, BgpPeerSpec, CalicoNodeStatusSpec,
+    ClusterInformationSpec, FelixConfigurationSpec, GlobalNetworkPolicy, IpPoolSpec, NetworkPolicy, Node,
+    ProfileSpec, TierSpec, WorkloadEndpoint,
 };
 use tortie_model::{Key, Kind};
 use tortie_policy::snapshot::{Endpoint, EndpointId};
@@ -32,6 +33,9 @@ pub(super) struct Cache {
     pub(super) profiles: BTreeMap<String, ProfileSpec>,
     pub(super) bgp_configurations: BTreeMap<String, BgpConfigurationSpec>,
     pub(super) bgp_peers: BTreeMap<String, BgpPeerSpec>,
+    pub(super) bgp_filters: BTreeMap<String, BgpFilterSpec>,
+    /// Reports asked of this node.
+    pub(super) reports: BTreeMap<String, CalicoNodeStatusSpec>,
     pub(super) felix_configurations: BTreeMap<String, FelixConfigurationSpec>,
     pub(super) cluster_information: BTreeMap<String, ClusterInformationSpec>,
     /// Claims of this node to blocks.
@@ -40,6 +44,8 @@ pub(super) struct Cache {
     pub(super) allocations: BTreeMap<IpNetwork, Vec<Allocation>>,
     /// Keys whose value cannot be read, and why.
     pub(super) invalid: BTreeMap<Key, String>,
+    /// Grows with every change to what BGP sessions and filters are made of.
+    pub(super) bgp_revision: u64,
     /// Own writes that entered before the watch reported them, with their revision.
     own: BTreeMap<Key, i64>,
     /// Highest revision the watch has reported of any key.
@@ -124,6 +130,9 @@ impl Cache {
             }
             (Key::BlockAffinity { .. } | Key::Handle(_) | Key::IpamHost(_) | Key::IpamConfig, _) => false,
         };
+        if (marked || stored) && concerns_bgp(&key) {
+            self.bgp_revision += 1;
+        }
         marked || stored
     }
 
@@ -144,11 +153,12 @@ impl Cache {
             AnyResource::Profile(o) => put(&mut self.profiles, name, o.spec),
             AnyResource::BgpConfiguration(o) => put(&mut self.bgp_configurations, name, o.spec),
             AnyResource::BgpPeer(o) => put(&mut self.bgp_peers, name, o.spec),
+            AnyResource::BgpFilter(o) => put(&mut self.bgp_filters, name, o.spec),
+            AnyResource::CalicoNodeStatus(o) if o.spec.node == node => put(&mut self.reports, name, o.spec),
+            AnyResource::CalicoNodeStatus(_) => self.reports.remove(&name).is_some(),
             AnyResource::FelixConfiguration(o) => put(&mut self.felix_configurations, name, o.spec),
             AnyResource::ClusterInformation(o) => put(&mut self.cluster_information, name, o.spec),
-            AnyResource::BgpFilter(_)
-            | AnyResource::BlockAffinity(_)
-            | AnyResource::CalicoNodeStatus(_)
+            AnyResource::BlockAffinity(_)
             | AnyResource::GlobalNetworkSet(_)
             | AnyResource::HostEndpoint(_)
             | AnyResource::IpReservation(_)
@@ -186,11 +196,11 @@ impl Cache {
             Kind::Profile => self.profiles.remove(name).is_some(),
             Kind::BgpConfiguration => self.bgp_configurations.remove(name).is_some(),
             Kind::BgpPeer => self.bgp_peers.remove(name).is_some(),
+            Kind::BgpFilter => self.bgp_filters.remove(name).is_some(),
+            Kind::CalicoNodeStatus => self.reports.remove(name).is_some(),
             Kind::FelixConfiguration => self.felix_configurations.remove(name).is_some(),
             Kind::ClusterInformation => self.cluster_information.remove(name).is_some(),
-            Kind::BgpFilter
-            | Kind::BlockAffinity
-            | Kind::CalicoNodeStatus
+            Kind::BlockAffinity
             | Kind::GlobalNetworkSet
             | Kind::HostEndpoint
             | Kind::IpReservation
@@ -217,6 +227,7 @@ fn matters(node: &str, key: &Key) -> bool {
 fn decides(kind: Kind) -> bool {
     match kind {
         Kind::BgpConfiguration
+        | Kind::BgpFilter
         | Kind::BgpPeer
         | Kind::ClusterInformation
         | Kind::FelixConfiguration
@@ -227,8 +238,7 @@ fn decides(kind: Kind) -> bool {
         | Kind::Profile
         | Kind::Tier
         | Kind::WorkloadEndpoint => true,
-        Kind::BgpFilter
-        | Kind::BlockAffinity
+        Kind::BlockAffinity
         | Kind::CalicoNodeStatus
         | Kind::GlobalNetworkSet
         | Kind::HostEndpoint
@@ -239,6 +249,19 @@ fn decides(kind: Kind) -> bool {
         | Kind::StagedGlobalNetworkPolicy
         | Kind::StagedKubernetesNetworkPolicy
         | Kind::StagedNetworkPolicy => false,
+    }
+}
+
+/// Whether BGP sessions or filters are made of what is under a key. Own blocks and workloads are told them otherwise.
+fn concerns_bgp(key: &Key) -> bool {
+    match key {
+        Key::Resource { kind, .. } => matches!(
+            kind,
+            Kind::BgpConfiguration | Kind::BgpFilter | Kind::BgpPeer | Kind::IpPool | Kind::Node
+        ),
+        Key::Block(_) | Key::BlockAffinity { .. } | Key::Handle(_) | Key::IpamHost(_) | Key::IpamConfig => {
+            false
+        }
     }
 }
 

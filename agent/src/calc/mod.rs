@@ -3,11 +3,12 @@
 //! ```text
 //! updates ─▶ cache ─flush─▶ endpoints ─▶ interfaces, routes ─▶ Desired    ─▶ dataplane
 //!                      ├──▶ policies  ─▶ Ruleset            ─┘
-//!                      └──▶ bgp: identity, peers, export    ─▶ BgpDesired ─▶ peering
+//!                      └──▶ bgp: identity, peers, filters   ─▶ BgpDesired ─▶ peering
 //! ```
 //!
 //! One owner; no lock, no await, no clock. Output is a function of the present inputs, never of a remembered good
-//! value: what cannot be read is missing, and missing means deny. Everything is calculated anew on each flush.
+//! value: what cannot be read is missing, and missing means deny. Everything is calculated anew on each flush, but for
+//! sessions and filters whose inputs are the same as before.
 
 mod bgp;
 mod cache;
@@ -17,15 +18,18 @@ mod felix;
 mod policies;
 mod problems;
 mod routes;
+mod secrets;
 #[cfg(test)]
 mod tests;
 mod texts;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ipnetwork::IpNetwork;
 use tortie_datastore::ipam::Allocation;
 use tortie_datastore::syncer::Update;
-use tortie_model::resource::WorkloadEndpoint;
+use tortie_model::resource::{CalicoNodeStatusSpec, WorkloadEndpoint};
 use tortie_model::{Key, Kind};
 use tortie_policy::Ruleset;
 use tortie_policy::snapshot::EndpointToHost;
@@ -37,6 +41,7 @@ pub use bgp::RouterId;
 pub use duration::parse as parse_duration;
 pub use felix::parse_endpoint_to_host;
 pub use problems::Problems;
+pub use secrets::Secrets;
 
 /// What is known about this node besides the datastore's contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +54,8 @@ pub struct Settings {
     pub ipv6: bool,
     /// Where the BGP identifier comes from.
     pub router_id: RouterId,
+    /// `CALICO_ADVERTISE_CLUSTER_IPS`; wins over BGPConfiguration.
+    pub service_cluster_ips: Option<Vec<IpNetwork>>,
     /// `FELIX_DEFAULTENDPOINTTOHOSTACTION`; wins over FelixConfiguration.
     pub endpoint_to_host: Option<EndpointToHost>,
     /// `FELIX_IPINIPMTU` unless 0; wins over FelixConfiguration.
@@ -68,6 +75,8 @@ pub struct Output {
     pub workload_mtu: u32,
     /// Resources that could not be honoured.
     pub problems: Problems,
+    /// Reports asked of this node, by name of the resource that asks.
+    pub reports: BTreeMap<String, CalicoNodeStatusSpec>,
 }
 
 /// Who lives on this node and what is given out to it, for the search for leaks.
@@ -90,6 +99,10 @@ pub struct Calc {
     dirty: bool,
     /// The last rules, so that equal ones stay the same allocation.
     ruleset: Arc<Ruleset>,
+    /// Secrets on this machine.
+    secrets: Arc<Secrets>,
+    /// Sessions and filters.
+    bgp: bgp::Memo,
 }
 
 impl Calc {
@@ -102,6 +115,8 @@ impl Calc {
             cluster: None,
             dirty: true,
             ruleset: Arc::default(),
+            secrets: Arc::default(),
+            bgp: bgp::Memo::default(),
         }
     }
 
@@ -124,6 +139,12 @@ impl Calc {
     pub fn set_host_mtu(&mut self, mtu: u32) {
         self.dirty |= self.settings.host_mtu != mtu;
         self.settings.host_mtu = mtu;
+    }
+
+    /// The secrets on this machine are others.
+    pub fn set_secrets(&mut self, secrets: Arc<Secrets>) {
+        self.dirty |= self.secrets != secrets;
+        self.secrets = secrets;
     }
 
     /// Everything is read again; until [`Calc::in_sync`] what arrives is a part of it, and nothing is made of that.
@@ -210,7 +231,8 @@ impl Calc {
         }
         let endpoints = endpoints::calculate(cache, settings, &mut problems);
         let own_blocks = routes::own_blocks(cache, settings);
-        let bgp = bgp::calculate(cache, settings, &own_blocks, &endpoints.interfaces, &mut problems);
+        let bgp = self.bgp.outcome(cache, settings, &self.secrets, &own_blocks, &endpoints.all);
+        problems.extend(&bgp.problems);
         let snapshot = policies::snapshot(cache, settings, endpoints.all, &mut problems);
         let compiled = tortie_policy::compile(&snapshot);
         for problem in compiled.problems {
@@ -219,14 +241,25 @@ impl Calc {
         if *self.ruleset != compiled.ruleset {
             self.ruleset = Arc::new(compiled.ruleset);
         }
+        let originated = bgp.originated(&own_blocks, &endpoints.interfaces);
+        let speaker = BgpDesired { config: bgp.config.clone(), originated };
         let desired = Desired {
             interfaces: endpoints.interfaces,
-            routes: routes::blackholes(&own_blocks),
+            routes: routes::blackholes(&own_blocks, bgp.announced_services()),
+            reachable_by: bgp.reachable_by.clone(),
+            never_program: bgp.never_program().clone(),
+            peering_addresses: bgp.peering_addresses.clone(),
             ruleset: Arc::clone(&self.ruleset),
             ipip: routes::ipip_device(cache, settings, &mut problems),
             route_context: routes::context(cache, settings),
         };
         let workload_mtu = routes::workload_mtu(cache, settings, desired.ipip.as_ref());
-        Output { desired: Arc::new(desired), bgp: Arc::new(bgp), workload_mtu, problems }
+        Output {
+            desired: Arc::new(desired),
+            bgp: Arc::new(speaker),
+            workload_mtu,
+            problems,
+            reports: cache.reports.clone(),
+        }
     }
 }

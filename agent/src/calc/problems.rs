@@ -14,6 +14,13 @@ impl Problems {
         self.0.entry(subject.into()).or_default().insert(reason.into());
     }
 
+    /// Adds all reasons of others.
+    pub(super) fn extend(&mut self, others: &Problems) {
+        for (subject, reasons) in &others.0 {
+            self.0.entry(subject.clone()).or_default().extend(reasons.iter().cloned());
+        }
+    }
+
     /// A line for each reason: subject, colon, reason.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.0

@@ -19,11 +19,14 @@ pub(super) fn own_blocks(cache: &Cache, settings: &Settings) -> BTreeSet<IpNetwo
     confirmed.map(|(block, _)| *block).filter(|block| block.is_ipv4() || settings.ipv6).collect()
 }
 
-/// Strays inside an own block end here instead of looping over the default route. A block of a single address has
-/// none: it would swallow the workload itself.
-pub(super) fn blackholes(own_blocks: &BTreeSet<IpNetwork>) -> BTreeMap<IpNetwork, RouteTarget> {
+/// Strays inside an own block end here instead of looping over the default route, and so do packets to services that
+/// nobody translated. A block of a single address has none: it would swallow the workload itself.
+pub(super) fn blackholes(
+    own_blocks: &BTreeSet<IpNetwork>,
+    services: &BTreeSet<IpNetwork>,
+) -> BTreeMap<IpNetwork, RouteTarget> {
     let several = own_blocks.iter().filter(|block| !is_single(block));
-    several.map(|block| (*block, RouteTarget::Blackhole)).collect()
+    several.chain(services).map(|range| (*range, RouteTarget::Blackhole)).collect()
 }
 
 /// Whether a prefix is one address.

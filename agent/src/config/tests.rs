@@ -245,3 +245,18 @@ fn unknown_flags_are_refused() {
     }
     assert!(matches!(read(&["--version"], &[]), Err(ConfigError::Flags(error)) if !error.use_stderr()));
 }
+
+#[test]
+fn service_ranges_and_secrets() {
+    let config = read(&[], &[]).unwrap();
+    assert_eq!((config.service_cluster_ips, config.secrets.to_str()), (None, Some("/etc/tortie/secrets")));
+    let variables =
+        [("CALICO_ADVERTISE_CLUSTER_IPS", "10.96.0.0/12, fd00:96::/112,"), ("TORTIE_SECRETS_DIR", "/run/s")];
+    let config = read(&[], &variables).unwrap();
+    let ranges: Vec<String> = config.service_cluster_ips.unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(ranges, ["10.96.0.0/12", "fd00:96::/112"]);
+    assert_eq!(config.secrets.to_str(), Some("/run/s"));
+    for bad in ["10.96.0.0", "10.96.0.0/33", "all"] {
+        assert!(problem(&[], &[("CALICO_ADVERTISE_CLUSTER_IPS", bad)]).contains("CIDRs"), "{bad}");
+    }
+}

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tortie_bgp::SpeakerConfig;
-use tortie_bgp::net::{Handle, start};
+use tortie_bgp::net::{Handle, start_relay};
 
 use crate::config::Config;
 use crate::status::{server, socket};
@@ -31,9 +31,7 @@ pub(crate) async fn run(path: &Path, socket: &Path) -> Result<()> {
     let mut terminate = on(SignalKind::terminate())?;
     let mut interrupt = on(SignalKind::interrupt())?;
 
-    let (handle, table) = start(Some(config.speaker.clone()), restarted);
-    // No kernel wants the table.
-    drop(table);
+    let handle = start_relay(Some(config.speaker.clone()), restarted);
     handle.originate(config.originate);
     let (told, current) = watch::channel(Arc::new(config.speaker));
     tokio::spawn(server::serve(listener, handle.clone(), current));

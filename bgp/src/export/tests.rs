@@ -3,28 +3,29 @@
 use std::net::IpAddr;
 
 use super::*;
+use crate::family::Family;
 use crate::filter::{Change, Rule};
-use crate::rib::PeerKey;
-use crate::rib::attrs::{Attrs, Interner};
+use crate::wire::update::Layout;
 
 const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const REMOTE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7));
 
 fn rule(verdict: Verdict, set: Vec<Change>) -> Rule {
-    Rule { reason: "test".into(), prefix: None, source: None, peer_type: None, verdict, set }
+    Rule { set, ..Rule::new("test", verdict) }
 }
 
 fn rules(peer_type: PeerType) -> ExportRules {
     ExportRules {
-        family: Family::Ipv4,
+        form: Form { layout: Layout::plain(Family::Ipv4), four_octet: true },
         peer_type,
         local_as: 64512,
-        own_address: OWN,
+        own_address: Some(OWN),
+        extended_next_hop: false,
         next_hop: NextHopMode::Auto,
         client: false,
         cluster_id: None,
-        four_octet: true,
-        filter: Filter { rules: vec![rule(Verdict::Accept, vec![])] },
+        role: None,
+        filter: Filter::new(vec![rule(Verdict::Accept, vec![])]),
     }
 }
 
@@ -32,31 +33,35 @@ fn source(internal: bool, client: bool) -> Source {
     Source { internal, client, router_id: Ipv4Addr::new(7, 7, 7, 7), address: REMOTE }
 }
 
-fn attrs(change: impl FnOnce(&mut PathAttributes<'static>)) -> Attrs {
+fn attrs(change: impl FnOnce(&mut PathAttributes<'static>)) -> PathAttributes<'static> {
     let mut attributes = PathAttributes::originated(REMOTE);
     change(&mut attributes);
-    Interner::default().intern(&attributes)
+    attributes
 }
 
 fn net() -> Prefix {
     Prefix::new([172, 16, 0, 0].into(), 26).unwrap()
 }
 
-fn learned<'a>(rules: &ExportRules, attrs: &'a Attrs, source: Source) -> Option<PathAttributes<'a>> {
-    rules.export(net(), Best::Learned(attrs, PeerKey(1), source))
+fn learned<'a>(
+    rules: &ExportRules,
+    attrs: &PathAttributes<'a>,
+    source: Source,
+) -> Option<PathAttributes<'a>> {
+    rules.export(net(), attrs.clone(), Some(source))
 }
 
 #[test]
 fn originated_routes() {
     let own = attrs(|a| a.local_pref = Some(2147482623));
-    let inside = rules(PeerType::Internal).export(net(), Best::Originated(&own)).unwrap();
+    let inside = rules(PeerType::Internal).export(net(), own.clone(), None).unwrap();
     assert_eq!((inside.next_hop, inside.local_pref, inside.med), (OWN, Some(2147482623), None));
     assert!(inside.as_path.is_empty());
-    let outside = rules(PeerType::External).export(net(), Best::Originated(&own)).unwrap();
+    let outside = rules(PeerType::External).export(net(), own.clone(), None).unwrap();
     assert_eq!((outside.next_hop, outside.local_pref, outside.med), (OWN, None, None));
     assert_eq!(*outside.as_path, as_path::prepend(&[], 64512));
     let keep = ExportRules { next_hop: NextHopMode::Keep, ..rules(PeerType::External) };
-    assert_eq!(keep.export(net(), Best::Originated(&own)).unwrap().next_hop, OWN, "there is none to keep");
+    assert_eq!(keep.export(net(), own.clone(), None).unwrap().next_hop, OWN, "there is none to keep");
 }
 
 /// bgp-behaviour 6.1.
@@ -84,7 +89,7 @@ fn med_tells_the_owner_from_those_who_pass_a_route_on() {
     assert_eq!(med(&rules(PeerType::External), true), Some(1), "relayed");
     assert_eq!(med(&rules(PeerType::External), false), None, "a MED never crosses an AS");
     assert_eq!(med(&rules(PeerType::Internal), false), Some(50), "but stays inside one");
-    let filter = Filter { rules: vec![rule(Verdict::Accept, vec![Change::Med(9)])] };
+    let filter = Filter::new(vec![rule(Verdict::Accept, vec![Change::Med(9)])]);
     assert_eq!(
         med(&ExportRules { filter, ..rules(PeerType::External) }, true),
         Some(9),
@@ -153,7 +158,7 @@ fn well_known_communities() {
         );
     }
     let route = attrs(|_| ());
-    let filter = Filter { rules: vec![rule(Verdict::Accept, vec![Change::AddCommunity(0xffff_ff01)])] };
+    let filter = Filter::new(vec![rule(Verdict::Accept, vec![Change::AddCommunity(0xffff_ff01)])]);
     let added = ExportRules { filter, ..rules(PeerType::External) };
     let sent = learned(&added, &route, source(false, false)).unwrap();
     assert!(sent.has_community(0xffff_ff01), "one for the peer to obey");
@@ -162,7 +167,7 @@ fn well_known_communities() {
 #[test]
 fn a_filter_that_runs_out_rejects() {
     let route = attrs(|_| ());
-    for filter in [Filter::default(), Filter { rules: vec![rule(Verdict::Continue, vec![])] }] {
+    for filter in [Filter::default(), Filter::new(vec![rule(Verdict::Continue, vec![])])] {
         let rules = ExportRules { filter, ..rules(PeerType::Internal) };
         assert!(learned(&rules, &route, source(false, false)).is_none());
     }

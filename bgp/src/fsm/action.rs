@@ -1,6 +1,7 @@
 //! What a peer's state machine wants done.
 
 use super::negotiate::Session;
+use crate::family::Family;
 use crate::speaker::ConnId;
 
 /// Something to do, in this order.
@@ -16,15 +17,27 @@ pub(crate) enum Action {
     Up(Box<Session>),
     /// It is gone.
     Down(Loss),
-    /// The peer asks for all routes once more (RFC 2918).
-    Refresh,
+    /// The peer asks for all routes of a family once more (RFC 2918).
+    Refresh(Family),
+    /// The peer begins or ends to send all routes of a family once more (RFC 7313).
+    Mark(Family, Mark),
+}
+
+/// Beginning and end of a route refresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// BoRR.
+    Begin,
+    /// EoRR.
+    End,
 }
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
-    /// With a NOTIFICATION, or for good: its routes are forgotten.
+    /// For good: its routes are forgotten.
     Final,
-    /// Without a word: its routes may be kept until the peer is back (RFC 4724 4.2).
-    Silent,
+    /// Without a word (RFC 4724 4.2), or with one that both ends want to survive (RFC 8538): its routes are kept until
+    /// the peer is back, if it announced graceful restart.
+    Graceful,
 }

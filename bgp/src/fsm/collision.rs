@@ -55,7 +55,7 @@ impl Peer {
         if established.is_accepted() || settled {
             self.remove(established);
             self.last_error = Some("peer restarted and connected anew".to_owned());
-            out.extend([Action::Close(established), Action::Down(Loss::Silent)]);
+            out.extend([Action::Close(established), Action::Down(Loss::Graceful)]);
             return true;
         }
         self.cease(conn, out);
@@ -67,7 +67,7 @@ impl Peer {
     /// different one, then only the end that may dial in a collision dials at once.
     pub(super) fn collided(&mut self, connection: &Connection, now: Instant, out: &mut Vec<Action>) {
         if connection.stage == Stage::Established {
-            out.push(Action::Down(Loss::Silent));
+            out.push(Action::Down(Loss::Graceful));
         }
         let remote = connection.session.as_ref().map(|session| session.remote_id);
         if remote.is_some_and(|remote| self.dialled_stays(remote)) {

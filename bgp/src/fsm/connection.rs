@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::jitter::Jitter;
 use super::negotiate::Session;
 use crate::speaker::ConnId;
 
@@ -25,10 +26,13 @@ pub(crate) struct Connection {
     pub(crate) stage: Stage,
     /// When it became established; before that, when it began.
     pub(crate) since: Instant,
+    /// Octets of the longest message the peer may send: what our OPEN said (RFC 8654).
+    pub(crate) longest: usize,
     /// From OpenConfirm on.
     pub(crate) session: Option<Session>,
     hold: Option<Instant>,
     keepalive: Option<Instant>,
+    jitter: Jitter,
 }
 
 /// A timer that ran out.
@@ -39,16 +43,19 @@ pub(crate) enum Expired {
 }
 
 impl Connection {
-    pub(crate) fn new(id: ConnId, local: IpAddr, now: Instant) -> Connection {
-        let hold = Some(now + OPEN_HOLD);
-        Connection { id, local, stage: Stage::OpenSent, since: now, session: None, hold, keepalive: None }
+    pub(crate) fn new(id: ConnId, local: IpAddr, longest: usize, jitter: Jitter, now: Instant) -> Connection {
+        let (stage, hold) = (Stage::OpenSent, Some(now + OPEN_HOLD));
+        Connection { id, local, stage, since: now, longest, session: None, hold, keepalive: None, jitter }
     }
 
     /// The OPEN was accepted and our KEEPALIVE goes out.
     pub(crate) fn confirm(&mut self, session: Session, now: Instant) {
         self.stage = Stage::OpenConfirm;
+        // Without a hold time the wait for the KEEPALIVE would have no end: that for the OPEN goes on.
+        let patience = self.hold;
         self.session = Some(session);
         self.heard(now);
+        self.hold = self.hold.or(patience);
         self.spoke(now);
     }
 
@@ -67,6 +74,15 @@ impl Connection {
     /// KEEPALIVE or UPDATE sent.
     pub(crate) fn spoke(&mut self, now: Instant) {
         self.keepalive = self.timer(now, |session| session.keepalive_time);
+        if let Some(at) = &mut self.keepalive {
+            *at = now + self.jitter.of(at.duration_since(now));
+        }
+    }
+
+    /// Both ends keep routes over a NOTIFICATION that is no hard reset (RFC 8538).
+    pub(crate) fn keeps_routes(&self) -> bool {
+        let restart = self.session.as_ref().and_then(|session| session.restart.as_ref());
+        restart.is_some_and(|restart| restart.notification)
     }
 
     /// The first timer that ran out.

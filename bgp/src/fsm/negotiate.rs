@@ -3,10 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use super::announced::Announced;
+use crate::config::{AddPath, Role};
 use crate::family::Family;
 use crate::filter::PeerType;
 use crate::speaker::ConnId;
-use crate::wire::{Capability, GracefulRestart, Open, WireError};
+use crate::wire::frame::{EXTENDED_MESSAGE, MAX_MESSAGE};
+use crate::wire::{Capability, Context, GracefulRestart, Open, Reading, WireError};
 
 /// What a peer's state machine is told.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,12 +17,22 @@ pub(crate) struct Settings {
     pub(crate) router_id: Ipv4Addr,
     pub(crate) local_as: u32,
     pub(crate) remote_as: u32,
+    /// The family of the transport.
     pub(crate) family: Family,
+    /// What the session shall carry; never empty.
+    pub(crate) families: Vec<Family>,
     pub(crate) passive: bool,
     pub(crate) hold_time: Duration,
     pub(crate) keepalive_time: Option<Duration>,
     pub(crate) connect_retry: Duration,
     pub(crate) restart_time: Duration,
+    pub(crate) add_path: AddPath,
+    pub(crate) extended_next_hop: bool,
+    pub(crate) extended_messages: bool,
+    pub(crate) role: Option<Role>,
+    pub(crate) strict_role: bool,
+    /// Administratively down, with these words.
+    pub(crate) shutdown: Option<String>,
 }
 
 /// What both ends agreed on.
@@ -32,21 +45,75 @@ pub(crate) struct Session {
     /// Zero switches the timers off.
     pub(crate) hold_time: Duration,
     pub(crate) keepalive_time: Duration,
+    /// What is carried, in their order; never empty.
+    pub(crate) families: Vec<FamilySession>,
+    /// Octets of the longest UPDATE, ROUTE-REFRESH or NOTIFICATION the peer takes: 4096 or 65535 (RFC 8654).
+    pub(crate) max_message: usize,
+    /// The peer answers route refresh (RFC 2918).
+    pub(crate) refresh: bool,
+    /// Both ends mark where a refresh begins and ends (RFC 7313).
+    pub(crate) enhanced_refresh: bool,
+    /// The peer's role, when both ends announced one and they fit (RFC 9234).
+    pub(crate) remote_role: Option<Role>,
     /// Present when both ends announced graceful restart.
     pub(crate) restart: Option<PeerRestart>,
 }
 
-/// The peer's side of graceful restart.
+/// What both ends agreed on for one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FamilySession {
+    pub(crate) family: Family,
+    /// We announce prefixes with path identifiers (RFC 7911).
+    pub(crate) add_path_send: bool,
+    /// The peer announces prefixes with path identifiers.
+    pub(crate) add_path_receive: bool,
+    /// IPv4 prefixes may have IPv6 next hops (RFC 8950).
+    pub(crate) extended_next_hop: bool,
+}
+
+/// The peer's side of graceful restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PeerRestart {
     /// It has just restarted (R).
     pub(crate) restarting: bool,
-    /// The family is listed: should the session be lost, keep its routes.
-    pub(crate) listed: bool,
-    /// Its forwarding state survived (F).
-    pub(crate) forwarding: bool,
+    /// Both ends keep routes over a NOTIFICATION, too (N, RFC 8538).
+    pub(crate) notification: bool,
     /// How long to wait for it.
     pub(crate) time: Duration,
+    /// Families of the session whose routes are kept should it be lost, and whether the peer's forwarding state of
+    /// them survived its last restart (F).
+    pub(crate) families: Vec<(Family, bool)>,
+}
+
+impl PeerRestart {
+    /// Should the session be lost, routes of the family are kept.
+    pub(crate) fn keeps(&self, family: Family) -> bool {
+        !self.time.is_zero() && self.families.iter().any(|(listed, _)| *listed == family)
+    }
+
+    /// The forwarding state of the family survived.
+    pub(crate) fn forwarding(&self, family: Family) -> bool {
+        self.families.contains(&(family, true))
+    }
+}
+
+impl Session {
+    /// What was agreed on for a family, if it is carried.
+    pub(crate) fn family(&self, family: Family) -> Option<FamilySession> {
+        self.families.iter().copied().find(|carried| carried.family == family)
+    }
+
+    /// How UPDATEs of the peer are read.
+    pub(crate) fn context(&self, internal: bool) -> Context {
+        let reading = |family| {
+            self.family(family).map(|carried| Reading {
+                add_path: carried.add_path_receive,
+                extended_next_hop: carried.extended_next_hop,
+            })
+        };
+        let (ipv4, ipv6) = (reading(Family::Ipv4), reading(Family::Ipv6));
+        Context { internal, four_octet: self.four_octet, ipv4, ipv6 }
+    }
 }
 
 impl Settings {
@@ -54,28 +121,55 @@ impl Settings {
         if self.local_as == self.remote_as { PeerType::Internal } else { PeerType::External }
     }
 
+    /// Our role, which only external sessions have.
+    pub(crate) fn role(&self) -> Option<Role> {
+        self.role.filter(|_| self.peer_type() == PeerType::External)
+    }
+
     /// Our OPEN. F is always 1 since the kernel's routes outlive this process; R only after a real restart of it
     /// (bgp-behaviour 8).
     pub(crate) fn open(&self, restarting: bool) -> Open {
-        let mut capabilities = vec![
-            Capability::Multiprotocol(self.family.afi(), 1),
-            Capability::RouteRefresh,
-            Capability::FourOctetAs(self.local_as),
-        ];
+        let families = || self.families.iter().copied();
+        let mut capabilities: Vec<Capability> =
+            families().map(|family| Capability::Multiprotocol(family.afi(), 1)).collect();
+        capabilities.push(Capability::RouteRefresh);
+        if self.offers_extended_next_hop() {
+            capabilities.push(Capability::ExtendedNextHop(vec![(Family::Ipv4.afi(), 1, Family::Ipv6.afi())]));
+        }
+        if self.extended_messages {
+            capabilities.push(Capability::ExtendedMessage);
+        }
+        capabilities.extend(self.role().map(|role| Capability::Role(role.code())));
         if !self.restart_time.is_zero() {
             capabilities.push(Capability::GracefulRestart(GracefulRestart {
                 restarting,
-                notification: false,
+                notification: true,
                 time: u16::try_from(self.restart_time.as_secs()).unwrap_or(u16::MAX).min(0x0fff),
-                families: vec![(self.family.afi(), 1, true)],
+                families: families().map(|family| (family.afi(), 1, true)).collect(),
             }));
         }
+        capabilities.push(Capability::FourOctetAs(self.local_as));
+        let mode = u8::from(self.add_path.receive) | u8::from(self.add_path.send) << 1;
+        if mode != 0 {
+            capabilities
+                .push(Capability::AddPath(families().map(|family| (family.afi(), 1, mode)).collect()));
+        }
+        capabilities.push(Capability::EnhancedRefresh);
         Open {
             asn: self.local_as,
-            hold_time: u16::try_from(self.hold_time.as_secs()).unwrap_or(u16::MAX),
+            hold_time: u16::try_from(self.proposed_hold_time().as_secs()).unwrap_or(u16::MAX),
             router_id: self.router_id,
             capabilities,
         }
+    }
+
+    /// Nothing between zero and three seconds is allowed (RFC 4271 4.2).
+    fn proposed_hold_time(&self) -> Duration {
+        if self.hold_time.is_zero() { self.hold_time } else { self.hold_time.max(Duration::from_secs(3)) }
+    }
+
+    fn offers_extended_next_hop(&self) -> bool {
+        self.extended_next_hop && self.families.contains(&Family::Ipv4)
     }
 
     /// Judges the peer's OPEN (RFC 4271 6.2).
@@ -90,13 +184,15 @@ impl Settings {
         if open.hold_time == 1 || open.hold_time == 2 {
             return Err(WireError::HoldTime(open.hold_time));
         }
-        let peer = Announced::of(open, self.family);
-        // Without the multiprotocol capability a speaker carries IPv4 unicast (RFC 4760 8).
-        if !peer.family && (peer.multiprotocol || self.family != Family::Ipv4) {
-            return Err(WireError::Family(self.family));
+        let peer = Announced::of(open);
+        let families: Vec<FamilySession> =
+            self.families.iter().filter_map(|family| self.family(&peer, *family)).collect();
+        if families.is_empty() {
+            return Err(WireError::Family(self.families.first().copied().unwrap_or(self.family)));
         }
-        let hold_time = self.hold_time.min(Duration::from_secs(open.hold_time.into()));
+        let hold_time = self.proposed_hold_time().min(Duration::from_secs(open.hold_time.into()));
         let third = hold_time / 3;
+        let restart = peer.restart.as_ref().filter(|_| !self.restart_time.is_zero());
         Ok(Session {
             conn,
             local,
@@ -107,45 +203,57 @@ impl Settings {
                 .keepalive_time
                 .filter(|time| !time.is_zero())
                 .map_or(third, |time| time.min(third)),
-            restart: peer.restart.filter(|_| !self.restart_time.is_zero()),
+            max_message: if self.extended_messages && peer.extended_messages {
+                EXTENDED_MESSAGE
+            } else {
+                MAX_MESSAGE
+            },
+            refresh: peer.refresh,
+            enhanced_refresh: peer.refresh && peer.enhanced_refresh,
+            remote_role: self.remote_role(&peer.roles)?,
+            restart: restart.map(|graceful| peer_restart(graceful, &families)),
+            families,
         })
     }
-}
 
-/// The capabilities of an OPEN that matter.
-#[derive(Default)]
-struct Announced {
-    multiprotocol: bool,
-    family: bool,
-    four_octet: bool,
-    restart: Option<PeerRestart>,
-}
+    fn family(&self, peer: &Announced, family: Family) -> Option<FamilySession> {
+        let theirs = peer.add_path(family);
+        peer.carries(family).then_some(FamilySession {
+            family,
+            add_path_send: self.add_path.send && theirs.receive,
+            add_path_receive: self.add_path.receive && theirs.send,
+            extended_next_hop: family == Family::Ipv4
+                && self.offers_extended_next_hop()
+                && peer.extended_next_hop,
+        })
+    }
 
-impl Announced {
-    fn of(open: &Open, family: Family) -> Announced {
-        let mut found = Announced::default();
-        for capability in &open.capabilities {
-            match capability {
-                Capability::Multiprotocol(afi, safi) => {
-                    found.multiprotocol = true;
-                    found.family |= Family::from_code(*afi, *safi) == Some(family);
+    /// RFC 9234 4.2.
+    fn remote_role(&self, codes: &[u8]) -> Result<Option<Role>, WireError> {
+        let Some(own) = self.role() else { return Ok(None) };
+        match codes {
+            [] if self.strict_role => Err(WireError::Role { own, received: None }),
+            [] => Ok(None),
+            [first, rest @ ..] => {
+                let wanted = own.counterpart();
+                if *first != wanted.code() || rest.iter().any(|code| code != first) {
+                    return Err(WireError::Role { own, received: Some(*first) });
                 }
-                Capability::FourOctetAs(_) => found.four_octet = true,
-                Capability::GracefulRestart(graceful) => found.restart = Some(peer_restart(graceful, family)),
-                Capability::RouteRefresh | Capability::Unknown { .. } => {}
+                Ok(Some(wanted))
             }
         }
-        found
     }
 }
 
-fn peer_restart(graceful: &GracefulRestart, family: Family) -> PeerRestart {
-    let entry =
-        graceful.families.iter().find(|(afi, safi, _)| Family::from_code(*afi, *safi) == Some(family));
+fn peer_restart(graceful: &GracefulRestart, families: &[FamilySession]) -> PeerRestart {
+    let listed = families.iter().filter_map(|carried| {
+        let of = |(afi, safi, _): &&(u16, u8, bool)| Family::from_code(*afi, *safi) == Some(carried.family);
+        graceful.families.iter().find(of).map(|(_, _, forwarding)| (carried.family, *forwarding))
+    });
     PeerRestart {
         restarting: graceful.restarting,
-        listed: entry.is_some(),
-        forwarding: entry.is_some_and(|(_, _, forwarding)| *forwarding),
+        notification: graceful.notification,
         time: Duration::from_secs(graceful.time.into()),
+        families: listed.collect(),
     }
 }

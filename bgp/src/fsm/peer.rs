@@ -5,15 +5,16 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::action::{Action, Loss};
+use super::action::Action;
 use super::connection::{Connection, Expired, Stage};
+use super::held::Held;
+use super::jitter::Jitter;
 use super::negotiate::Settings;
 use crate::snapshot::SessionState;
 use crate::speaker::ConnId;
-use crate::wire::notification::{cease, code};
-use crate::wire::update::{RawUpdate, refresh};
-use crate::wire::validate::{Context, Update, judge};
-use crate::wire::{Frame, Kind, Notification, Open, WireError, frame};
+use crate::wire::frame::{EXTENDED_MESSAGE, MAX_MESSAGE};
+use crate::wire::notification::code;
+use crate::wire::{Notification, frame};
 
 /// Back-off after an error: doubles up to the second, forgotten after the third (bgp-behaviour 2.3).
 pub(super) const BACKOFF: (Duration, Duration, Duration) =
@@ -53,14 +54,20 @@ pub(crate) struct Peer {
     pub(super) last_error: Option<String>,
     pub(super) state: (SessionState, Instant),
     pub(super) restarting: bool,
+    pub(super) jitter: Jitter,
+    /// Kept down until its configuration changes.
+    pub(super) held: Option<Held>,
 }
 
 impl Peer {
     pub(crate) fn new(settings: Settings, incarnation: u32, now: Instant) -> Peer {
         let dial = if settings.passive { Dial::Off } else { Dial::At(now) };
-        Peer {
+        let seed = u64::from(incarnation) << 32 | u64::from(u32::from(settings.router_id));
+        let mut peer = Peer {
             settings,
             incarnation,
+            jitter: Jitter::new(seed),
+            held: None,
             dials: 0,
             dial,
             connections: Vec::new(),
@@ -70,7 +77,9 @@ impl Peer {
             last_error: None,
             state: (SessionState::Active, now),
             restarting: false,
-        }
+        };
+        peer.shut_down_if_told(now, &mut Vec::new());
+        peer
     }
 
     /// Whether OPENs say that this process restarted.
@@ -78,13 +87,22 @@ impl Peer {
         self.restarting = restarting;
     }
 
+    /// Octets of the longest message that may come on a connection.
+    pub(crate) fn longest(&self, conn: ConnId) -> usize {
+        self.connections.iter().find(|c| c.id == conn).map_or(MAX_MESSAGE, |c| c.longest)
+    }
+
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// New settings for the next connection; a running session goes on.
-    pub(crate) fn set_settings(&mut self, settings: Settings, now: Instant) {
+    /// New settings for the next connection; a running session goes on unless it is to be shut down. A peer that was
+    /// kept down gets another chance.
+    pub(crate) fn set_settings(&mut self, settings: Settings, now: Instant, out: &mut Vec<Action>) {
         let was_passive = std::mem::replace(&mut self.settings, settings).passive;
+        if self.shut_down_if_told(now, out) || self.release(now) {
+            return;
+        }
         match (was_passive, self.settings.passive) {
             (false, true) if matches!(self.dial, Dial::At(_)) => self.dial = Dial::Off,
             (true, false) => self.redial(now, Duration::ZERO),
@@ -99,7 +117,9 @@ impl Peer {
 
     /// Something outside the state machine keeps the session from coming up.
     pub(crate) fn set_error(&mut self, error: String) {
-        self.last_error = Some(error);
+        if self.state.0 != SessionState::Established && self.held.is_none() {
+            self.last_error = Some(error);
+        }
     }
 
     /// When [`Peer::tick`] has something to do.
@@ -110,6 +130,11 @@ impl Peer {
             Dial::Dialling { give_up, .. } => Some(give_up),
         };
         self.connections.iter().filter_map(Connection::deadline).chain(dial).min()
+    }
+
+    /// There is a connection, whatever its state.
+    pub(crate) fn is_connected(&self) -> bool {
+        !self.connections.is_empty()
     }
 
     /// Time passed.
@@ -169,6 +194,10 @@ impl Peer {
 
     /// The peer dialled. Of two such connections without a session the older one is dead: the peer forgot it.
     pub(crate) fn accepted(&mut self, conn: ConnId, local: IpAddr, now: Instant, out: &mut Vec<Action>) {
+        if let Some(held) = &self.held {
+            out.extend([Action::Send(conn, held.refusal().encode()), Action::Close(conn)]);
+            return;
+        }
         let older = self
             .connections
             .iter()
@@ -182,7 +211,8 @@ impl Peer {
     }
 
     fn begin(&mut self, conn: ConnId, local: IpAddr, now: Instant, out: &mut Vec<Action>) {
-        self.connections.push(Connection::new(conn, local, now));
+        let longest = if self.settings.extended_messages { EXTENDED_MESSAGE } else { MAX_MESSAGE };
+        self.connections.push(Connection::new(conn, local, longest, self.jitter.fork(), now));
         out.push(Action::Send(conn, self.settings.open(self.restarting).encode()));
         self.note_state(now);
     }
@@ -195,147 +225,10 @@ impl Peer {
         self.note_state(now);
     }
 
-    /// Ends the session without forgetting routes, and begins a new one.
-    pub(crate) fn reconnect(&mut self, now: Instant, out: &mut Vec<Action>) {
-        let Some(established) = self.connections.iter().find(|c| c.stage == Stage::Established) else {
-            return;
-        };
-        let can_restart = established.session.as_ref().is_some_and(|s| s.restart.is_some_and(|r| r.listed));
-        let conn = established.id;
-        if can_restart {
-            self.remove(conn);
-            self.last_error = Some("made anew after a change of configuration".to_owned());
-            out.extend([Action::Close(conn), Action::Down(Loss::Silent)]);
-            self.redial(now, Duration::ZERO);
-        } else {
-            self.stop(cease::CONFIGURATION, now, out);
-            self.redial(now, Duration::ZERO);
-        }
-        self.note_state(now);
-    }
-
-    /// Ends everything with a Cease of this subcode.
-    pub(crate) fn stop(&mut self, subcode: u8, now: Instant, out: &mut Vec<Action>) {
-        let cease = Notification::new(code::CEASE, subcode);
-        self.last_error = Some(format!("sent NOTIFICATION {cease}"));
-        for connection in std::mem::take(&mut self.connections) {
-            out.extend([Action::Send(connection.id, cease.encode()), Action::Close(connection.id)]);
-            if connection.stage == Stage::Established {
-                out.push(Action::Down(Loss::Final));
-            }
-        }
-        if let Dial::Dialling { conn, .. } = self.dial {
-            out.push(Action::Close(conn));
-        }
-        self.dial = Dial::Off;
-        self.note_state(now);
-    }
-
-    /// The peer's queue did not drain in time (RFC 9687).
-    pub(crate) fn send_hold_expired(&mut self, conn: ConnId, now: Instant, out: &mut Vec<Action>) {
-        self.fail(conn, Notification::new(code::SEND_HOLD_TIMER, 0), now, out);
-        self.note_state(now);
-    }
-
-    /// The stream of a connection cannot be read on.
-    pub(crate) fn broken(&mut self, conn: ConnId, error: &WireError, now: Instant, out: &mut Vec<Action>) {
-        self.fail_with(conn, error, now, out);
-        self.note_state(now);
-    }
-
     /// An UPDATE was sent outside of the state machine.
     pub(crate) fn spoke(&mut self, conn: ConnId, now: Instant) {
         if let Some(connection) = self.find(conn) {
             connection.spoke(now);
-        }
-    }
-
-    /// A whole message came; an UPDATE of an established session is handed back, judged.
-    pub(crate) fn frame<'a>(
-        &mut self,
-        conn: ConnId,
-        frame: Frame<'a>,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) -> Option<Update<'a>> {
-        let connection = self.find(conn)?;
-        let mut update = None;
-        match (connection.stage, frame.kind) {
-            (_, Kind::Notification) => self.notified(conn, frame.body, now, out),
-            (Stage::OpenSent, Kind::Open) => self.opened(conn, frame.body, now, out),
-            (Stage::OpenConfirm, Kind::Keepalive) => self.establish(conn, now, out),
-            (Stage::Established, Kind::Keepalive) => connection.heard(now),
-            (Stage::Established, Kind::Update) => {
-                connection.heard(now);
-                update = self.update(conn, frame.body, now, out);
-            }
-            (Stage::Established, Kind::Refresh) => self.refresh(frame.body, out),
-            (stage, _) => {
-                let subcode = match stage {
-                    Stage::OpenSent => 1,
-                    Stage::OpenConfirm => 2,
-                    Stage::Established => 3,
-                };
-                self.fail(conn, Notification::new(code::FSM, subcode), now, out);
-            }
-        }
-        self.note_state(now);
-        update
-    }
-
-    fn opened(&mut self, conn: ConnId, body: &[u8], now: Instant, out: &mut Vec<Action>) {
-        let Some(local) = self.find(conn).map(|connection| connection.local) else { return };
-        let session = Open::decode(body).and_then(|open| self.settings.negotiate(conn, local, &open));
-        let session = match session {
-            Ok(session) => session,
-            Err(error) => return self.fail_with(conn, &error, now, out),
-        };
-        if !self.survives_collision(conn, session.remote_id, now, out) {
-            return;
-        }
-        if let Some(connection) = self.find(conn) {
-            connection.confirm(session, now);
-            out.push(Action::Send(conn, frame::keepalive()));
-        }
-    }
-
-    fn establish(&mut self, conn: ConnId, now: Instant, out: &mut Vec<Action>) {
-        let others: Vec<ConnId> = self.connections.iter().map(|c| c.id).filter(|id| *id != conn).collect();
-        others.into_iter().for_each(|other| self.cease(other, out));
-        if let Dial::Dialling { conn, .. } = self.dial {
-            out.push(Action::Close(conn));
-        }
-        self.dial = Dial::Off;
-        let Some(connection) = self.find(conn) else { return };
-        connection.establish(now);
-        if let Some(session) = connection.session.clone() {
-            out.push(Action::Up(Box::new(session)));
-        }
-    }
-
-    fn update<'a>(
-        &mut self,
-        conn: ConnId,
-        body: &'a [u8],
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) -> Option<Update<'a>> {
-        let four_octet = self.find(conn)?.session.as_ref()?.four_octet;
-        let internal = self.settings.local_as == self.settings.remote_as;
-        let context = Context { internal, four_octet, family: self.settings.family };
-        match RawUpdate::decode(body).and_then(|raw| judge(raw, context)) {
-            Ok(update) => Some(update),
-            Err(error) => {
-                self.fail_with(conn, &error, now, out);
-                None
-            }
-        }
-    }
-
-    /// Subtypes other than the plain request belong to RFC 7313, which is not announced.
-    fn refresh(&mut self, body: &[u8], out: &mut Vec<Action>) {
-        if refresh(body) == Some((self.settings.family, 0)) {
-            out.push(Action::Refresh);
         }
     }
 
@@ -355,10 +248,11 @@ impl Peer {
         Some(self.connections.remove(at))
     }
 
-    fn note_state(&mut self, now: Instant) {
+    pub(super) fn note_state(&mut self, now: Instant) {
         let furthest = self.connections.iter().map(|connection| connection.stage).max();
         let backing_off = self.failed_at.is_some_and(|at| now < at + self.backoff);
         let state = match (furthest, self.dial) {
+            (None, _) if self.held.is_some() => SessionState::Idle,
             (Some(Stage::Established), _) => SessionState::Established,
             (Some(Stage::OpenConfirm), _) => SessionState::OpenConfirm,
             (Some(Stage::OpenSent), _) => SessionState::OpenSent,

@@ -12,6 +12,7 @@ fn rules() -> ImportRules {
         router_id: Ipv4Addr::new(1, 1, 1, 1),
         cluster_id: Some(Ipv4Addr::new(9, 9, 9, 9)),
         peer_type: PeerType::Internal,
+        role: None,
         filter: Filter::default(),
     }
 }
@@ -19,7 +20,8 @@ fn rules() -> ImportRules {
 fn accepts(rules: &ImportRules, change: impl FnOnce(&mut PathAttributes<'static>)) -> bool {
     let mut attributes = PathAttributes::originated(IpAddr::from([10, 0, 0, 1]));
     change(&mut attributes);
-    rules.accept(Prefix::new([10, 0, 0, 0].into(), 8).unwrap(), &mut attributes)
+    let prefix = Prefix::new([10, 0, 0, 0].into(), 8).unwrap();
+    !rules.is_loop(&attributes) && rules.import(prefix, attributes).is_some()
 }
 
 #[test]
@@ -36,13 +38,6 @@ fn everything_is_accepted_unless_it_loops_or_a_rule_rejects() {
     assert!(
         accepts(&ImportRules { cluster_id: None, ..rules() }, |a| a.cluster_list = vec![9, 9, 9, 9].into())
     );
-    let reject = Rule {
-        reason: "test".into(),
-        prefix: None,
-        source: None,
-        peer_type: None,
-        verdict: Verdict::Reject,
-        set: vec![Change::Med(1)],
-    };
-    assert!(!accepts(&ImportRules { filter: Filter { rules: vec![reject] }, ..rules() }, |_| ()));
+    let reject = Rule { set: vec![Change::Med(1)], ..Rule::new("test", Verdict::Reject) };
+    assert!(!accepts(&ImportRules { filter: Filter::new(vec![reject]), ..rules() }, |_| ()));
 }

@@ -1,13 +1,15 @@
-//! One TCP connection: a reader that hands octets to the owner and a writer that drains what the owner queued.
+//! One TCP connection: the owner reads and writes as far as the kernel goes along; two tasks wait when it does not, one
+//! until there is something to read, one until there is room for what is queued.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use bytes::{Buf, Bytes};
+use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -16,13 +18,21 @@ use crate::speaker::ConnId;
 
 /// How long a closing connection may take to send the rest, and to see the other end close.
 const LINGER: Duration = Duration::from_secs(2);
-/// Octets read at once, and messages written at once.
-const READ: usize = 64 * 1024;
+/// Pieces written at once.
 const WRITE: usize = 64;
 
 /// The owner's end of a connection; dropping it closes the connection after the rest is sent.
 #[derive(Debug)]
-pub(super) struct Link(mpsc::UnboundedSender<Arc<[u8]>>);
+pub(super) struct Link {
+    stream: Arc<TcpStream>,
+    /// To be written in this round.
+    round: VecDeque<Bytes>,
+    /// Octets the writer has; what comes later goes behind them.
+    queued: usize,
+    writer: mpsc::UnboundedSender<Bytes>,
+    resume: Arc<Notify>,
+    _reader: AbortOnDrop,
+}
 
 impl Link {
     /// Starts the tasks of a connection.
@@ -32,105 +42,149 @@ impl Link {
         events: &mpsc::Sender<Event>,
         tasks: &mut JoinSet<()>,
     ) -> Link {
-        let (read, write) = stream.into_split();
-        let (sender, queue) = mpsc::unbounded_channel();
-        let (alive, ended) = oneshot::channel();
-        let reader = AbortOnDrop(tasks.spawn(read_all(conn, read, events.clone(), alive)));
-        tasks.spawn(write_all(conn, write, queue, events.clone(), Reader { ended, _task: reader }));
-        Link(sender)
+        let stream = Arc::new(stream);
+        let (writer, queue) = mpsc::unbounded_channel();
+        let resume = Arc::new(Notify::new());
+        let reader =
+            tasks.spawn(wait_to_read(conn, Arc::clone(&stream), events.clone(), Arc::clone(&resume)));
+        tasks.spawn(write_all(conn, Arc::clone(&stream), queue, events.clone()));
+        Link { stream, round: VecDeque::new(), queued: 0, writer, resume, _reader: AbortOnDrop(reader) }
     }
 
-    /// Queues octets; lost when the connection is gone, which its reader reports.
-    pub(super) fn send(&self, data: Arc<[u8]>) {
-        self.0.send(data).ok();
+    /// Reads into `buffer`: how many octets, 0 when there are none at present.
+    ///
+    /// # Errors
+    /// In words, why the connection is over.
+    pub(super) fn read(&self, buffer: &mut [u8]) -> Result<usize, String> {
+        match self.stream.try_read(buffer) {
+            Ok(0) => Err("connection closed by peer".to_owned()),
+            Ok(octets) => Ok(octets),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(error) => Err(format!("connection lost: {}", words(&error))),
+        }
+    }
+
+    /// The owner has read: tell it when there is more.
+    pub(super) fn resume(&self) {
+        self.resume.notify_one();
+    }
+
+    /// Adds octets to this round; true when they are its first.
+    pub(super) fn send(&mut self, data: Bytes) -> bool {
+        self.round.push_back(data);
+        self.round.len() == 1
+    }
+
+    /// Writes what the kernel takes and leaves the rest to the writer. Returns the octets taken.
+    pub(super) fn flush(&mut self) -> usize {
+        let mut taken = 0;
+        while self.queued == 0 && !self.round.is_empty() {
+            match try_write(&self.stream, &mut self.round) {
+                Ok(octets) => taken += octets,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // The reader sees it too and says so.
+                Err(_) => self.round.clear(),
+            }
+        }
+        for data in self.round.drain(..) {
+            self.queued += data.len();
+            self.writer.send(data).ok();
+        }
+        taken
+    }
+
+    /// The writer has written.
+    pub(super) fn written(&mut self, octets: usize) {
+        self.queued = self.queued.saturating_sub(octets);
     }
 }
 
-/// The reader as the writer knows it: it goes with the writer.
-struct Reader {
-    ended: oneshot::Receiver<()>,
-    _task: AbortOnDrop,
+/// Writes from the front of `queue` and drops what is written.
+fn try_write(stream: &TcpStream, queue: &mut VecDeque<Bytes>) -> io::Result<usize> {
+    let slices: Vec<IoSlice<'_>> = queue.iter().take(WRITE).map(|data| IoSlice::new(data)).collect();
+    let octets = stream.try_write_vectored(&slices)?;
+    let mut rest = octets;
+    while let Some(first) = queue.front_mut() {
+        if first.len() > rest {
+            first.advance(rest);
+            break;
+        }
+        rest -= first.len();
+        queue.pop_front();
+    }
+    Ok(octets)
 }
 
-/// `_alive` is dropped at the end, which tells the writer.
-async fn read_all(
+/// Says that there is something to read, and waits until the owner has read.
+async fn wait_to_read(
     conn: ConnId,
-    stream: OwnedReadHalf,
+    stream: Arc<TcpStream>,
     events: mpsc::Sender<Event>,
-    _alive: oneshot::Sender<()>,
+    resume: Arc<Notify>,
 ) {
-    let reason = loop {
-        match read(&stream).await {
-            Ok(data) if data.is_empty() => break "connection closed by peer".to_owned(),
-            Ok(data) => {
-                if events.send(Event::Bytes { conn, data }).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => break format!("connection lost: {}", words(&error)),
-        }
-    };
-    // The owner is gone when nobody takes it.
-    events.send(Event::Closed { conn, reason }).await.ok();
-}
-
-/// What has arrived, at most [`READ`] octets; nothing at the end. Idle connections hold no buffer.
-async fn read(stream: &OwnedReadHalf) -> io::Result<Vec<u8>> {
     loop {
-        stream.readable().await?;
-        let mut data = Vec::with_capacity(READ);
-        match stream.try_read_buf(&mut data) {
-            Ok(_) => {
-                data.shrink_to_fit();
-                return Ok(data);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+        // An error shows when the owner reads.
+        stream.readable().await.ok();
+        if events.send(Event::Readable { conn }).await.is_err() {
+            return;
         }
+        resume.notified().await;
     }
 }
 
 async fn write_all(
     conn: ConnId,
-    mut stream: OwnedWriteHalf,
-    mut queue: mpsc::UnboundedReceiver<Arc<[u8]>>,
+    stream: Arc<TcpStream>,
+    mut queue: mpsc::UnboundedReceiver<Bytes>,
     events: mpsc::Sender<Event>,
-    reader: Reader,
 ) {
-    let mut batch = Vec::new();
-    while queue.recv_many(&mut batch, WRITE).await > 0 {
+    let mut waiting = Vec::new();
+    while queue.recv_many(&mut waiting, WRITE).await > 0 {
         let closing = queue.is_closed();
-        let written = write_batch(conn, &mut stream, &batch, &events);
+        let written = write_batch(conn, &stream, waiting.drain(..).collect(), &events);
         let result = if closing { timeout(LINGER, written).await.unwrap_or(Ok(())) } else { written.await };
         if result.is_err() {
-            break; // The reader sees it too and says so.
+            break; // The owner sees it when it reads.
         }
-        batch.clear();
     }
     // A NOTIFICATION reaches the peer only if the kernel does not answer its last octets with a reset: say that we
     // are done and read on until the peer closes.
-    if stream.shutdown().await.is_ok() {
-        timeout(LINGER, reader.ended).await.ok();
+    if SockRef::from(&*stream).shutdown(std::net::Shutdown::Write).is_ok() {
+        timeout(LINGER, read_out(&stream)).await.ok();
     }
 }
 
 async fn write_batch(
     conn: ConnId,
-    stream: &mut OwnedWriteHalf,
-    batch: &[Arc<[u8]>],
+    stream: &TcpStream,
+    mut queue: VecDeque<Bytes>,
     events: &mpsc::Sender<Event>,
 ) -> io::Result<()> {
-    let mut slices: Vec<IoSlice<'_>> = batch.iter().map(|data| IoSlice::new(data)).collect();
-    let mut rest = slices.as_mut_slice();
-    while !rest.is_empty() {
-        let octets = stream.write_vectored(rest).await?;
-        if octets == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        IoSlice::advance_slices(&mut rest, octets);
-        if events.send(Event::Sent { conn, octets }).await.is_err() {
-            return Err(io::ErrorKind::BrokenPipe.into());
+    while !queue.is_empty() {
+        stream.writable().await?;
+        match try_write(stream, &mut queue) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(octets) => {
+                if events.send(Event::Sent { conn, octets }).await.is_err() {
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+/// Reads until the other end closes.
+async fn read_out(stream: &TcpStream) {
+    let mut nothing = [0; 4096];
+    while stream.readable().await.is_ok() {
+        match stream.try_read(&mut nothing) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
 }

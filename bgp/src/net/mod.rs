@@ -2,27 +2,32 @@
 //!
 //! ```text
 //!  Handle ── watch<config>, watch<originated> ──▶ ┌───────┐ ── bounded, merged per prefix ──▶ Receiver<TableEvent>
-//!         ── snapshot, shutdown requests ───────▶ │ owner │
+//!         ── snapshot, shutdown requests ───────▶ │ owner │ ◀──────── reads, writes ────────▶ TCP
 //!  listener (one per address) ── accepted ──────▶ │ task  │ ── unbounded, counted by the speaker ──▶ writer ──▶ TCP
 //!  dialler (one per attempt) ── stream ─────────▶ │       │
-//!  reader (one per connection) ── octets ───────▶ └───────┘
+//!  reader (one per connection) ── readable ─────▶ └───────┘
 //! ```
 //!
 //! - `task` owns the speaker and every other task; dropping it ends them all.
-//! - Events to the owner share one bounded queue: a busy owner stops the readers, and TCP stops the peers.
+//! - The owner reads and writes sockets itself, in turns; a writer waits only for a kernel that takes no more.
+//! - A connection has one event waiting at most: a busy owner does not read, and TCP stops the peers.
 //! - Nothing makes the owner wait: a slow reader of the table gets merged changes, a slow peer is the speaker's affair.
 
 mod connection;
 mod dialer;
 mod handle;
+mod keyed;
 mod listener;
+mod md5_drops;
 mod socket;
 mod table_queue;
 mod task;
 
+use std::io;
 use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
+use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 use crate::SpeakerConfig;
@@ -49,18 +54,41 @@ pub enum TableEvent {
 pub fn start(config: Option<SpeakerConfig>, restarted: bool) -> (Handle, mpsc::Receiver<TableEvent>) {
     let (table, receiver) = mpsc::channel(16);
     let (handle, commands) = handle::channel(config);
-    tokio::spawn(task::Owner::new(restarted, table).run(commands));
+    tokio::spawn(task::Owner::new(restarted, Some(table)).run(commands));
     (handle, receiver)
+}
+
+/// Starts a speaker as [`start`] does, but on a thread of its own: nothing else of the process makes a keepalive late.
+///
+/// # Errors
+/// When there can be no runtime or thread.
+pub fn start_on_thread(
+    config: Option<SpeakerConfig>,
+    restarted: bool,
+) -> io::Result<(Handle, mpsc::Receiver<TableEvent>)> {
+    let (table, receiver) = mpsc::channel(16);
+    let (handle, commands) = handle::channel(config);
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let owner = move || runtime.block_on(task::Owner::new(restarted, Some(table)).run(commands));
+    std::thread::Builder::new().name("bgp".into()).spawn(owner)?;
+    Ok((handle, receiver))
+}
+
+/// Starts a speaker as [`start`] does that only passes routes on between its peers: a reflector or a route server.
+#[must_use]
+pub fn start_relay(config: Option<SpeakerConfig>, restarted: bool) -> Handle {
+    let (handle, commands) = handle::channel(config);
+    tokio::spawn(task::Owner::new(restarted, None).run(commands));
+    handle
 }
 
 /// What tasks tell the owner.
 #[derive(Debug)]
 enum Event {
-    Dialled { conn: ConnId, result: std::io::Result<TcpStream> },
+    Dialled { conn: ConnId, result: io::Result<TcpStream> },
     Accepted { stream: TcpStream, remote: SocketAddr },
-    Bytes { conn: ConnId, data: Vec<u8> },
+    Readable { conn: ConnId },
     Sent { conn: ConnId, octets: usize },
-    Closed { conn: ConnId, reason: String },
 }
 
 /// A task that ends with its owner.
@@ -74,7 +102,7 @@ impl Drop for AbortOnDrop {
 }
 
 /// An error in words, without the number of the operating system.
-fn words(error: &std::io::Error) -> String {
+fn words(error: &io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error") {
         Some(at) => text[..at].to_owned(),

@@ -10,7 +10,7 @@ use crate::table::TableChange;
 
 #[derive(Debug)]
 pub(super) struct TableQueue {
-    sender: mpsc::Sender<TableEvent>,
+    sender: Option<mpsc::Sender<TableEvent>>,
     changes: BTreeMap<IpNetwork, TableChange>,
     converged: bool,
     /// Nobody listens any more.
@@ -18,8 +18,9 @@ pub(super) struct TableQueue {
 }
 
 impl TableQueue {
-    pub(super) fn new(sender: mpsc::Sender<TableEvent>) -> TableQueue {
-        TableQueue { sender, changes: BTreeMap::new(), converged: false, closed: false }
+    pub(super) fn new(sender: Option<mpsc::Sender<TableEvent>>) -> TableQueue {
+        let closed = sender.is_none();
+        TableQueue { sender, changes: BTreeMap::new(), converged: false, closed }
     }
 
     pub(super) fn push(&mut self, changes: Vec<TableChange>) {
@@ -32,20 +33,34 @@ impl TableQueue {
         self.converged = true;
     }
 
+    /// Sends what waits if there is room at once.
+    pub(super) fn try_send(&mut self) {
+        let waits = !self.closed && (self.converged || !self.changes.is_empty());
+        if let Some(permit) =
+            self.sender.as_ref().filter(|_| waits).and_then(|sender| sender.try_reserve().ok())
+        {
+            permit.send(next(&mut self.changes, &mut self.converged));
+        }
+    }
+
     /// Sends what waits as soon as there is room; waits for ever when nothing does. Cancel-safe.
     pub(super) async fn send(&mut self) {
-        if self.closed || (self.changes.is_empty() && !self.converged) {
+        let waits = !self.closed && (self.converged || !self.changes.is_empty());
+        let Some(sender) = self.sender.as_ref().filter(|_| waits) else {
             return std::future::pending().await;
-        }
-        match self.sender.reserve().await {
-            Ok(permit) if !self.changes.is_empty() => {
-                permit.send(TableEvent::Changes(std::mem::take(&mut self.changes).into_values().collect()));
-            }
-            Ok(permit) => {
-                self.converged = false;
-                permit.send(TableEvent::Converged);
-            }
+        };
+        match sender.reserve().await {
+            Ok(permit) => permit.send(next(&mut self.changes, &mut self.converged)),
             Err(_) => self.closed = true,
         }
     }
+}
+
+/// What comes next of what waits: changes before the word that they are complete.
+fn next(changes: &mut BTreeMap<IpNetwork, TableChange>, converged: &mut bool) -> TableEvent {
+    if changes.is_empty() {
+        *converged = false;
+        return TableEvent::Converged;
+    }
+    TableEvent::Changes(std::mem::take(changes).into_values().collect())
 }

@@ -10,7 +10,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
 use super::connection::Link;
+use super::dialer::Attempt;
 use super::handle::{Commands, Request};
+use super::keyed::Keyed;
 use super::listener::Listeners;
 use super::socket::{Security, set_hop_limit};
 use super::table_queue::TableQueue;
@@ -22,6 +24,9 @@ use crate::speaker::{ConnId, Input, Note, Output, Speaker};
 const EVENTS: usize = 1024;
 /// Events the owner takes before it decides: many small messages share one decision.
 const BATCH: usize = 128;
+/// Octets read at once, and how often of one connection before others have their turn.
+const READ: usize = 128 * 1024;
+const READS: usize = 2;
 
 /// The owner of a speaker and its tasks.
 #[derive(Debug)]
@@ -29,13 +34,18 @@ pub(super) struct Owner {
     speaker: Speaker,
     security: BTreeMap<PeerId, Security>,
     links: BTreeMap<ConnId, Link>,
-    dials: BTreeMap<ConnId, AbortOnDrop>,
+    dials: BTreeMap<ConnId, Attempt>,
+    keyed: Keyed,
     listeners: Listeners,
     table: TableQueue,
     events: mpsc::Sender<Event>,
     queue: mpsc::Receiver<Event>,
     tasks: JoinSet<()>,
     accepted: u64,
+    /// What is read lands here first.
+    buffer: Vec<u8>,
+    /// Connections with octets to be written in this round.
+    round: Vec<ConnId>,
 }
 
 /// Why the loop was woken.
@@ -50,19 +60,24 @@ enum Wake {
 }
 
 impl Owner {
-    pub(super) fn new(restarted: bool, table: mpsc::Sender<TableEvent>) -> Owner {
+    /// Without `table` nobody wants to know the learned routes.
+    pub(super) fn new(restarted: bool, table: Option<mpsc::Sender<TableEvent>>) -> Owner {
         let (events, queue) = mpsc::channel(EVENTS);
+        let speaker = if table.is_some() { Speaker::new } else { Speaker::silent };
         Owner {
-            speaker: Speaker::new(restarted, Instant::now()),
+            speaker: speaker(restarted, Instant::now()),
             security: BTreeMap::new(),
             links: BTreeMap::new(),
             dials: BTreeMap::new(),
+            keyed: Keyed::default(),
             listeners: Listeners::new(events.clone()),
             table: TableQueue::new(table),
             events,
             queue,
             tasks: JoinSet::new(),
             accepted: 0,
+            buffer: vec![0; READ],
+            round: Vec::new(),
         }
     }
 
@@ -83,11 +98,12 @@ impl Owner {
                     answer.send(snapshot).ok();
                 }
                 Wake::Request(Request::Shutdown(answer)) => break Some(answer),
-                Wake::Time => self.tick(),
-                Wake::TableSent => {}
+                Wake::Time | Wake::TableSent => {}
                 Wake::Abandoned => break None,
             }
+            self.tick_if_due();
             self.carry_out();
+            self.table.try_send();
             while self.tasks.try_join_next().is_some() {}
         };
         self.stop().await;
@@ -102,8 +118,9 @@ impl Owner {
                 None => std::future::pending().await,
             }
         };
+        // What was said first counts first: a question finds the configuration before it, routes the keys before them.
         tokio::select! {
-            Some(event) = self.queue.recv() => Wake::Event(event),
+            biased;
             changed = commands.config.changed() => match changed {
                 Ok(()) => Wake::Config(commands.config.borrow_and_update().clone()),
                 Err(_) => Wake::Abandoned,
@@ -113,8 +130,18 @@ impl Owner {
                 Err(_) => Wake::Abandoned,
             },
             request = commands.requests.recv() => request.map_or(Wake::Abandoned, Wake::Request),
+            Some(event) = self.queue.recv() => Wake::Event(event),
             () = self.table.send() => Wake::TableSent,
             () = sleep => Wake::Time,
+        }
+    }
+
+    /// Keepalives are not late because there is much to read.
+    fn tick_if_due(&mut self) {
+        let now = Instant::now();
+        let deadline = self.speaker.next_deadline().into_iter().chain(self.listeners.deadline()).min();
+        if deadline.is_some_and(|at| at <= now) {
+            self.tick();
         }
     }
 
@@ -135,12 +162,58 @@ impl Owner {
         let security = |(id, peer): (&PeerId, &crate::PeerConfig)| {
             (*id, Security { password: peer.password.clone(), ttl_security: peer.ttl_security })
         };
-        self.security = config.peers.iter().map(security).collect();
+        let security = config.peers.iter().map(security).collect();
+        let old = std::mem::replace(&mut self.security, security);
         let listen: BTreeSet<_> = config.listen.iter().copied().collect();
         let keys =
             self.security.iter().filter_map(|(id, security)| Some((id.ip(), security.password.clone()?)));
         self.listeners.configure(listen, keys.collect(), Instant::now());
         self.input(Input::Configure(config));
+        self.change_keys(&old);
+    }
+
+    /// Gives living connections the new key of their peer, and begins anew to dial those that were dialled with the
+    /// old one. From no key to a key or back is another session, which the speaker has ended by now.
+    fn change_keys(&mut self, old: &BTreeMap<PeerId, Security>) {
+        let changed: BTreeMap<PeerId, String> = self
+            .security
+            .iter()
+            .filter_map(|(id, security)| {
+                let (old, new) = (old.get(id)?.password.as_ref()?, security.password.as_ref()?);
+                (old != new).then(|| (*id, new.clone()))
+            })
+            .collect();
+        for (peer, password) in &changed {
+            for (conn, error) in self.keyed.change(peer.ip(), password) {
+                self.close(conn);
+                self.input(Input::Closed { conn, reason: words(&error) });
+            }
+        }
+        let stale: Vec<ConnId> = self
+            .dials
+            .iter()
+            .filter(|(_, attempt)| changed.contains_key(&attempt.peer))
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in stale {
+            self.dials.remove(&conn);
+            self.input(Input::DialFailed { conn, reason: "the TCP-MD5 key changed".to_owned() });
+        }
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        self.keyed.remove(conn);
+        self.links.remove(&conn);
+    }
+
+    /// A connection that is ready: the speaker hears of it next.
+    fn open(&mut self, conn: ConnId, stream: TcpStream, peer: IpAddr) -> std::io::Result<()> {
+        let mut of_peer = self.security.iter().filter(|(id, _)| id.ip() == peer);
+        if let Some(password) = of_peer.find_map(|(_, security)| security.password.as_ref()) {
+            self.keyed.insert(conn, &stream, peer, password)?;
+        }
+        self.links.insert(conn, Link::open(conn, stream, &self.events, &mut self.tasks));
+        Ok(())
     }
 
     fn take_events(&mut self, first: Event) {
@@ -155,16 +228,16 @@ impl Owner {
 
     fn take_event(&mut self, event: Event) {
         match event {
-            Event::Bytes { conn, data } => self.input(Input::Bytes { conn, data }),
-            Event::Sent { conn, octets } => self.input(Input::Sent { conn, octets }),
-            Event::Closed { conn, reason } => {
-                if self.links.remove(&conn).is_some() {
-                    self.input(Input::Closed { conn, reason });
+            Event::Readable { conn } => self.read(conn),
+            Event::Sent { conn, octets } => {
+                if let Some(link) = self.links.get_mut(&conn) {
+                    link.written(octets);
+                    self.input(Input::Sent { conn, octets });
                 }
             }
             Event::Dialled { conn, result } => {
-                if self.dials.remove(&conn).is_some() {
-                    self.dialled(conn, result);
+                if let Some(attempt) = self.dials.remove(&conn) {
+                    self.dialled(conn, attempt.peer, result);
                 }
             }
             Event::Accepted { stream, remote } => {
@@ -174,26 +247,47 @@ impl Owner {
         }
     }
 
-    fn dialled(&mut self, conn: ConnId, result: std::io::Result<TcpStream>) {
-        match result.and_then(|stream| Ok((stream.local_addr()?.ip(), stream))) {
-            Ok((local, stream)) => {
-                self.links.insert(conn, Link::open(conn, stream, &self.events, &mut self.tasks));
-                self.input(Input::Connected { conn, local });
+    /// Reads until there is nothing more, or others have their turn.
+    fn read(&mut self, conn: ConnId) {
+        for _ in 0..READS {
+            let Some(link) = self.links.get(&conn) else { return };
+            match link.read(&mut self.buffer) {
+                Ok(0) => break,
+                Ok(octets) => self.speaker.receive(conn, &self.buffer[..octets], Instant::now()),
+                Err(reason) => {
+                    self.close(conn);
+                    return self.input(Input::Closed { conn, reason });
+                }
             }
+        }
+        if let Some(link) = self.links.get(&conn) {
+            link.resume();
+        }
+    }
+
+    fn dialled(&mut self, conn: ConnId, peer: PeerId, result: std::io::Result<TcpStream>) {
+        let opened = result.and_then(|stream| {
+            let local = stream.local_addr()?.ip();
+            self.open(conn, stream, peer.ip())?;
+            Ok(local)
+        });
+        match opened {
+            Ok(local) => self.input(Input::Connected { conn, local }),
             Err(error) => self.input(Input::DialFailed { conn, reason: words(&error) }),
         }
     }
 
     /// Takes a connection, unless the protection its peer asks for cannot be had.
     fn take_accepted(&mut self, stream: TcpStream, remote: std::net::SocketAddr) {
+        let conn = ConnId::Accepted(self.accepted);
         let prepared = self.protect(&stream, remote.ip()).and_then(|()| {
-            stream.set_nodelay(true).and_then(|()| stream.local_addr()).map_err(|error| words(&error))
+            let local = stream.set_nodelay(true).and_then(|()| stream.local_addr());
+            let opened = local.and_then(|local| self.open(conn, stream, remote.ip()).map(|()| local));
+            opened.map_err(|error| words(&error))
         });
         match prepared {
             Ok(local) => {
-                let conn = ConnId::Accepted(self.accepted);
                 self.accepted += 1;
-                self.links.insert(conn, Link::open(conn, stream, &self.events, &mut self.tasks));
                 self.input(Input::Accepted { conn, local: local.ip().to_canonical(), remote });
             }
             Err(reason) => {
@@ -217,18 +311,41 @@ impl Owner {
         Ok(())
     }
 
+    /// Does what the speaker says until it has no more to say.
     fn carry_out(&mut self) {
+        loop {
+            self.take_outputs();
+            if self.round.is_empty() {
+                return;
+            }
+            for conn in std::mem::take(&mut self.round) {
+                let octets = self.links.get_mut(&conn).map_or(0, Link::flush);
+                if octets > 0 {
+                    self.input(Input::Sent { conn, octets });
+                }
+            }
+        }
+    }
+
+    fn take_outputs(&mut self) {
         while let Some(output) = self.speaker.poll_output() {
             match output {
                 Output::Send { conn, data } => {
-                    if let Some(link) = self.links.get(&conn) {
-                        link.send(data);
+                    if self.links.get_mut(&conn).is_some_and(|link| link.send(data)) {
+                        self.round.push(conn);
                     }
                 }
                 Output::Dial { conn, peer, from } => self.dial(conn, peer, from),
                 Output::Close { conn } => {
-                    self.links.remove(&conn);
-                    self.dials.remove(&conn);
+                    if let Some(link) = self.links.get_mut(&conn) {
+                        link.flush();
+                    }
+                    self.close(conn);
+                    if let Some(attempt) = self.dials.remove(&conn)
+                        && let Some(reason) = attempt.suspicion()
+                    {
+                        self.input(Input::PeerFault { peer: attempt.peer, reason });
+                    }
                 }
                 Output::Changes(changes) => self.table.push(changes),
                 Output::Converged => {
@@ -242,18 +359,19 @@ impl Owner {
 
     fn dial(&mut self, conn: ConnId, peer: PeerId, from: Option<IpAddr>) {
         let security = self.security.get(&peer).cloned().unwrap_or_default();
-        let events = self.events.clone();
+        let (events, signed) = (self.events.clone(), security.password.is_some());
         let task = self.tasks.spawn(async move {
             let result = dialer::dial(peer, from, security).await;
             events.send(Event::Dialled { conn, result }).await.ok();
         });
-        self.dials.insert(conn, AbortOnDrop(task));
+        self.dials.insert(conn, Attempt::new(peer, AbortOnDrop(task), signed));
     }
 
     /// Closes every connection without a NOTIFICATION; see [`super::Handle::shutdown`].
     async fn stop(mut self) {
         const PATIENCE: Duration = Duration::from_millis(200);
         self.links.clear();
+        self.keyed.clear();
         self.dials.clear();
         // Readers that wait for room in the queue must not keep their sockets open.
         self.queue.close();

@@ -1,31 +1,34 @@
-//! What a group of peers is told: peers with the same export rules share one table and one encoding.
+//! What a group of peers is told: peers with the same export rules share one table.
 //!
-//! A member is never told about a route that came from itself or whose next hop is itself; such a member gets an
-//! encoding of its own when a change concerns it.
+//! A member is never told about a route that came from itself or whose next hop is itself; the table holds such routes
+//! all the same, and whom they leave out is read off the route ([`Member::is_left_out`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::ops::Range;
+
+use hashbrown::DefaultHashBuilder;
 
 use super::PeerKey;
-use super::attrs::Attrs;
-use crate::family::{Family, Prefix};
-use crate::wire::update::{Encoded, announce, withdraw};
+use super::attrs::{AttrId, Interner, Marks};
+use super::loc::{Slot, Table};
+use crate::family::Prefix;
+use crate::wire::nlri::Nlri;
 
 /// A route as it leaves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Exported {
-    pub(crate) attrs: Attrs,
-    /// The peer it came from; it is not told.
-    pub(crate) source: Option<PeerKey>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) attrs: AttrId,
+    /// The peer it came from, which is not told; [`PeerKey::OWN`] for our own.
+    pub(crate) source: PeerKey,
 }
 
 /// A route of a group before and after.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Change {
-    pub(crate) prefix: Prefix,
-    pub(crate) old: Option<Exported>,
-    pub(crate) new: Option<Exported>,
+    pub(crate) nlri: Nlri,
+    pub(crate) old: Option<Told>,
+    pub(crate) new: Option<Told>,
 }
 
 /// A member of a group.
@@ -36,147 +39,166 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    /// The route as this member sees it.
-    fn sees<'a>(&self, route: &'a Option<Exported>) -> Option<&'a Attrs> {
-        route.as_ref().filter(|route| !self.is_excluded(route)).map(|route| &route.attrs)
+    /// Whether a route of this source and next hop is not for this member.
+    pub(crate) fn is_left_out(&self, source: PeerKey, next_hop: IpAddr) -> bool {
+        source == self.peer || next_hop == self.address
     }
 
-    fn is_excluded(&self, route: &Exported) -> bool {
-        route.source == Some(self.peer) || route.attrs.next_hop() == self.address
+    /// Whether this member sees the route.
+    pub(crate) fn sees(&self, told: Told, interner: &Interner) -> bool {
+        !self.is_left_out(told.source, interner.get(told.attrs).next_hop())
     }
 }
 
 /// The routes a group was told.
-#[derive(Default)]
-pub(crate) struct AdjOut {
-    routes: BTreeMap<Prefix, Exported>,
+#[derive(Debug)]
+pub(crate) enum AdjOut {
+    /// The best one of each prefix, by slot.
+    Best(Vec<Option<Told>>),
+    /// All of each prefix, with their identifiers (RFC 7911).
+    All(HashMap<Slot, Vec<(u16, Told)>, DefaultHashBuilder>),
 }
 
 impl AdjOut {
-    /// Replaces a route; the change, if it is one.
-    pub(crate) fn set(&mut self, prefix: Prefix, new: Option<Exported>) -> Option<Change> {
-        let old = match &new {
-            Some(route) => self.routes.insert(prefix, route.clone()),
-            None => self.routes.remove(&prefix),
+    pub(crate) fn new(add_path: bool) -> AdjOut {
+        if add_path { AdjOut::All(HashMap::default()) } else { AdjOut::Best(Vec::new()) }
+    }
+
+    /// Replaces the routes of a prefix; of the first kind only the first counts. Changes are appended.
+    pub(crate) fn set(&mut self, slot: Slot, prefix: Prefix, new: &[(u16, Told)], changes: &mut Vec<Change>) {
+        match self {
+            AdjOut::Best(told) => {
+                let (at, new) = (slot as usize, new.first().map(|(_, told)| *told));
+                if at >= told.len() {
+                    if new.is_none() {
+                        return;
+                    }
+                    told.resize(at + 1, None);
+                }
+                let old = std::mem::replace(&mut told[at], new);
+                if old != new {
+                    changes.push(Change { nlri: prefix.into(), old, new });
+                }
+            }
+            AdjOut::All(told) => {
+                let old = told.get(&slot).map_or(&[][..], Vec::as_slice);
+                changes.extend(differences(prefix, old, new));
+                if new.is_empty() {
+                    told.remove(&slot);
+                } else if old != new {
+                    told.insert(slot, new.to_vec());
+                }
+            }
+        }
+    }
+
+    /// The routes of a prefix.
+    pub(crate) fn get(&self, slot: Slot) -> Vec<(u16, Told)> {
+        match self {
+            AdjOut::Best(told) => {
+                told.get(slot as usize).copied().flatten().map(|told| (0, told)).into_iter().collect()
+            }
+            AdjOut::All(told) => told.get(&slot).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Every route of these slots, in their order.
+    fn each(&self, slots: Range<Slot>, mut f: impl FnMut(Slot, u16, Told)) {
+        match self {
+            AdjOut::Best(told) => {
+                let end = told.len().min(slots.end as usize);
+                for slot in slots.start as usize..end {
+                    if let (Some(told), Ok(slot)) = (told[slot], Slot::try_from(slot)) {
+                        f(slot, 0, told);
+                    }
+                }
+            }
+            AdjOut::All(all) => {
+                for slot in slots {
+                    let told = all.get(&slot).into_iter().flatten();
+                    told.for_each(|(id, told)| f(slot, *id, *told));
+                }
+            }
+        }
+    }
+
+    /// Everything of these slots, as changes from nothing.
+    pub(crate) fn all(&self, slots: Range<Slot>, table: &Table) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.each(slots, |slot, id, told| {
+            let nlri = Nlri { prefix: table.prefix(slot), path_id: id.into() };
+            changes.push(Change { nlri, old: None, new: Some(told) });
+        });
+        changes
+    }
+
+    /// What a member needs of these slots that was told `other` so far.
+    pub(crate) fn difference(&self, other: &AdjOut, slots: Range<Slot>, table: &Table) -> Vec<Change> {
+        slots.flat_map(|slot| differences(table.prefix(slot), &other.get(slot), &self.get(slot))).collect()
+    }
+
+    /// What a member has to know of paths it missed changes of; what it was told of them is not known any more.
+    pub(crate) fn catch_up(
+        &self,
+        member: Member,
+        missed: &BTreeSet<Nlri>,
+        table: &Table,
+    ) -> (Vec<Nlri>, Vec<(AttrId, Nlri)>) {
+        let (mut withdrawn, mut announced) = (Vec::new(), Vec::new());
+        for nlri in missed {
+            let routes = table.find(nlri.prefix).map(|slot| self.get(slot)).unwrap_or_default();
+            let told = routes.into_iter().find(|(id, _)| u32::from(*id) == nlri.path_id);
+            match told.filter(|(_, told)| member.sees(*told, &table.interner)) {
+                Some((_, told)) => announced.push((told.attrs, *nlri)),
+                None => withdrawn.push(*nlri),
+            }
+        }
+        (withdrawn, announced)
+    }
+
+    /// How many routes each of `members` was told.
+    pub(crate) fn counts(&self, members: &BTreeSet<Member>, table: &Table) -> BTreeMap<PeerKey, usize> {
+        let mut all: usize = 0;
+        let mut by_origin: HashMap<(PeerKey, IpAddr), usize, DefaultHashBuilder> = HashMap::default();
+        self.each(table.slots(), |_, _, told| {
+            all += 1;
+            let next_hop = table.interner.get(told.attrs).next_hop();
+            *by_origin.entry((told.source, next_hop)).or_default() += 1;
+        });
+        let (mut of_peer, mut of_address, mut of_both) =
+            (BTreeMap::<PeerKey, usize>::new(), BTreeMap::<IpAddr, usize>::new(), BTreeMap::new());
+        let mut origins: Vec<_> = by_origin.into_iter().collect();
+        origins.sort_unstable();
+        for ((peer, address), count) in origins {
+            *of_peer.entry(peer).or_default() += count;
+            *of_address.entry(address).or_default() += count;
+            of_both.insert((peer, address), count);
+        }
+        let left_out = |member: &Member| {
+            let peer = of_peer.get(&member.peer).copied().unwrap_or(0);
+            let address = of_address.get(&member.address).copied().unwrap_or(0);
+            peer + address - of_both.get(&(member.peer, member.address)).copied().unwrap_or(0)
         };
-        (old != new).then_some(Change { prefix, old, new })
+        members.iter().map(|member| (member.peer, all - left_out(member))).collect()
     }
 
-    /// Everything, as changes from nothing.
-    pub(crate) fn all(&self) -> Vec<Change> {
-        let change = |(prefix, route): (&Prefix, &Exported)| Change {
-            prefix: *prefix,
-            old: None,
-            new: Some(route.clone()),
-        };
-        self.routes.iter().map(change).collect()
-    }
-
-    /// What a member needs that was told `other` so far.
-    pub(crate) fn difference(&self, other: &AdjOut) -> Vec<Change> {
-        let prefixes: BTreeSet<Prefix> = self.routes.keys().chain(other.routes.keys()).copied().collect();
-        prefixes
-            .into_iter()
-            .map(|prefix| Change {
-                prefix,
-                old: other.routes.get(&prefix).cloned(),
-                new: self.routes.get(&prefix).cloned(),
-            })
-            .filter(|change| change.old != change.new)
-            .collect()
-    }
-
-    /// What a member needs that missed changes of `prefixes`; what it was told of them is not known any more.
-    pub(crate) fn catch_up(&self, member: Member, prefixes: &BTreeSet<Prefix>) -> Batch {
-        let mut batch = Batch::default();
-        for prefix in prefixes {
-            match self.routes.get(prefix).filter(|route| !member.is_excluded(route)) {
-                Some(route) => batch.announce(*prefix, &route.attrs),
-                None => batch.withdrawn.push(*prefix),
-            }
+    /// Marks the attributes told.
+    pub(crate) fn mark(&self, marks: &mut Marks) {
+        match self {
+            AdjOut::Best(told) => told.iter().flatten().for_each(|told| marks.mark(told.attrs)),
+            // The order of marks is of no account.
+            AdjOut::All(all) => all.values().flatten().for_each(|(_, told)| marks.mark(told.attrs)),
         }
-        batch
-    }
-
-    /// How many routes `member` was told.
-    pub(crate) fn told(&self, member: Member) -> usize {
-        self.routes.values().filter(|route| !member.is_excluded(route)).count()
     }
 }
 
-/// Who and what a set of changes excludes: a member outside of it shares the common encoding.
-pub(crate) struct Concerned {
-    peers: BTreeSet<PeerKey>,
-    addresses: BTreeSet<IpAddr>,
-}
-
-impl Concerned {
-    pub(crate) fn of(changes: &[Change]) -> Concerned {
-        let routes = || changes.iter().flat_map(|change| change.old.iter().chain(&change.new));
-        Concerned {
-            peers: routes().filter_map(|route| route.source).collect(),
-            addresses: routes().map(|route| route.attrs.next_hop()).collect(),
-        }
-    }
-
-    pub(crate) fn includes(&self, member: Member) -> bool {
-        self.peers.contains(&member.peer) || self.addresses.contains(&member.address)
-    }
-}
-
-/// Prefixes to be sent in one go.
-#[derive(Default)]
-pub(crate) struct Batch {
-    withdrawn: Vec<Prefix>,
-    /// By attributes, in the order they first appeared: equal attributes share messages.
-    announced: Vec<(Attrs, Vec<Prefix>)>,
-    index: HashMap<usize, usize>,
-}
-
-impl Batch {
-    /// The changes for everybody they exclude nothing from (`None`), or for one member.
-    pub(crate) fn new(changes: &[Change], member: Option<Member>) -> Batch {
-        let mut batch = Batch::default();
-        for change in changes {
-            let (old, new) = match member {
-                Some(member) => (member.sees(&change.old), member.sees(&change.new)),
-                None => (change.old.as_ref().map(|r| &r.attrs), change.new.as_ref().map(|r| &r.attrs)),
-            };
-            match (old, new) {
-                (old, Some(new)) if old != Some(new) => batch.announce(change.prefix, new),
-                (Some(_), None) => batch.withdrawn.push(change.prefix),
-                _ => {}
-            }
-        }
-        batch
-    }
-
-    fn announce(&mut self, prefix: Prefix, attrs: &Attrs) {
-        let at = *self.index.entry(attrs.id()).or_insert(self.announced.len());
-        match self.announced.get_mut(at) {
-            Some((_, prefixes)) => prefixes.push(prefix),
-            None => self.announced.push((attrs.clone(), vec![prefix])),
-        }
-    }
-
-    /// The UPDATEs: withdrawals first. Routes whose attributes leave no room for a prefix are withdrawn instead.
-    pub(crate) fn encode(mut self, family: Family, four_octet: bool) -> Option<Arc<[u8]>> {
-        let mut announcements = Vec::new();
-        for (attrs, prefixes) in &self.announced {
-            let sent = if four_octet {
-                announce(&mut announcements, attrs.encoded(), prefixes)
-            } else {
-                let (head, tail) = attrs.view().encode_narrow();
-                let narrow = Encoded { head: &head, tail: &tail, next_hop: attrs.next_hop() };
-                announce(&mut announcements, narrow, prefixes)
-            };
-            if !sent {
-                self.withdrawn.extend(prefixes);
-            }
-        }
-        let mut out = Vec::with_capacity(announcements.len());
-        withdraw(&mut out, family, &self.withdrawn);
-        out.extend(announcements);
-        (!out.is_empty()).then(|| out.into())
-    }
+/// Changes between two lists of routes of a prefix.
+fn differences(prefix: Prefix, old: &[(u16, Told)], new: &[(u16, Told)]) -> Vec<Change> {
+    let find =
+        |list: &[(u16, Told)], id: u16| list.iter().find(|(other, _)| *other == id).map(|(_, told)| *told);
+    let nlri = |id: u16| Nlri { prefix, path_id: id.into() };
+    let gone = old.iter().filter(|(id, _)| find(new, *id).is_none());
+    let gone = gone.map(|(id, told)| Change { nlri: nlri(*id), old: Some(*told), new: None });
+    let here = new.iter().map(|(id, told)| Change { nlri: nlri(*id), old: find(old, *id), new: Some(*told) });
+    gone.chain(here).filter(|change| change.old != change.new).collect()
 }

@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::attrs::Attrs;
+use super::attrs::Summary;
 
 /// Where a path was learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,24 +21,36 @@ pub(crate) struct Source {
 }
 
 /// A path as it is compared.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate<'a> {
-    pub(crate) attrs: &'a Attrs,
+    pub(crate) summary: &'a Summary,
     pub(crate) source: Source,
+    /// Tells paths of one peer apart (RFC 7911).
+    pub(crate) path_id: u32,
 }
 
 /// The criterion that told two paths apart, in the order they are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reason {
+    /// LOCAL_PREF.
     LocalPref,
+    /// Length of the AS path.
     AsPathLength,
+    /// ORIGIN.
     Origin,
+    /// MULTI_EXIT_DISC, between paths of one neighbour AS.
     Med,
+    /// Learned from an external peer rather than from an internal one.
     ExternalOverInternal,
-    /// From here on paths are equal for multipath: the IGP metric is not known here and so always equal.
+    /// BGP identifier. From here on paths are equal for multipath: the IGP metric is not known here and so always equal.
     RouterId,
+    /// Length of CLUSTER_LIST.
     ClusterListLength,
+    /// Address of the peer.
     PeerAddress,
+    /// Path identifier of the peer.
+    PathId,
+    /// Nothing: it is the same path.
     Same,
 }
 
@@ -51,9 +63,9 @@ impl Reason {
 
 /// Which path is better: `Less` when `a` is.
 pub(crate) fn compare(a: Candidate<'_>, b: Candidate<'_>) -> (Ordering, Reason) {
-    let (x, y) = (a.attrs.summary(), b.attrs.summary());
+    let (x, y) = (a.summary, b.summary);
     let same_neighbour = x.neighbour_as == y.neighbour_as;
-    let router_id = |c: Candidate<'_>| c.attrs.summary().originator_id.unwrap_or(c.source.router_id);
+    let router_id = |c: Candidate<'_>| c.summary.originator_id().unwrap_or(c.source.router_id);
     let steps = [
         (y.local_pref.cmp(&x.local_pref), Reason::LocalPref),
         (x.hops.cmp(&y.hops), Reason::AsPathLength),
@@ -63,6 +75,7 @@ pub(crate) fn compare(a: Candidate<'_>, b: Candidate<'_>) -> (Ordering, Reason) 
         (router_id(a).cmp(&router_id(b)), Reason::RouterId),
         (x.clusters.cmp(&y.clusters), Reason::ClusterListLength),
         (a.source.address.cmp(&b.source.address), Reason::PeerAddress),
+        (a.path_id.cmp(&b.path_id), Reason::PathId),
     ];
     steps.into_iter().find(|(ordering, _)| ordering.is_ne()).unwrap_or((Ordering::Equal, Reason::Same))
 }
@@ -70,14 +83,17 @@ pub(crate) fn compare(a: Candidate<'_>, b: Candidate<'_>) -> (Ordering, Reason) 
 /// The index of the best path.
 ///
 /// MED is compared only within a neighbour AS, which makes the pairwise ranking intransitive. So each neighbour AS
-/// first sends its best, and those are compared: the result does not depend on the order of arrival.
+/// first sends its best, and those are compared: the result does not depend on the order of arrival. Where all MEDs are
+/// the same, which is usual, the ranking is a total order and one pass will do.
 pub(crate) fn best(candidates: &[Candidate<'_>]) -> Option<usize> {
     let better = |a: usize, b: usize| if compare(candidates[b], candidates[a]).0.is_lt() { b } else { a };
-    let neighbour = |i: usize| candidates[i].attrs.summary().neighbour_as;
-    let indices = 0..candidates.len();
-    indices
-        .clone()
-        .filter(|i| !(0..*i).any(|j| neighbour(j) == neighbour(*i)))
-        .filter_map(|first| indices.clone().filter(|i| neighbour(*i) == neighbour(first)).reduce(better))
-        .reduce(better)
+    let first = candidates.first()?;
+    if candidates.iter().all(|candidate| candidate.summary.med == first.summary.med) {
+        return (0..candidates.len()).reduce(better);
+    }
+    let neighbour = |i: usize| candidates[i].summary.neighbour_as;
+    let mut by_neighbour: Vec<usize> = (0..candidates.len()).collect();
+    by_neighbour.sort_by_key(|i| neighbour(*i));
+    let of_one_neighbour = by_neighbour.chunk_by(|a, b| neighbour(*a) == neighbour(*b));
+    of_one_neighbour.filter_map(|indices| indices.iter().copied().reduce(better)).reduce(better)
 }

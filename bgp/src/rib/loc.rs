@@ -1,243 +1,402 @@
 //! The table of one family: every path received, routes of our own, and what was selected from them.
 //!
 //! Received and accepted attributes are both kept, so changed filters and reflector settings are judged anew without
-//! asking the peer. Changed prefixes are marked; [`Table::settle`] decides each of them once.
+//! asking the peer. Changed prefixes are marked; [`Table::settle`] decides each of them once. A prefix is known by its
+//! [`Slot`], a small number that groups use to remember what they told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
+use std::ops::Range;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::PeerKey;
-use super::attrs::{Attrs, Interner};
+use super::attrs::{AttrId, Interner, Marks};
 use super::decision::{Candidate, Source, best, compare};
+use super::paths::{OWN_ID, Path, Paths, Store};
 use crate::family::Prefix;
 use crate::table::LearnedRoute;
+use crate::wire::nlri::Nlri;
 
-/// One path of a prefix.
-struct Path {
-    peer: PeerKey,
-    received: Attrs,
-    /// After import; `None` when it was rejected.
-    accepted: Option<Attrs>,
-    /// Kept over a restart of the peer (RFC 4724 4.2).
-    stale: bool,
-}
+mod learned;
 
-#[derive(Default)]
+use learned::{LearnedId, LearnedRoutes};
+
+/// A prefix of a table; reused after [`Table::release`].
+pub(crate) type Slot = u32;
+
+#[derive(Debug)]
 struct Entry {
-    paths: Vec<Path>,
-    originated: Option<Attrs>,
-    /// What was said last about the learned routes.
-    learned: Option<LearnedRoute>,
+    prefix: Prefix,
     dirty: bool,
+    originated: Option<AttrId>,
+    /// What was said last about the learned routes.
+    learned: Option<LearnedId>,
+    paths: Paths,
 }
 
-/// The route to announce for a prefix.
-#[derive(Clone, Copy)]
-pub(crate) enum Best<'a> {
-    /// Our own.
-    Originated(&'a Attrs),
-    /// Learned from a peer.
-    Learned(&'a Attrs, PeerKey, Source),
+/// A route that may be announced.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Best {
+    pub(crate) attrs: AttrId,
+    /// Where it comes from; [`PeerKey::OWN`] for routes of our own.
+    pub(crate) peer: PeerKey,
+    /// `None` for routes of our own.
+    pub(crate) source: Option<Source>,
+    /// Its identifier where several paths are announced.
+    pub(crate) local_id: u16,
 }
 
 /// What [`Table::settle`] found for a prefix.
-pub(crate) struct Settled<'a> {
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub(crate) prefix: Prefix,
     /// The route to announce.
-    pub(crate) best: Option<Best<'a>>,
+    pub(crate) best: Option<Best>,
     /// The learned route, if it is another than before.
     pub(crate) learned: Option<Option<LearnedRoute>>,
 }
 
+/// What a table knows of a peer.
+#[derive(Clone, Copy, Debug, Default)]
+struct PeerPaths {
+    source: Option<Source>,
+    received: usize,
+    accepted: usize,
+}
+
 /// Paths and selection of one family.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Table {
-    entries: BTreeMap<Prefix, Entry>,
-    sources: BTreeMap<PeerKey, Source>,
-    dirty: Vec<Prefix>,
+    entries: Vec<Entry>,
+    free: Vec<Slot>,
+    index: HashTable<Slot>,
+    hasher: DefaultHashBuilder,
+    paths: Store,
+    peers: HashMap<PeerKey, PeerPaths, DefaultHashBuilder>,
+    dirty: Vec<Slot>,
     own_addresses: BTreeSet<IpAddr>,
+    learned: LearnedRoutes,
+    /// Nobody wants to know the learned routes.
+    silent: bool,
     pub(crate) interner: Interner,
 }
 
 impl Table {
+    /// Nobody wants to know the learned routes.
+    pub(crate) fn silence(&mut self) {
+        self.silent = true;
+    }
+
     /// Says who a peer is; its paths are compared accordingly.
     pub(crate) fn set_source(&mut self, peer: PeerKey, source: Source) {
-        if self.sources.insert(peer, source).is_some_and(|old| old != source) {
-            self.change_paths(|path| if path.peer == peer { Change::Touched } else { Change::Nothing });
+        let known = self.peers.entry(peer).or_default();
+        if known.source.replace(source) != Some(source) && known.received > 0 {
+            self.change_paths(peer, |_| Change::Touched);
         }
     }
 
     /// Addresses of this speaker: a path with such a next hop leads nowhere (RFC 4271 5.1.3).
-    pub(crate) fn set_own_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
-        if self.own_addresses != addresses {
-            self.own_addresses = addresses;
+    pub(crate) fn set_own_addresses(&mut self, addresses: &BTreeSet<IpAddr>) {
+        if self.own_addresses != *addresses {
+            self.own_addresses.clone_from(addresses);
             self.touch_all();
         }
     }
 
-    /// A peer announced a prefix; `accepted` is `None` when import rejects it.
-    pub(crate) fn announce(
-        &mut self,
-        peer: PeerKey,
-        prefix: Prefix,
-        received: &Attrs,
-        accepted: Option<&Attrs>,
-    ) {
-        let entry = self.entries.entry(prefix).or_default();
-        let path = Path { peer, received: received.clone(), accepted: accepted.cloned(), stale: false };
-        match entry.paths.iter_mut().find(|path| path.peer == peer) {
-            Some(old) => {
-                let same = old.accepted == path.accepted;
-                *old = path;
-                if same {
-                    return;
-                }
+    /// A peer announced a path; `accepted` is `None` when import rejects it.
+    pub(crate) fn announce(&mut self, peer: PeerKey, nlri: Nlri, received: AttrId, accepted: Option<AttrId>) {
+        let slot = self.slot(nlri.prefix);
+        let entry = &mut self.entries[slot as usize];
+        let counts = self.peers.entry(peer).or_default();
+        let paths = self.paths.get_mut(&mut entry.paths);
+        if let Some(path) = paths.iter_mut().find(|path| path.is(peer, nlri.path_id)) {
+            let same = path.accepted == accepted;
+            counts.accepted =
+                counts.accepted - usize::from(path.accepted.is_some()) + usize::from(accepted.is_some());
+            (path.received, path.accepted, path.stale) = (received, accepted, false);
+            if same {
+                return;
             }
-            None => entry.paths.push(path),
+        } else {
+            counts.received += 1;
+            counts.accepted += usize::from(accepted.is_some());
+            let path = Path { peer, remote_id: nlri.path_id, received, accepted, local_id: 0, stale: false };
+            self.paths.add(&mut entry.paths, path);
         }
-        mark(&mut self.dirty, prefix, entry);
+        mark(&mut self.dirty, slot, entry);
     }
 
-    /// A peer withdrew a prefix.
-    pub(crate) fn withdraw(&mut self, peer: PeerKey, prefix: Prefix) {
-        let Some(entry) = self.entries.get_mut(&prefix) else { return };
-        if let Some(at) = entry.paths.iter().position(|path| path.peer == peer) {
-            entry.paths.remove(at);
-            mark(&mut self.dirty, prefix, entry);
+    /// A peer withdrew a path.
+    pub(crate) fn withdraw(&mut self, peer: PeerKey, nlri: Nlri) {
+        let Some(slot) = self.find(nlri.prefix) else { return };
+        let entry = &mut self.entries[slot as usize];
+        let Some(counts) = self.peers.get_mut(&peer) else { return };
+        let removed = self.paths.remove(&mut entry.paths, |path| {
+            let gone = path.is(peer, nlri.path_id);
+            counts.forget(path, gone);
+            gone
+        });
+        if removed {
+            mark(&mut self.dirty, slot, entry);
         }
     }
 
     /// Originates a prefix, or stops to.
-    pub(crate) fn originate(&mut self, prefix: Prefix, attrs: Option<Attrs>) {
-        let entry = self.entries.entry(prefix).or_default();
-        if entry.originated != attrs {
-            entry.originated = attrs;
-            mark(&mut self.dirty, prefix, entry);
-        }
+    pub(crate) fn originate(&mut self, prefix: Prefix, attrs: Option<AttrId>) {
+        let slot = self.slot(prefix);
+        let entry = &mut self.entries[slot as usize];
+        entry.originated = attrs;
+        mark(&mut self.dirty, slot, entry);
     }
 
     /// The session to a peer is gone but it may come back: its paths stay as stale ones. Those that are stale already
     /// are forgotten (RFC 4724 4.2, consecutive restarts).
     pub(crate) fn mark_stale(&mut self, peer: PeerKey) {
-        self.change_paths(|path| match (path.peer == peer, path.stale) {
-            (false, _) => Change::Nothing,
-            (true, true) => Change::Remove,
-            (true, false) => {
-                path.stale = true;
-                Change::Nothing
-            }
+        self.change_paths(peer, |path| {
+            if std::mem::replace(&mut path.stale, true) { Change::Remove } else { Change::Nothing }
         });
     }
 
-    /// Forgets what a peer announced before its restart and not again since.
+    /// A peer tells all its paths once more: those it does not repeat are swept afterwards (RFC 7313 4).
+    pub(crate) fn mark_unconfirmed(&mut self, peer: PeerKey) {
+        self.change_paths(peer, |path| {
+            path.stale = true;
+            Change::Nothing
+        });
+    }
+
+    /// Forgets what a peer announced before its restart or refresh and not again since.
     pub(crate) fn sweep_stale(&mut self, peer: PeerKey) {
-        self.change_paths(|p| if p.peer == peer && p.stale { Change::Remove } else { Change::Nothing });
+        self.change_paths(peer, |path| if path.stale { Change::Remove } else { Change::Nothing });
     }
 
     /// Forgets everything a peer announced.
     pub(crate) fn drop_peer(&mut self, peer: PeerKey) {
-        self.change_paths(|p| if p.peer == peer { Change::Remove } else { Change::Nothing });
-        self.sources.remove(&peer);
+        self.change_paths(peer, |_| Change::Remove);
+        self.peers.remove(&peer);
     }
 
     /// Judges what a peer announced once more.
     pub(crate) fn review(
         &mut self,
         peer: PeerKey,
-        mut import: impl FnMut(&mut Interner, Prefix, &Attrs) -> Option<Attrs>,
+        mut import: impl FnMut(&mut Interner, Prefix, AttrId) -> Option<AttrId>,
     ) {
-        for (prefix, entry) in &mut self.entries {
-            for path in entry.paths.iter_mut().filter(|path| path.peer == peer) {
-                let accepted = import(&mut self.interner, *prefix, &path.received);
+        let Some(counts) = self.peers.get_mut(&peer).filter(|counts| counts.received > 0) else { return };
+        for (slot, entry) in (0..).zip(&mut self.entries) {
+            let mut changed = false;
+            for path in self.paths.get_mut(&mut entry.paths).iter_mut().filter(|path| path.peer == peer) {
+                let accepted = import(&mut self.interner, entry.prefix, path.received);
                 if accepted != path.accepted {
+                    counts.accepted -= usize::from(path.accepted.is_some());
+                    counts.accepted += usize::from(accepted.is_some());
                     path.accepted = accepted;
-                    if !std::mem::replace(&mut entry.dirty, true) {
-                        self.dirty.push(*prefix);
-                    }
+                    changed = true;
                 }
+            }
+            if changed {
+                mark(&mut self.dirty, slot, entry);
             }
         }
     }
 
     /// Marks all prefixes.
     pub(crate) fn touch_all(&mut self) {
-        for (prefix, entry) in &mut self.entries {
-            mark(&mut self.dirty, *prefix, entry);
+        for (slot, entry) in (0..).zip(&mut self.entries) {
+            if !entry.is_vacant() {
+                mark(&mut self.dirty, slot, entry);
+            }
         }
     }
 
-    fn change_paths(&mut self, mut change: impl FnMut(&mut Path) -> Change) {
-        for (prefix, entry) in &mut self.entries {
-            let mut touched = false;
-            entry.paths.retain_mut(|path| {
-                let change = change(path);
-                touched |= !matches!(change, Change::Nothing);
-                !matches!(change, Change::Remove)
-            });
+    fn change_paths(&mut self, peer: PeerKey, mut change: impl FnMut(&mut Path) -> Change) {
+        let Some(counts) = self.peers.get_mut(&peer).filter(|counts| counts.received > 0) else { return };
+        for (slot, entry) in (0..).zip(&mut self.entries) {
+            let (mut touched, mut remove) = (false, BTreeSet::new());
+            for path in self.paths.get_mut(&mut entry.paths).iter_mut().filter(|path| path.peer == peer) {
+                match change(path) {
+                    Change::Nothing => {}
+                    Change::Touched => touched = true,
+                    Change::Remove => {
+                        touched = true;
+                        counts.forget(path, true);
+                        remove.insert(path.local_id);
+                    }
+                }
+            }
+            if !remove.is_empty() {
+                self.paths.remove(&mut entry.paths, |path| remove.contains(&path.local_id));
+            }
             if touched {
-                mark(&mut self.dirty, *prefix, entry);
+                mark(&mut self.dirty, slot, entry);
             }
         }
+    }
+
+    /// The slot of a prefix, if it is known.
+    pub(crate) fn find(&self, prefix: Prefix) -> Option<Slot> {
+        let hash = self.hasher.hash_one(prefix);
+        self.index.find(hash, |slot| self.entries[*slot as usize].prefix == prefix).copied()
+    }
+
+    /// The slot of a prefix, made if need be; to be marked then, or it would never be released.
+    fn slot(&mut self, prefix: Prefix) -> Slot {
+        let hash = self.hasher.hash_one(prefix);
+        let Table { entries, free, index, hasher, .. } = self;
+        if let Some(slot) = index.find(hash, |slot| entries[*slot as usize].prefix == prefix) {
+            return *slot;
+        }
+        let entry = Entry { prefix, dirty: false, originated: None, learned: None, paths: Paths::None };
+        let slot = match free.pop() {
+            Some(slot) => {
+                entries[slot as usize] = entry;
+                slot
+            }
+            None => {
+                entries.push(entry);
+                Slot::try_from(entries.len() - 1).expect("fewer than 2^32 prefixes fit into memory")
+            }
+        };
+        index.insert_unique(hash, slot, |slot| hasher.hash_one(entries[*slot as usize].prefix));
+        slot
     }
 
     /// The prefixes marked since the last call.
-    pub(crate) fn take_dirty(&mut self) -> Vec<Prefix> {
+    pub(crate) fn take_dirty(&mut self) -> Vec<Slot> {
         std::mem::take(&mut self.dirty)
     }
 
-    /// Decides a marked prefix, and forgets it when nothing is left of it.
-    pub(crate) fn settle<T>(
-        &mut self,
-        prefix: Prefix,
-        then: impl FnOnce(&mut Interner, Settled<'_>) -> T,
-    ) -> Option<T> {
-        let entry = self.entries.get_mut(&prefix)?;
-        entry.dirty = false;
-        let (paths, selection) = select(entry, &self.sources, &self.own_addresses);
-        let learned = selection.map(|index| learned_route(&paths, index));
-        let best = match (&entry.originated, selection) {
-            (Some(attrs), _) => Some(Best::Originated(attrs)),
-            (None, Some(index)) => {
-                let (peer, candidate) = paths[index];
-                Some(Best::Learned(candidate.attrs, peer, candidate.source))
-            }
-            (None, None) => None,
+    /// Decides a marked prefix.
+    pub(crate) fn settle(&mut self, slot: Slot) -> Settled {
+        self.entries[slot as usize].dirty = false;
+        let entry = &self.entries[slot as usize];
+        let selected = self.select(entry);
+        let best = self.announced(entry, selected);
+        let prefix = entry.prefix;
+        if self.silent {
+            return Settled { prefix, best, learned: None };
+        }
+        let learned = selected.map(|index| self.learned_route(entry, index));
+        let entry = &mut self.entries[slot as usize];
+        let changed = self.learned.get(entry.learned) != learned.as_ref();
+        if changed {
+            entry.learned = self.learned.replace(entry.learned, learned.clone());
+        }
+        Settled { prefix, best, learned: changed.then_some(learned) }
+    }
+
+    /// Forgets a prefix of which nothing is left, after everyone was told so.
+    pub(crate) fn release(&mut self, slot: Slot) {
+        let entry = &self.entries[slot as usize];
+        if !entry.is_vacant() || entry.dirty {
+            return;
+        }
+        let hash = self.hasher.hash_one(entry.prefix);
+        if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
+            found.remove();
+            self.free.push(slot);
+        }
+    }
+
+    /// The prefix of a slot.
+    pub(crate) fn prefix(&self, slot: Slot) -> Prefix {
+        self.entries[slot as usize].prefix
+    }
+
+    /// The route to announce of a prefix.
+    pub(crate) fn best(&self, slot: Slot) -> Option<Best> {
+        let entry = &self.entries[slot as usize];
+        self.announced(entry, self.select(entry))
+    }
+
+    /// All routes of a prefix that may be announced where several are: our own and every usable path.
+    pub(crate) fn all(&self, slot: Slot) -> Vec<Best> {
+        let entry = &self.entries[slot as usize];
+        let own = entry.originated.map(own_route);
+        let paths = self.paths.get(&entry.paths).iter();
+        own.into_iter().chain(paths.filter_map(|path| self.usable(path)?.1)).collect()
+    }
+
+    /// Slots in use, and those that were.
+    pub(crate) fn slots(&self) -> Range<Slot> {
+        0..Slot::try_from(self.entries.len()).unwrap_or(Slot::MAX)
+    }
+
+    fn announced(&self, entry: &Entry, selected: Option<usize>) -> Option<Best> {
+        match entry.originated {
+            Some(attrs) => Some(own_route(attrs)),
+            None => self.usable(&self.paths.get(&entry.paths)[selected?])?.1,
+        }
+    }
+
+    /// A path as the decision sees it and as it would be announced; `None` when it cannot be used.
+    fn usable(&self, path: &Path) -> Option<(Candidate<'_>, Option<Best>)> {
+        let attrs = path.accepted?;
+        let set = self.interner.get(attrs);
+        if self.own_addresses.contains(&set.next_hop()) {
+            return None;
+        }
+        let source = self.peers.get(&path.peer)?.source?;
+        let candidate = Candidate { summary: set.summary(), source, path_id: path.remote_id };
+        let best = Best { attrs, peer: path.peer, source: Some(source), local_id: path.local_id };
+        Some((candidate, Some(best)))
+    }
+
+    /// The index of the best path among all of a prefix.
+    fn select(&self, entry: &Entry) -> Option<usize> {
+        let paths = self.paths.get(&entry.paths);
+        if let [path] = paths {
+            return self.usable(path).map(|_| 0);
+        }
+        let usable = paths.iter().enumerate().filter_map(|(at, path)| Some((at, self.usable(path)?.0)));
+        let (indices, candidates): (Vec<usize>, Vec<Candidate<'_>>) = usable.unzip();
+        best(&candidates).map(|at| indices[at])
+    }
+
+    /// The best path with its equals (bgp-behaviour 6.3).
+    fn learned_route(&self, entry: &Entry, selected: usize) -> LearnedRoute {
+        let paths = self.paths.get(&entry.paths);
+        let best = self.usable(&paths[selected]).map(|(candidate, _)| candidate);
+        let is_equal = |path: &&Path| match (best, self.usable(path)) {
+            (Some(best), Some((other, _))) => compare(best, other).1.allows_multipath(),
+            _ => false,
         };
-        let changed = (learned != entry.learned).then(|| learned.clone());
-        let result = then(&mut self.interner, Settled { best, learned: changed });
-        entry.learned = learned;
-        if entry.paths.is_empty() && entry.originated.is_none() {
-            self.entries.remove(&prefix);
-        }
-        Some(result)
-    }
-
-    /// Calls `f` with the route to announce of each prefix that has one.
-    pub(crate) fn for_each_best(&mut self, mut f: impl FnMut(&mut Interner, Prefix, Best<'_>)) {
-        for (prefix, entry) in &self.entries {
-            let (paths, selection) = select(entry, &self.sources, &self.own_addresses);
-            if let Some(attrs) = &entry.originated {
-                f(&mut self.interner, *prefix, Best::Originated(attrs));
-            } else if let Some(index) = selection {
-                let (peer, candidate) = paths[index];
-                f(&mut self.interner, *prefix, Best::Learned(candidate.attrs, peer, candidate.source));
+        let next_hop = |path: &Path| path.accepted.map(|attrs| self.interner.get(attrs).next_hop());
+        let next_hops: Vec<IpAddr> = match paths {
+            [path] => next_hop(path).into_iter().collect(),
+            paths => {
+                let all: BTreeSet<IpAddr> = paths.iter().filter(is_equal).filter_map(next_hop).collect();
+                all.into_iter().collect()
             }
+        };
+        LearnedRoute {
+            next_hops,
+            internal: best.is_some_and(|best| best.source.internal),
+            local_pref: best.map_or(0, |best| best.summary.local_pref),
         }
     }
 
-    /// Accepted prefixes of each peer.
-    pub(crate) fn received(&self) -> BTreeMap<PeerKey, usize> {
-        let mut counts = BTreeMap::new();
-        for path in
-            self.entries.values().flat_map(|entry| &entry.paths).filter(|path| path.accepted.is_some())
-        {
-            *counts.entry(path.peer).or_default() += 1;
-        }
-        counts
+    /// Paths received from a peer, and how many of them import accepted.
+    pub(crate) fn received(&self, peer: PeerKey) -> (usize, usize) {
+        self.peers.get(&peer).map_or((0, 0), |counts| (counts.received, counts.accepted))
     }
 
     /// The learned routes as they were last said.
     pub(crate) fn learned(&self) -> impl Iterator<Item = (Prefix, &LearnedRoute)> {
-        self.entries.iter().filter_map(|(prefix, entry)| Some((*prefix, entry.learned.as_ref()?)))
+        self.entries.iter().filter_map(|entry| Some((entry.prefix, self.learned.get(entry.learned)?)))
+    }
+
+    /// Marks the attributes the table holds.
+    pub(crate) fn mark(&self, marks: &mut Marks) {
+        for entry in &self.entries {
+            entry.originated.into_iter().for_each(|attrs| marks.mark(attrs));
+            for path in self.paths.get(&entry.paths) {
+                marks.mark(path.received);
+                path.accepted.into_iter().for_each(|attrs| marks.mark(attrs));
+            }
+        }
     }
 }
 
@@ -247,47 +406,33 @@ enum Change {
     Remove,
 }
 
-fn mark(dirty: &mut Vec<Prefix>, prefix: Prefix, entry: &mut Entry) {
-    if !std::mem::replace(&mut entry.dirty, true) {
-        dirty.push(prefix);
+impl Entry {
+    fn is_vacant(&self) -> bool {
+        matches!(self.paths, Paths::None) && self.originated.is_none()
     }
 }
 
-type Usable<'a> = Vec<(PeerKey, Candidate<'a>)>;
-
-/// The usable paths of a prefix, and which of them is best.
-fn select<'a>(
-    entry: &'a Entry,
-    sources: &BTreeMap<PeerKey, Source>,
-    own: &BTreeSet<IpAddr>,
-) -> (Usable<'a>, Option<usize>) {
-    let usable: Usable<'a> = entry
-        .paths
-        .iter()
-        .filter_map(|path| {
-            let attrs = path.accepted.as_ref().filter(|attrs| !own.contains(&attrs.next_hop()))?;
-            Some((path.peer, Candidate { attrs, source: *sources.get(&path.peer)? }))
-        })
-        .collect();
-    let index = match usable.len() {
-        0 => None,
-        1 => Some(0),
-        _ => best(&usable.iter().map(|(_, candidate)| *candidate).collect::<Vec<_>>()),
-    };
-    (usable, index)
+impl Path {
+    fn is(&self, peer: PeerKey, remote_id: u32) -> bool {
+        self.peer == peer && self.remote_id == remote_id
+    }
 }
 
-/// The best path with its equals (bgp-behaviour 6.3).
-fn learned_route(paths: &Usable<'_>, best: usize) -> LearnedRoute {
-    let (_, best) = paths[best];
-    let next_hops: BTreeSet<IpAddr> = paths
-        .iter()
-        .filter(|(_, candidate)| compare(best, *candidate).1.allows_multipath())
-        .map(|(_, candidate)| candidate.attrs.next_hop())
-        .collect();
-    LearnedRoute {
-        next_hops: next_hops.into_iter().collect(),
-        internal: best.source.internal,
-        local_pref: best.attrs.summary().local_pref,
+impl PeerPaths {
+    fn forget(&mut self, path: &Path, gone: bool) {
+        if gone {
+            self.received -= 1;
+            self.accepted -= usize::from(path.accepted.is_some());
+        }
+    }
+}
+
+fn own_route(attrs: AttrId) -> Best {
+    Best { attrs, peer: PeerKey::OWN, source: None, local_id: OWN_ID }
+}
+
+fn mark(dirty: &mut Vec<Slot>, slot: Slot, entry: &mut Entry) {
+    if !std::mem::replace(&mut entry.dirty, true) {
+        dirty.push(slot);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::kept::Kept;
 use super::peer::{PeerEntry, import_rules, settings};
 use super::{PeerId, Speaker};
 use crate::config::{PeerConfig, SpeakerConfig};
@@ -63,12 +64,14 @@ impl Speaker {
         }
         entry.config = peer;
         let settings = settings(id, &entry.config, new);
-        let family = settings.family;
-        entry.fsm.set_settings(settings, self.now);
         if let Some(established) = &entry.session {
-            self.routes.set_source(family, key, entry.source(&established.session));
+            for carried in &established.session.families {
+                let source = entry.source(&established.session);
+                self.routes.table_mut(carried.family).set_source(key, source);
+            }
         }
         self.with_peer(key, |fsm, now, out| {
+            fsm.set_settings(settings, now, out);
             if effect == Effect::Reconnect {
                 fsm.reconnect(now, out);
             }
@@ -82,8 +85,8 @@ impl Speaker {
         let import = import_rules(&config, &settings, speaker);
         let mut fsm = Peer::new(settings, key.0, self.now);
         fsm.set_restarting(self.startup.is_restarting());
-        let (session, stale_until, told_all, timer) = (None, None, false, None);
-        let entry = PeerEntry { id, config, fsm, import, session, stale_until, told_all, timer };
+        let (session, kept, told_all, timer) = (None, Kept::default(), false, None);
+        let entry = PeerEntry { id, config, fsm, import, session, kept, told_all, timer };
         self.peers.insert(key, entry);
         self.keys.insert(id, key);
         self.with_peer(key, |fsm, now, out| fsm.tick(now, out));
@@ -93,7 +96,7 @@ impl Speaker {
         let Some(key) = self.keys.remove(&id) else { return };
         self.with_peer(key, |fsm, now, out| fsm.stop(subcode, now, out));
         let Some(entry) = self.peers.remove(&key) else { return };
-        self.routes.drop_peer(entry.fsm.settings().family, key);
+        self.routes.drop_peer(key);
         if let Some(at) = entry.timer {
             self.timers.remove(&(at, key));
         }
@@ -106,13 +109,13 @@ impl Speaker {
             let rules = import_rules(&entry.config, entry.fsm.settings(), config);
             if rules != entry.import {
                 entry.import = rules;
-                self.routes.review(entry.fsm.settings().family, *key, &entry.import);
+                self.routes.review(*key, &entry.import);
             }
         }
     }
 
     /// Addresses that are ours, as far as we know: configured ones and those of sessions.
-    pub(super) fn update_own_addresses(&mut self) {
+    fn update_own_addresses(&mut self) {
         let Some(config) = &self.config else { return };
         let listen = config.listen.iter().map(|address| address.ip());
         let peers = self.peers.values().flat_map(|entry| {
@@ -120,21 +123,26 @@ impl Speaker {
             entry.config.local_address.into_iter().chain(session)
         });
         let own: BTreeSet<IpAddr> = listen.chain(peers).filter(|address| !address.is_unspecified()).collect();
-        self.routes.set_own_addresses(&own);
+        self.routes.set_own_addresses(own);
     }
 }
 
 fn effect(old: &PeerConfig, new: &PeerConfig, speaker: &SpeakerConfig) -> Effect {
     let identity = |peer: &PeerConfig| {
         let local_as = peer.local_as.unwrap_or(speaker.local_as);
-        (peer.remote_as, local_as, peer.local_address, peer.password.clone(), peer.ttl_security)
+        // Another password is given to the living connection.
+        (peer.remote_as, local_as, peer.local_address, peer.password.is_some(), peer.ttl_security)
     };
-    let negotiated = |peer: &PeerConfig| -> (Duration, Option<Duration>, Duration) {
+    let timers = |peer: &PeerConfig| -> (Duration, Option<Duration>, Duration) {
         (peer.hold_time, peer.keepalive_time, peer.restart_time)
+    };
+    let capabilities = |peer: &PeerConfig| {
+        let families = (peer.families.clone(), peer.extended_next_hop, peer.add_path);
+        (families, peer.extended_messages, peer.role, peer.strict_role)
     };
     if identity(old) != identity(new) {
         Effect::Reset
-    } else if negotiated(old) != negotiated(new) {
+    } else if timers(old) != timers(new) || capabilities(old) != capabilities(new) {
         Effect::Reconnect
     } else {
         Effect::InPlace

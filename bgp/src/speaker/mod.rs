@@ -5,6 +5,7 @@
 //! and one round of UPDATEs. No socket, task or clock is known here.
 
 mod configure;
+mod kept;
 mod peer;
 mod routes;
 mod sessions;
@@ -14,9 +15,9 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use ipnetwork::IpNetwork;
 
 use crate::config::{PeerId, SpeakerConfig};
@@ -124,7 +125,7 @@ pub enum Output {
         /// The connection.
         conn: ConnId,
         /// Whole messages, shared between connections where they are the same.
-        data: Arc<[u8]>,
+        data: Bytes,
     },
     /// Close after everything is sent, or stop dialling. The name is not heard of again.
     Close {
@@ -189,8 +190,10 @@ pub struct Speaker {
     timers: BTreeSet<(Instant, PeerKey)>,
     /// Sessions that are up and wait for their first routes.
     joining: BTreeSet<PeerKey>,
-    /// Peers that may get what they missed.
+    /// Peers that may get what they missed or asked for.
     drained: BTreeSet<PeerKey>,
+    /// Peers that End-of-RIB is due to.
+    ending: BTreeSet<PeerKey>,
     outputs: VecDeque<Output>,
     now: Instant,
 }
@@ -200,17 +203,28 @@ impl Speaker {
     /// keep (RFC 4724).
     #[must_use]
     pub fn new(restarted: bool, now: Instant) -> Speaker {
+        Speaker::with(Routes::new(!restarted, false), restarted, now)
+    }
+
+    /// One that keeps its learned routes to itself: [`Output::Changes`] never comes, and costs nothing.
+    #[must_use]
+    pub fn silent(restarted: bool, now: Instant) -> Speaker {
+        Speaker::with(Routes::new(!restarted, true), restarted, now)
+    }
+
+    fn with(routes: Routes, restarted: bool, now: Instant) -> Speaker {
         Speaker {
             config: None,
             peers: BTreeMap::new(),
             keys: BTreeMap::new(),
             next_key: 0,
             conns: BTreeMap::new(),
-            routes: Routes::new(!restarted),
+            routes,
             startup: Startup::new(restarted),
             timers: BTreeSet::new(),
             joining: BTreeSet::new(),
             drained: BTreeSet::new(),
+            ending: BTreeSet::new(),
             outputs: VecDeque::new(),
             now,
         }
@@ -246,6 +260,12 @@ impl Speaker {
             }
             Input::Tick => self.tick(),
         }
+    }
+
+    /// Takes octets of a connection, as [`Input::Bytes`] does.
+    pub fn receive(&mut self, conn: ConnId, data: &[u8], now: Instant) {
+        self.now = now;
+        self.bytes(conn, data);
     }
 
     /// The next thing to do.

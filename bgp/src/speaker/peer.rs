@@ -3,15 +3,20 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use super::kept::Kept;
 use crate::config::{PeerConfig, PeerId, SpeakerConfig};
 use crate::export::ExportRules;
-use crate::family::{Family, Prefix};
-use crate::fsm::{Peer, Session, Settings};
+use crate::family::Family;
+use crate::fsm::{FamilySession, Peer, Session, Settings};
 use crate::import::ImportRules;
 use crate::rib::PeerKey;
 use crate::rib::adj_out::Member;
+use crate::rib::batch::Form;
 use crate::rib::decision::Source;
+use crate::rib::loc::Slot;
 use crate::speaker::ConnId;
+use crate::wire::nlri::Nlri;
+use crate::wire::update::Layout;
 
 /// A configured peer.
 #[derive(Debug)]
@@ -22,8 +27,8 @@ pub(super) struct PeerEntry {
     pub(super) import: ImportRules,
     /// While established.
     pub(super) session: Option<Established>,
-    /// Its routes are kept without it, or not yet confirmed by it, until then.
-    pub(super) stale_until: Option<Instant>,
+    /// Its routes that are kept without it, or not yet confirmed by it.
+    pub(super) kept: Kept,
     /// It has told all its routes at least once.
     pub(super) told_all: bool,
     /// Its place among the speaker's timers.
@@ -34,11 +39,56 @@ pub(super) struct PeerEntry {
 #[derive(Debug)]
 pub(super) struct Established {
     pub(super) session: Session,
+    /// One for each family carried.
+    pub(super) channels: Vec<Channel>,
+}
+
+/// What a session is told of one family.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) carried: FamilySession,
     /// The group it is told routes with; none before its first routes.
     pub(super) group: Option<u32>,
-    /// Prefixes it missed because it does not drain its queue.
-    pub(super) behind: Option<BTreeSet<Prefix>>,
+    /// It is being told the whole table.
+    pub(super) walk: Option<Walk>,
+    /// Paths that changed meanwhile, or while it did not drain its queue.
+    pub(super) behind: Option<BTreeSet<Nlri>>,
+    /// It asked for everything once more.
+    pub(super) refresh_due: bool,
     pub(super) end_of_rib_due: bool,
+}
+
+/// How far a peer was told the whole table. It goes on as the peer drains its queue, so that a slow one costs no memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Walk {
+    /// What comes next.
+    pub(super) next: Slot,
+    /// It is between the marks of a refresh (RFC 7313).
+    pub(super) marked: bool,
+}
+
+impl Established {
+    pub(super) fn new(session: Session) -> Established {
+        let channel = |carried: &FamilySession| Channel {
+            carried: *carried,
+            group: None,
+            walk: None,
+            behind: None,
+            refresh_due: false,
+            end_of_rib_due: false,
+        };
+        let channels = session.families.iter().map(channel).collect();
+        Established { session, channels }
+    }
+
+    pub(super) fn channel(&mut self, family: Family) -> Option<&mut Channel> {
+        self.channels.iter_mut().find(|channel| channel.carried.family == family)
+    }
+
+    /// Some family waits for the queue to drain.
+    pub(super) fn is_behind(&self) -> bool {
+        self.channels.iter().any(|channel| channel.behind.is_some())
+    }
 }
 
 /// A TCP connection.
@@ -59,7 +109,7 @@ impl PeerEntry {
     pub(super) fn is_settled(&self) -> bool {
         self.told_all
             || self.session.as_ref().is_some_and(|established| {
-                established.session.restart.is_none_or(|restart| restart.restarting)
+                established.session.restart.as_ref().is_none_or(|restart| restart.restarting)
             })
     }
 
@@ -76,17 +126,27 @@ impl PeerEntry {
         Member { peer: key, address: self.id.ip() }
     }
 
-    pub(super) fn export_rules(&self, speaker: &SpeakerConfig, session: &Session) -> ExportRules {
+    /// The rules for what a session is told of a family.
+    pub(super) fn export_rules(
+        &self,
+        speaker: &SpeakerConfig,
+        session: &Session,
+        carried: FamilySession,
+    ) -> ExportRules {
         let settings = self.fsm.settings();
+        let family = carried.family;
+        let layout = Layout { family, add_path: carried.add_path_send, max_message: session.max_message };
+        let may_be_next_hop = Family::of(session.local) == family || carried.extended_next_hop;
         ExportRules {
-            family: settings.family,
+            form: Form { layout, four_octet: session.four_octet },
             peer_type: settings.peer_type(),
             local_as: settings.local_as,
-            own_address: session.local,
+            own_address: may_be_next_hop.then_some(session.local),
+            extended_next_hop: carried.extended_next_hop,
             next_hop: self.config.next_hop,
             client: self.config.reflector_client,
             cluster_id: speaker.cluster_id,
-            four_octet: session.four_octet,
+            role: settings.role(),
             filter: self.config.export.clone(),
         }
     }
@@ -99,12 +159,23 @@ pub(super) fn settings(id: PeerId, peer: &PeerConfig, speaker: &SpeakerConfig) -
         local_as: peer.local_as.unwrap_or(speaker.local_as),
         remote_as: peer.remote_as,
         family: Family::of(id.ip()),
+        families: families(id, peer),
         passive: peer.passive,
         hold_time: peer.hold_time,
         keepalive_time: peer.keepalive_time,
         connect_retry: peer.connect_retry,
         restart_time: peer.restart_time,
+        add_path: peer.add_path,
+        extended_next_hop: peer.extended_next_hop,
+        extended_messages: peer.extended_messages,
+        role: peer.role,
+        strict_role: peer.strict_role,
+        shutdown: peer.shutdown.clone(),
     }
+}
+
+fn families(id: PeerId, peer: &PeerConfig) -> Vec<Family> {
+    if peer.families.is_empty() { vec![Family::of(id.ip())] } else { peer.families.iter().copied().collect() }
 }
 
 /// What is done with the routes of a peer.
@@ -115,6 +186,7 @@ pub(super) fn import_rules(peer: &PeerConfig, settings: &Settings, speaker: &Spe
         router_id: speaker.router_id,
         cluster_id: speaker.cluster_id,
         peer_type: settings.peer_type(),
+        role: settings.role().map(|role| (role, settings.remote_as)),
         filter: peer.import.clone(),
     }
 }
@@ -136,7 +208,7 @@ impl PeerEntry {
     pub(super) fn deadline(&self, conn: Option<&Conn>) -> Option<Instant> {
         let hold = self.session.as_ref().map(|established| established.session.hold_time);
         let send_hold = conn.zip(hold).and_then(|(conn, hold)| conn.send_hold(hold));
-        self.fsm.deadline().into_iter().chain(self.stale_until).chain(send_hold).min()
+        self.fsm.deadline().into_iter().chain(self.kept.deadline()).chain(send_hold).min()
     }
 
     pub(super) fn conn(&self) -> Option<ConnId> {

@@ -5,13 +5,17 @@ use std::time::{Duration, Instant};
 
 use super::peer::{Conn, Established};
 use super::{ConnId, Note, Output, Speaker};
-use crate::fsm::{Action, Loss, Peer, Session};
+use crate::family::Family;
+use crate::fsm::{Action, Loss, Mark, Peer, Session};
 use crate::rib::PeerKey;
-use crate::wire::{Frame, Update, frame};
+use crate::wire::notification::{cease, code};
+use crate::wire::{Frame, Notification, Update, frame};
 
 /// How long routes of a peer that is back stay without its End-of-RIB. It may be waiting for peers of its own, in
 /// other implementations for 240 s (bgp-behaviour 8).
 const STALE_LIMIT: Duration = Duration::from_secs(300);
+
+const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
 impl Speaker {
     /// Runs an event of the state machine a connection belongs to.
@@ -40,16 +44,19 @@ impl Speaker {
 
     /// Someone connected. Peers are told apart by address; of several with one address, that which has no connection.
     pub(super) fn accepted(&mut self, conn: ConnId, local: IpAddr, remote: SocketAddr) {
-        let fits = |(_, key): &(&SocketAddr, &PeerKey)| {
+        let port = |port| SocketAddr::new(remote.ip(), port);
+        let fits = |key: &&PeerKey| {
             let entry = self.peers.get(*key);
             entry.is_some_and(|e| e.config.local_address.is_none_or(|address| address == local))
         };
-        let of_address = |(id, _): &(&SocketAddr, &PeerKey)| id.ip() == remote.ip();
-        let candidates: Vec<PeerKey> =
-            self.keys.iter().filter(of_address).filter(fits).map(|(_, key)| *key).collect();
-        let free = candidates.iter().find(|key| !self.conns.values().any(|state| state.peer == **key));
-        let Some(key) = free.or(candidates.first()).copied() else {
+        let mut candidates = self.keys.range(port(0)..=port(u16::MAX)).map(|(_, key)| key).filter(fits);
+        let is_free = |key: &&PeerKey| self.peers.get(*key).is_some_and(|entry| !entry.fsm.is_connected());
+        let first = candidates.next();
+        let free = first.into_iter().chain(candidates).find(is_free);
+        let Some(key) = free.or(first).copied() else {
             self.outputs.push_back(Output::Note(Note::Stranger { remote }));
+            let rejected = Notification::new(code::CEASE, cease::REJECTED).encode();
+            self.outputs.push_back(Output::Send { conn, data: rejected.into() });
             self.outputs.push_back(Output::Close { conn });
             return;
         };
@@ -58,30 +65,47 @@ impl Speaker {
     }
 
     /// Octets of a connection: whole messages are taken, the rest waits.
-    pub(super) fn bytes(&mut self, conn: ConnId, data: &[u8]) {
+    pub(super) fn bytes(&mut self, conn: ConnId, mut data: &[u8]) {
         let Some(state) = self.conns.get_mut(&conn) else { return };
         let key = state.peer;
-        let mut joined = std::mem::take(&mut state.partial);
-        let mut rest: &[u8] = if joined.is_empty() {
-            data
-        } else {
-            joined.extend(data);
-            &joined
-        };
-        while self.conns.contains_key(&conn) {
-            match frame::split(rest) {
-                Ok(Some((frame, tail))) => {
-                    self.frame(key, conn, frame);
-                    rest = tail;
-                }
-                Ok(None) => break,
-                Err(error) => self.with_peer(key, |fsm, now, out| fsm.broken(conn, &error, now, out)),
+        let mut partial = std::mem::take(&mut state.partial);
+        while !partial.is_empty() && !data.is_empty() {
+            let (head, tail) = data.split_at(frame::missing(&partial).min(data.len()));
+            partial.extend_from_slice(head);
+            data = tail;
+            if self.take_frame(key, conn, &partial).is_some() {
+                partial.clear();
             }
         }
+        if partial.is_empty() {
+            while let Some(rest) = self.take_frame(key, conn, data) {
+                data = rest;
+            }
+            partial.extend_from_slice(data);
+        }
         if let Some(state) = self.conns.get_mut(&conn) {
-            state.partial = rest.to_vec();
+            state.partial = partial;
         }
         self.rearm(key);
+    }
+
+    /// Takes the first message and returns what follows it; `None` when it is incomplete or nobody wants it any more.
+    fn take_frame<'a>(&mut self, key: PeerKey, conn: ConnId, data: &'a [u8]) -> Option<&'a [u8]> {
+        if data.is_empty() || !self.conns.contains_key(&conn) {
+            return None;
+        }
+        let longest = self.peers.get(&key).map_or(frame::MAX_MESSAGE, |entry| entry.fsm.longest(conn));
+        match frame::split_within(data, longest) {
+            Ok(Some((frame, rest))) => {
+                self.frame(key, conn, frame);
+                Some(rest)
+            }
+            Ok(None) => None,
+            Err(error) => {
+                self.with_peer(key, |fsm, now, out| fsm.broken(conn, &error, now, out));
+                None
+            }
+        }
     }
 
     fn frame(&mut self, key: PeerKey, conn: ConnId, frame: Frame<'_>) {
@@ -96,17 +120,58 @@ impl Speaker {
 
     fn update(&mut self, key: PeerKey, update: &Update<'_>) {
         let Some(entry) = self.peers.get_mut(&key) else { return };
-        let family = entry.fsm.settings().family;
-        self.routes.update(family, key, update, &entry.import);
-        if update.end_of_rib {
-            entry.told_all = true;
-            if entry.stale_until.take().is_some() {
-                self.routes.sweep_stale(family, key);
+        self.routes.update(key, update, &entry.import);
+        if let Some(family) = update.end_of_rib {
+            let carried = entry.session.iter().flat_map(|established| &established.session.families);
+            entry.told_all |= entry.kept.told(family, carried.map(|carried| carried.family));
+            if entry.kept.release_told(family) {
+                self.routes.table_mut(family).sweep_stale(key);
             }
         }
         for fault in &update.faults {
             let (name, peer) = (entry.config.name.clone(), entry.id);
             self.outputs.push_back(Output::Note(Note::Fault { name, peer, fault: fault.to_string() }));
+        }
+        if !update.announced.is_empty() {
+            self.over_limit(key);
+        }
+    }
+
+    /// Beginning or end of a refresh. A beginning before End-of-RIB is ignored, since it would undo graceful restart,
+    /// and so is an end without a beginning (RFC 7313 4.2).
+    fn marked(&mut self, key: PeerKey, family: Family, mark: Mark) {
+        let Some(entry) = self.peers.get_mut(&key) else { return };
+        let Some(established) = &entry.session else { return };
+        let fault = match mark {
+            Mark::Begin if established.session.restart.is_some() && !entry.kept.is_told(family) => {
+                "beginning of a route refresh before End-of-RIB; ignored"
+            }
+            Mark::Begin => {
+                entry.kept.refresh(family, self.now + STALE_LIMIT);
+                self.routes.table_mut(family).mark_unconfirmed(key);
+                return;
+            }
+            Mark::End if entry.kept.end_refresh(family) => {
+                entry.kept.release(family);
+                self.routes.table_mut(family).sweep_stale(key);
+                return;
+            }
+            Mark::End => "end of a route refresh without its beginning; ignored",
+        };
+        let (name, peer) = (entry.config.name.clone(), entry.id);
+        self.outputs.push_back(Output::Note(Note::Fault { name, peer, fault: fault.to_owned() }));
+    }
+
+    /// Ends the session of a peer that announced more prefixes of a family than it may.
+    fn over_limit(&mut self, key: PeerKey) {
+        let Some(entry) = self.peers.get(&key) else { return };
+        let (Some(limit), Some(established)) = (entry.config.max_prefixes, &entry.session) else { return };
+        let most = usize::try_from(limit).unwrap_or(usize::MAX);
+        let over = |family: &Family| self.routes.table(*family).received(key).0 > most;
+        let families: Vec<Family> =
+            established.session.families.iter().map(|carried| carried.family).collect();
+        if let Some(family) = families.into_iter().find(over) {
+            self.with_peer(key, |fsm, now, out| fsm.over_limit(family, limit, now, out));
         }
     }
 
@@ -130,47 +195,60 @@ impl Speaker {
                 }
                 Action::Up(session) => self.up(key, *session),
                 Action::Down(loss) => self.down(key, loss),
-                Action::Refresh => self.tell_all(key),
+                Action::Refresh(family) => self.refresh_due(key, family),
+                Action::Mark(family, mark) => self.marked(key, family, mark),
             }
         }
     }
 
     fn up(&mut self, key: PeerKey, session: Session) {
         let Some(entry) = self.peers.get_mut(&key) else { return };
-        let family = entry.fsm.settings().family;
-        self.routes.set_source(family, key, entry.source(&session));
-        if entry.stale_until.take().is_some() {
-            if session.restart.is_some_and(|restart| restart.listed && restart.forwarding) {
-                entry.stale_until = Some(self.now + STALE_LIMIT);
-            } else {
-                self.routes.sweep_stale(family, key);
+        let source = entry.source(&session);
+        entry.kept.begin();
+        for family in FAMILIES {
+            if session.family(family).is_some() {
+                self.routes.table_mut(family).set_source(key, source);
+            }
+            if entry.kept.release(family) {
+                if session.restart.as_ref().is_some_and(|restart| restart.forwarding(family)) {
+                    entry.kept.keep(family, self.now + STALE_LIMIT);
+                } else {
+                    self.routes.table_mut(family).sweep_stale(key);
+                }
             }
         }
         self.outputs.push_back(Output::Note(Note::Up { name: entry.config.name.clone(), peer: entry.id }));
-        entry.session = Some(Established { session, group: None, behind: None, end_of_rib_due: false });
+        self.routes.add_own_address(session.local);
+        entry.session = Some(Established::new(session));
         self.joining.insert(key);
-        self.update_own_addresses();
     }
 
     fn down(&mut self, key: PeerKey, loss: Loss) {
         let Some(entry) = self.peers.get_mut(&key) else { return };
-        let family = entry.fsm.settings().family;
         let Some(established) = entry.session.take() else { return };
         let member = entry.member(key);
         self.joining.remove(&key);
         self.drained.remove(&key);
-        if let Some(group) = established.group {
+        for group in established.channels.iter().filter_map(|channel| channel.group) {
             self.routes.leave(group, member);
         }
-        let restart = established.session.restart.filter(|restart| restart.listed && !restart.time.is_zero());
-        match (loss, restart) {
-            (Loss::Silent, Some(restart)) => {
-                self.routes.mark_stale(family, key);
-                entry.stale_until = Some(self.now + restart.time);
-            }
-            _ => {
-                self.routes.drop_peer(family, key);
-                entry.stale_until = None;
+        let restart = established.session.restart.as_ref().filter(|_| loss == Loss::Graceful);
+        for family in FAMILIES {
+            match restart.filter(|restart| restart.keeps(family)) {
+                Some(restart) => {
+                    // What a refresh had not brought again yet was good all the same.
+                    let table = self.routes.table_mut(family);
+                    if entry.kept.end_refresh(family) {
+                        table.mark_unconfirmed(key);
+                    } else {
+                        table.mark_stale(key);
+                    }
+                    entry.kept.keep(family, self.now + restart.time);
+                }
+                None => {
+                    self.routes.table_mut(family).drop_peer(key);
+                    entry.kept.release(family);
+                }
             }
         }
         let reason = entry.fsm.status().2.unwrap_or("session ended").to_owned();
@@ -185,9 +263,11 @@ impl Speaker {
             self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect();
         for key in due {
             let Some(entry) = self.peers.get_mut(&key) else { continue };
-            if entry.stale_until.is_some_and(|until| until <= now) {
-                entry.stale_until = None;
-                self.routes.sweep_stale(entry.fsm.settings().family, key);
+            if let Some(at) = entry.timer.take() {
+                self.timers.remove(&(at, key));
+            }
+            for family in entry.kept.expired(now) {
+                self.routes.table_mut(family).sweep_stale(key);
             }
             let stuck = entry.session.as_ref().and_then(|established| {
                 let conn = established.session.conn;
@@ -203,16 +283,18 @@ impl Speaker {
         }
     }
 
-    /// Puts a peer where it belongs among the timers.
+    /// Puts a peer where it belongs among the timers. A timer that has become too early stays: its peer is looked at
+    /// then and moved, which is cheaper than to move it with each message.
     pub(super) fn rearm(&mut self, key: PeerKey) {
         let Some(entry) = self.peers.get_mut(&key) else { return };
-        let deadline = entry.deadline(entry.conn().and_then(|conn| self.conns.get(&conn)));
-        if entry.timer != deadline {
-            if let Some(old) = entry.timer {
+        let Some(deadline) = entry.deadline(entry.conn().and_then(|conn| self.conns.get(&conn))) else {
+            return;
+        };
+        if entry.timer.is_none_or(|timer| timer > deadline) {
+            if let Some(old) = entry.timer.replace(deadline) {
                 self.timers.remove(&(old, key));
             }
-            self.timers.extend(deadline.map(|at| (at, key)));
-            entry.timer = deadline;
+            self.timers.insert((deadline, key));
         }
     }
 }

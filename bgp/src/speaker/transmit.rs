@@ -1,18 +1,26 @@
-//! Telling peers: deciding what changed, sharing encodings, peers that do not drain, End-of-RIB.
+//! Telling peers: deciding what changed, sharing encodings, peers that do not drain, refreshes, End-of-RIB.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::peer::Walk;
+use super::routes::Group;
 use super::{ConnId, Output, Speaker};
 use crate::family::Family;
 use crate::rib::PeerKey;
-use crate::rib::adj_out::{Batch, Change, Concerned, Member};
+use crate::rib::adj_out::{Change, Member};
+use crate::rib::loc::Slot;
+use crate::wire::nlri::Nlri;
+use crate::wire::refresh::{self, Subtype};
 use crate::wire::update::end_of_rib;
 
 /// A peer with more than this many octets waiting gets no more; its changes are merged until it drained.
 const HIGH_WATER: usize = 1 << 20;
 /// A peer with fewer gets what it missed.
 const LOW_WATER: usize = 1 << 18;
+/// Prefixes of the table told at a time.
+const STRIDE: Slot = 1 << 14;
 
 impl Speaker {
     /// Decides and tells everything that is due.
@@ -29,6 +37,7 @@ impl Speaker {
         }
         self.end_ribs();
         self.routes.forget_empty_groups();
+        self.routes.sweep();
     }
 
     fn tell_changes(&mut self) {
@@ -52,107 +61,171 @@ impl Speaker {
         for key in std::mem::take(&mut self.joining) {
             let (Some(entry), Some(config)) = (self.peers.get_mut(&key), &self.config) else { continue };
             let member = entry.member(key);
-            let Some(rules) = entry.session.as_ref().map(|e| entry.export_rules(config, &e.session)) else {
-                continue;
-            };
-            let id = self.routes.group_for(&rules);
-            self.routes.join(id, member);
-            if let Some(established) = &mut entry.session {
-                established.group = Some(id);
-                established.end_of_rib_due = true;
+            let rules: Vec<_> = entry
+                .session
+                .iter()
+                .flat_map(|e| e.session.families.iter().map(|carried| (*carried, &e.session)))
+                .map(|(carried, session)| (carried.family, entry.export_rules(config, session, carried)))
+                .collect();
+            for (family, rules) in rules {
+                let id = self.routes.group_for(&rules);
+                self.routes.join(id, member);
+                if let Some(channel) = entry.session.as_mut().and_then(|e| e.channel(family)) {
+                    channel.group = Some(id);
+                    channel.end_of_rib_due = true;
+                }
+                by_group.entry(id).or_default().push(member);
             }
-            by_group.entry(id).or_default().push(member);
+            self.ending.insert(key);
         }
         for (id, members) in by_group {
-            let all = self.routes.group(id).map(|group| group.out.all()).unwrap_or_default();
-            self.deliver(id, &all, &members);
+            self.begin_walk(id, &members, false);
         }
     }
 
-    /// A route refresh: everything once more.
-    pub(super) fn tell_all(&mut self, key: PeerKey) {
-        let Some(entry) = self.peers.get(&key) else { return };
-        let member = entry.member(key);
-        let Some(id) = entry.session.as_ref().and_then(|established| established.group) else { return };
-        let all = self.routes.group(id).map(|group| group.out.all()).unwrap_or_default();
-        self.deliver(id, &all, &[member]);
+    /// The peer asks for everything of a family once more.
+    pub(super) fn refresh_due(&mut self, key: PeerKey, family: Family) {
+        let entry = self.peers.get_mut(&key).and_then(|entry| entry.session.as_mut());
+        if let Some(channel) = entry.and_then(|established| established.channel(family)) {
+            channel.refresh_due = channel.group.is_some();
+            self.drained.insert(key);
+        }
     }
 
-    /// Moves a session to the group of its present rules and tells it the difference.
+    /// Begins to tell members of a group the whole table; `marked` for a refresh between marks (RFC 7313 4).
+    fn begin_walk(&mut self, group: u32, members: &[Member], marked: bool) {
+        let Some(family) = self.routes.group(group).map(Group::family) else { return };
+        for member in members {
+            let entry = self.peers.get_mut(&member.peer).and_then(|entry| entry.session.as_mut());
+            if let Some(channel) = entry.and_then(|established| established.channel(family)) {
+                channel.walk = Some(Walk { next: 0, marked });
+                channel.behind.get_or_insert_default();
+            }
+            if marked {
+                self.send_routes(member.peer, family, refresh::encode(family, Subtype::Begin).into());
+            }
+        }
+        self.go_on(group, members.to_vec(), 0);
+    }
+
+    /// Tells members that have come as far as `next` more of the table, as long as they drain it.
+    fn go_on(&mut self, id: u32, mut members: Vec<Member>, mut next: Slot) {
+        while let Some((group, table)) = self.routes.group_and_table(id).filter(|_| !members.is_empty()) {
+            let (family, slots) = (group.family(), next..table.slots().end.min(next.saturating_add(STRIDE)));
+            let end = (slots.end == table.slots().end).then_some(slots.end);
+            let batch = group.batch(&group.out.all(slots.clone(), table), table);
+            let pieces: Vec<(PeerKey, Vec<Bytes>)> =
+                members.iter().map(|m| (m.peer, batch.for_member(*m, &table.interner))).collect();
+            for (key, octets) in pieces {
+                octets.into_iter().for_each(|octets| self.send_routes(key, family, octets));
+            }
+            next = slots.end;
+            members.retain(|member| self.walked(member.peer, family, next, end.is_some()));
+        }
+    }
+
+    /// A peer was told the table as far as `next`; true when it takes more at once.
+    fn walked(&mut self, key: PeerKey, family: Family, next: Slot, done: bool) -> bool {
+        let Some(entry) = self.peers.get_mut(&key) else { return false };
+        let in_flight = entry.conn().and_then(|conn| self.conns.get(&conn)).map_or(0, |c| c.in_flight);
+        let Some(channel) = entry.session.as_mut().and_then(|e| e.channel(family)) else { return false };
+        let Some(walk) = &mut channel.walk else { return false };
+        walk.next = next;
+        if !done {
+            return in_flight <= HIGH_WATER;
+        }
+        let marked = walk.marked;
+        channel.walk = None;
+        if marked {
+            self.send_routes(key, family, refresh::encode(family, Subtype::End).into());
+        }
+        // What changed meanwhile comes next.
+        self.drained.insert(key);
+        false
+    }
+
+    /// Moves sessions to the groups of their present rules and tells them the difference.
     pub(super) fn regroup(&mut self) {
         let mut moves: BTreeMap<(u32, u32), Vec<Member>> = BTreeMap::new();
         let Some(config) = &self.config else { return };
         for (key, entry) in &mut self.peers {
-            let Some(rules) = entry.session.as_ref().map(|e| entry.export_rules(config, &e.session)) else {
-                continue;
-            };
-            let Some(old) = entry.session.as_ref().and_then(|e| e.group) else { continue };
-            if self.routes.group(old).is_some_and(|group| group.rules == rules) {
-                continue;
-            }
-            let new = self.routes.group_for(&rules);
             let member = entry.member(*key);
-            self.routes.leave(old, member);
-            self.routes.join(new, member);
-            if let Some(established) = &mut entry.session {
-                established.group = Some(new);
+            let rules: Vec<_> = entry
+                .session
+                .iter()
+                .flat_map(|e| e.channels.iter().map(|channel| (channel.carried, channel.group, &e.session)))
+                .filter_map(|(carried, group, session)| {
+                    Some((carried.family, group?, entry.export_rules(config, session, carried)))
+                })
+                .collect();
+            for (family, old, rules) in rules {
+                if self.routes.group(old).is_some_and(|group| group.rules == rules) {
+                    continue;
+                }
+                let new = self.routes.group_for(&rules);
+                self.routes.leave(old, member);
+                self.routes.join(new, member);
+                if let Some(channel) = entry.session.as_mut().and_then(|e| e.channel(family)) {
+                    channel.group = Some(new);
+                }
+                moves.entry((old, new)).or_default().push(member);
             }
-            moves.entry((old, new)).or_default().push(member);
         }
         for ((old, new), members) in moves {
-            let difference = match (self.routes.group(old), self.routes.group(new)) {
-                (Some(old), Some(new)) => new.out.difference(&old.out),
-                _ => continue,
-            };
-            self.deliver(new, &difference, &members);
+            let mut next = 0;
+            while let (Some(old), Some((group, table))) =
+                (self.routes.group(old), self.routes.group_and_table(new))
+                && next < table.slots().end
+            {
+                let slots = next..table.slots().end.min(next.saturating_add(STRIDE));
+                next = slots.end;
+                let difference = group.out.difference(&old.out, slots, table);
+                self.deliver(new, &difference, &members);
+            }
         }
     }
 
-    /// Sends changes to members of a group. Members that none of the changes excludes share the encoding.
+    /// Sends changes to members of a group, encoded once.
     fn deliver(&mut self, group: u32, changes: &[Change], members: &[Member]) {
-        let Some((family, four_octet)) =
-            self.routes.group(group).map(|g| (g.rules.family, g.rules.four_octet))
-        else {
+        if changes.is_empty() {
             return;
-        };
-        let concerned = Concerned::of(changes);
-        let mut common: Option<Option<Arc<[u8]>>> = None;
+        }
+        let Some((group, table)) = self.routes.group_and_table(group) else { return };
+        let family = group.family();
+        let batch = group.batch(changes, table);
+        let mut pieces: Vec<(PeerKey, Bytes)> = Vec::with_capacity(members.len());
         for member in members {
-            let Some(established) = self.peers.get_mut(&member.peer).and_then(|entry| entry.session.as_mut())
-            else {
-                continue;
-            };
-            if let Some(missed) = &mut established.behind {
-                missed.extend(changes.iter().map(|change| change.prefix));
+            let entry = self.peers.get_mut(&member.peer).and_then(|entry| entry.session.as_mut());
+            let Some(channel) = entry.and_then(|established| established.channel(family)) else { continue };
+            if let Some(missed) = &mut channel.behind {
+                missed.extend(changes.iter().map(|change| change.nlri));
                 continue;
             }
-            let data = if concerned.includes(*member) {
-                Batch::new(changes, Some(*member)).encode(family, four_octet)
-            } else {
-                common.get_or_insert_with(|| Batch::new(changes, None).encode(family, four_octet)).clone()
-            };
-            if let Some(data) = data {
-                self.send_routes(member.peer, data);
-            }
+            let octets = batch.for_member(*member, &table.interner);
+            pieces.extend(octets.into_iter().map(|octets| (member.peer, octets)));
+        }
+        for (key, octets) in pieces {
+            self.send_routes(key, family, octets);
         }
     }
 
-    fn send_routes(&mut self, key: PeerKey, data: Arc<[u8]>) {
+    fn send_routes(&mut self, key: PeerKey, family: Family, octets: Bytes) {
         let Some(entry) = self.peers.get_mut(&key) else { return };
         let Some(conn) = entry.conn() else { return };
         entry.fsm.spoke(conn, self.now);
-        self.send(conn, data);
+        self.send(conn, octets);
         let waiting = self.conns.get(&conn).map_or(0, |conn| conn.in_flight);
-        if let Some(established) = self.peers.get_mut(&key).and_then(|entry| entry.session.as_mut())
-            && waiting > HIGH_WATER
+        if waiting > HIGH_WATER
+            && let Some(entry) = self.peers.get_mut(&key)
+            && let Some(channel) = entry.session.as_mut().and_then(|e| e.channel(family))
         {
-            established.behind = Some(BTreeSet::new());
+            channel.behind.get_or_insert_default();
         }
         self.rearm(key);
     }
 
     /// Hands octets out and counts them.
-    pub(super) fn send(&mut self, conn: ConnId, data: Arc<[u8]>) {
+    pub(super) fn send(&mut self, conn: ConnId, data: Bytes) {
         if let Some(state) = self.conns.get_mut(&conn) {
             if state.in_flight == 0 {
                 state.progress = self.now;
@@ -169,43 +242,76 @@ impl Speaker {
         state.progress = self.now;
         if state.in_flight <= LOW_WATER {
             let key = state.peer;
-            if self.peers.get(&key).is_some_and(|e| e.session.as_ref().is_some_and(|s| s.behind.is_some())) {
+            if self.peers.get(&key).is_some_and(|e| e.session.as_ref().is_some_and(|s| s.is_behind())) {
                 self.drained.insert(key);
             }
         }
     }
 
+    /// Peers that drained get what they missed, and refreshes they asked for.
     fn tell_drained(&mut self) {
-        for key in std::mem::take(&mut self.drained) {
+        let mut walks: BTreeMap<(u32, Slot), Vec<Member>> = BTreeMap::new();
+        while let Some(key) = self.drained.pop_first() {
             let Some(entry) = self.peers.get_mut(&key) else { continue };
+            let in_flight = entry.conn().and_then(|conn| self.conns.get(&conn)).map_or(0, |c| c.in_flight);
+            if in_flight > LOW_WATER {
+                continue; // It comes again when it has drained.
+            }
             let member = entry.member(key);
             let Some(established) = &mut entry.session else { continue };
-            let (Some(missed), Some(id)) = (established.behind.take(), established.group) else { continue };
-            let Some(group) = self.routes.group(id) else { continue };
-            let batch = group.out.catch_up(member, &missed);
-            if let Some(data) = batch.encode(group.rules.family, group.rules.four_octet) {
-                self.send_routes(key, data);
+            let marked = established.session.enhanced_refresh;
+            let mut again: Vec<u32> = Vec::new();
+            let mut due: Vec<(Family, Option<Bytes>)> = Vec::new();
+            for channel in &mut established.channels {
+                if let (Some(walk), Some(id)) = (channel.walk, channel.group) {
+                    walks.entry((id, walk.next)).or_default().push(member);
+                    continue;
+                }
+                if std::mem::take(&mut channel.refresh_due) {
+                    again.extend(channel.group);
+                }
+                let missed: Option<BTreeSet<Nlri>> = channel.behind.take();
+                let caught_up = missed.zip(channel.group).and_then(|(missed, id)| {
+                    let (group, table) = self.routes.group_and_table(id)?;
+                    let (withdrawn, announced) = group.out.catch_up(member, &missed, table);
+                    Some(group.rules.form.encode(withdrawn, announced, &table.interner))
+                });
+                due.push((channel.carried.family, caught_up));
+            }
+            for (family, caught_up) in due {
+                if let Some(octets) = caught_up.filter(|octets| !octets.is_empty()) {
+                    self.send_routes(key, family, octets);
+                }
+            }
+            again.into_iter().for_each(|id| self.begin_walk(id, &[member], marked));
+            if self.drained.is_empty() {
+                let together = std::mem::take(&mut walks);
+                together.into_iter().for_each(|((id, next), members)| self.go_on(id, members, next));
             }
         }
     }
 
     /// End-of-RIB to those who got everything.
     fn end_ribs(&mut self) {
-        if !self.startup.may_end() {
+        if self.ending.is_empty() || !self.startup.may_end() {
             return;
         }
         let mut due: Vec<(PeerKey, Family)> = Vec::new();
-        for (key, entry) in &mut self.peers {
-            if let Some(established) = &mut entry.session
-                && established.end_of_rib_due
-                && established.behind.is_none()
-            {
-                established.end_of_rib_due = false;
-                due.push((*key, entry.fsm.settings().family));
+        let peers = &mut self.peers;
+        self.ending.retain(|key| {
+            let Some(established) = peers.get_mut(key).and_then(|entry| entry.session.as_mut()) else {
+                return false;
+            };
+            for channel in &mut established.channels {
+                if channel.end_of_rib_due && channel.behind.is_none() && channel.group.is_some() {
+                    channel.end_of_rib_due = false;
+                    due.push((*key, channel.carried.family));
+                }
             }
-        }
+            established.channels.iter().any(|channel| channel.end_of_rib_due)
+        });
         for (key, family) in due {
-            self.send_routes(key, end_of_rib(family).into());
+            self.send_routes(key, family, end_of_rib(family).into());
         }
     }
 }

@@ -4,24 +4,29 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::Speaker;
+use crate::rib::PeerKey;
 use crate::snapshot::{PeerSnapshot, Snapshot};
 
 impl Speaker {
     /// Peers and routes as they are.
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Snapshot {
-        let received = self.routes.received();
+        let mut announced: BTreeMap<PeerKey, usize> = BTreeMap::new();
+        for group in self.routes.groups() {
+            for (key, count) in group.out.counts(&group.members, self.routes.table(group.family())) {
+                *announced.entry(key).or_default() += count;
+            }
+        }
         let mut peers = BTreeMap::new();
         for (key, entry) in &self.peers {
             let (state, since, last_error) = entry.fsm.status();
-            let group = entry.session.as_ref().and_then(|established| self.routes.group(established.group?));
             let snapshot = PeerSnapshot {
                 name: entry.config.name.clone(),
                 state,
                 since: now.saturating_duration_since(since),
                 last_error: last_error.map(str::to_owned),
-                received: received.get(key).copied().unwrap_or(0),
-                announced: group.map_or(0, |group| group.out.told(entry.member(*key))),
+                received: self.routes.received(*key).1,
+                announced: announced.get(key).copied().unwrap_or(0),
             };
             peers.insert(entry.id, snapshot);
         }

@@ -26,6 +26,7 @@ pub mod code {
     pub const AS4_PATH: u8 = 17;
     pub const AS4_AGGREGATOR: u8 = 18;
     pub const LARGE_COMMUNITIES: u8 = 32;
+    pub const ONLY_TO_CUSTOMER: u8 = 35;
 }
 
 /// Attribute flags.
@@ -108,6 +109,8 @@ pub struct PathAttributes<'a> {
     pub extended_communities: Cow<'a, [u8]>,
     /// LARGE_COMMUNITIES, twelve octets each.
     pub large_communities: Cow<'a, [u8]>,
+    /// ONLY_TO_CUSTOMER (RFC 9234).
+    pub only_to_customer: Option<u32>,
     /// Unknown transitive attributes, whole, with the partial flag set.
     pub unknown: Cow<'a, [u8]>,
 }
@@ -129,6 +132,7 @@ impl<'a> PathAttributes<'a> {
             cluster_list: Cow::Borrowed(&[]),
             extended_communities: Cow::Borrowed(&[]),
             large_communities: Cow::Borrowed(&[]),
+            only_to_customer: None,
             unknown: Cow::Borrowed(&[]),
         }
     }
@@ -161,6 +165,7 @@ impl<'a> PathAttributes<'a> {
             code::CLUSTER_LIST => self.cluster_list = Cow::Borrowed(value),
             code::EXTENDED_COMMUNITIES => self.extended_communities = Cow::Borrowed(value),
             code::LARGE_COMMUNITIES => self.large_communities = Cow::Borrowed(value),
+            code::ONLY_TO_CUSTOMER => self.only_to_customer = word(),
             _ => return false,
         }
         true
@@ -202,6 +207,9 @@ impl<'a> PathAttributes<'a> {
         list(flag::OPTIONAL, code::CLUSTER_LIST, &self.cluster_list);
         list(BOTH, code::EXTENDED_COMMUNITIES, &self.extended_communities);
         list(BOTH, code::LARGE_COMMUNITIES, &self.large_communities);
+        if let Some(asn) = self.only_to_customer {
+            list(BOTH, code::ONLY_TO_CUSTOMER, &asn.to_be_bytes());
+        }
         out.extend(&*self.unknown);
     }
 

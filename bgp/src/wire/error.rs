@@ -2,7 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use super::notification::{Notification, code, open, update};
+use super::frame::{HEADER, MAX_MESSAGE};
+use super::notification::{Notification, code, header, open, refresh, update};
+use crate::config::Role;
 
 /// A fault that ends the session. Milder ones of an UPDATE are [`super::Fault`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +44,17 @@ pub enum WireError {
     /// RFC 5492: a family we need is missing.
     #[error("peer does not carry {0}")]
     Family(crate::family::Family),
+    /// RFC 9234 4.2: the roles of both ends do not fit, or the peer announces none and we insist.
+    #[error("{}", role_mismatch(*own, *received))]
+    Role {
+        /// Our role.
+        own: Role,
+        /// Code of the peer's.
+        received: Option<u8>,
+    },
+    /// RFC 7313 5; the whole message.
+    #[error("ROUTE-REFRESH of {} octets instead of 23", .0.len())]
+    Refresh(Vec<u8>),
     /// RFC 4271 6.3: lengths inside an UPDATE contradict each other so that prefixes cannot be told.
     #[error("UPDATE is malformed: {0}")]
     Update(&'static str),
@@ -58,9 +71,9 @@ impl WireError {
     #[must_use]
     pub fn notification(&self) -> Notification {
         let (code, subcode, data) = match self {
-            WireError::Marker => (code::HEADER, 1, vec![]),
-            WireError::Length(length) => (code::HEADER, 2, length.to_be_bytes().to_vec()),
-            WireError::Kind(kind) => (code::HEADER, 3, vec![*kind]),
+            WireError::Marker => (code::HEADER, header::SYNCHRONIZATION, vec![]),
+            WireError::Length(length) => (code::HEADER, header::LENGTH, length.to_be_bytes().to_vec()),
+            WireError::Kind(kind) => (code::HEADER, header::KIND, vec![*kind]),
             WireError::Version(_) => (code::OPEN, open::VERSION, vec![0, 4]),
             WireError::Open(_) => (code::OPEN, 0, vec![]),
             WireError::Parameter(_) => (code::OPEN, open::PARAMETER, vec![]),
@@ -73,10 +86,30 @@ impl WireError {
                 let [high, low] = family.afi().to_be_bytes();
                 (code::OPEN, open::CAPABILITY, vec![1, 4, high, low, 0, 1])
             }
+            WireError::Role { .. } => (code::OPEN, open::ROLE, vec![]),
+            // A NOTIFICATION is never longer than what every peer takes.
+            WireError::Refresh(message) => (
+                code::REFRESH,
+                refresh::LENGTH,
+                message[..message.len().min(MAX_MESSAGE - HEADER - 2)].to_vec(),
+            ),
             WireError::Update(_) => (code::UPDATE, update::ATTRIBUTE_LIST, vec![]),
             WireError::Multiprotocol(_) => (code::UPDATE, update::OPTIONAL, vec![]),
             WireError::Nlri(_) => (code::UPDATE, update::NETWORK, vec![]),
         };
         Notification { code, subcode, data }
+    }
+}
+
+fn role_mismatch(own: Role, received: Option<u8>) -> String {
+    let wanted = own.counterpart();
+    match received.map(|code| (code, Role::from_code(code))) {
+        None => format!("peer announces no role, wanted is {wanted} since we are {own}"),
+        Some((_, Some(role))) => {
+            format!("peer says its role is {role}, wanted is {wanted} since we are {own}")
+        }
+        Some((code, None)) => {
+            format!("peer says its role is number {code}, wanted is {wanted} since we are {own}")
+        }
     }
 }

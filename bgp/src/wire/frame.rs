@@ -4,8 +4,10 @@ use super::WireError;
 
 /// Octets of a header.
 pub const HEADER: usize = 19;
-/// Longest message; extended messages (RFC 8654) are not negotiated.
+/// Longest message, unless the receiver announced that it takes extended ones.
 pub const MAX_MESSAGE: usize = 4096;
+/// Longest extended message (RFC 8654). OPEN and KEEPALIVE are never extended.
+pub const EXTENDED_MESSAGE: usize = 65535;
 
 /// Type of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +41,14 @@ impl Kind {
             .find(|kind| kind.code() == code)
     }
 
-    /// Shortest and longest message of this type.
-    fn bounds(self) -> (usize, usize) {
+    /// Shortest and longest message of this type where the receiver takes `longest` octets.
+    fn bounds(self, longest: usize) -> (usize, usize) {
         match self {
             Kind::Open => (29, MAX_MESSAGE),
-            Kind::Update | Kind::Refresh => (23, MAX_MESSAGE),
-            Kind::Notification => (21, MAX_MESSAGE),
+            Kind::Update => (23, longest),
+            // A length other than 23 is for RFC 7313 5 to judge.
+            Kind::Refresh => (HEADER, longest),
+            Kind::Notification => (21, longest),
             Kind::Keepalive => (HEADER, HEADER),
         }
     }
@@ -59,27 +63,47 @@ pub struct Frame<'a> {
     pub body: &'a [u8],
 }
 
-/// Cuts the first message off `input` and returns it with the rest; `None` while it is incomplete.
+/// [`split_within`] for a receiver without extended messages.
+///
+/// # Errors
+/// As there.
+pub fn split(input: &[u8]) -> Result<Option<(Frame<'_>, &[u8])>, WireError> {
+    split_within(input, MAX_MESSAGE)
+}
+
+/// Cuts the first message off `input` and returns it with the rest; `None` while it is incomplete. `longest` is what
+/// the receiver said it takes: [`MAX_MESSAGE`] or [`EXTENDED_MESSAGE`] octets.
 ///
 /// # Errors
 /// A header that no message can have; the stream cannot be read on.
-pub fn split(input: &[u8]) -> Result<Option<(Frame<'_>, &[u8])>, WireError> {
+pub fn split_within(input: &[u8], longest: usize) -> Result<Option<(Frame<'_>, &[u8])>, WireError> {
     let Some((header, _)) = super::take::<HEADER>(input) else { return Ok(None) };
     if header[..16] != [0xff; 16] {
         return Err(WireError::Marker);
     }
     let length = u16::from_be_bytes([header[16], header[17]]);
     let size = usize::from(length);
-    if !(HEADER..=MAX_MESSAGE).contains(&size) {
+    if !(HEADER..=longest).contains(&size) {
         return Err(WireError::Length(length));
     }
     let kind = Kind::from_code(header[18]).ok_or(WireError::Kind(header[18]))?;
-    let (shortest, longest) = kind.bounds();
+    let (shortest, longest) = kind.bounds(longest);
     if size < shortest || size > longest {
         return Err(WireError::Length(length));
     }
     let Some((whole, rest)) = super::take_slice(input, size) else { return Ok(None) };
     Ok(Some((Frame { kind, body: &whole[HEADER..] }, rest)))
+}
+
+/// Octets to be read before the message begun in `start` can be cut off: the rest of its header, then the rest of it.
+#[must_use]
+pub fn missing(start: &[u8]) -> usize {
+    match super::take::<HEADER>(start) {
+        Some((header, _)) => {
+            usize::from(u16::from_be_bytes([header[16], header[17]])).saturating_sub(start.len())
+        }
+        None => HEADER - start.len(),
+    }
 }
 
 /// Starts a message at the end of `out` and returns where; to be completed by [`finish`].

@@ -1,6 +1,6 @@
 //! BGP messages on the wire: structure first, judgement after it. Pure functions over slices; no session state.
 //!
-//! A message is cut by [`frame`], taken apart by [`open`], [`update`] or [`notification`], and an UPDATE is then judged
+//! A message is cut by [`frame`], taken apart by [`open`], [`update`], [`refresh`] or [`notification`], and an UPDATE is then judged
 //! by [`validate`], which knows the outcomes of RFC 7606.
 
 pub mod as_path;
@@ -11,6 +11,7 @@ pub mod frame;
 pub mod nlri;
 pub mod notification;
 pub mod open;
+pub mod refresh;
 pub mod update;
 pub mod validate;
 
@@ -20,7 +21,7 @@ pub use error::WireError;
 pub use frame::{Frame, Kind};
 pub use notification::Notification;
 pub use open::Open;
-pub use validate::{Context, Fault, Update};
+pub use validate::{Context, Fault, Reading, Update};
 
 /// The octets `N` at the start of `input`, and what follows.
 pub(crate) fn take<const N: usize>(input: &[u8]) -> Option<([u8; N], &[u8])> {

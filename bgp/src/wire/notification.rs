@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::frame::{Kind, message};
+use crate::family::Family;
 
 /// Error codes (RFC 4271 4.5).
 pub mod code {
@@ -18,6 +19,8 @@ pub mod code {
     pub const FSM: u8 = 5;
     /// Cease (subcodes: RFC 4486).
     pub const CEASE: u8 = 6;
+    /// ROUTE-REFRESH message error (RFC 7313).
+    pub const REFRESH: u8 = 7;
     /// Send hold timer expired (RFC 9687).
     pub const SEND_HOLD_TIMER: u8 = 8;
 }
@@ -36,6 +39,8 @@ pub mod open {
     pub const HOLD_TIME: u8 = 6;
     /// Unsupported capability.
     pub const CAPABILITY: u8 = 7;
+    /// Role mismatch (RFC 9234).
+    pub const ROLE: u8 = 11;
 }
 
 /// Subcodes of an UPDATE error.
@@ -48,18 +53,40 @@ pub mod update {
     pub const NETWORK: u8 = 10;
 }
 
+/// Subcodes of a message header error.
+pub mod header {
+    /// Connection not synchronised.
+    pub const SYNCHRONIZATION: u8 = 1;
+    /// Bad message length.
+    pub const LENGTH: u8 = 2;
+    /// Bad message type.
+    pub const KIND: u8 = 3;
+}
+
+/// Subcodes of a ROUTE-REFRESH error.
+pub mod refresh {
+    /// Invalid message length.
+    pub const LENGTH: u8 = 1;
+}
+
 /// Subcodes of Cease.
 pub mod cease {
+    /// Maximum number of prefixes reached.
+    pub const PREFIXES: u8 = 1;
     /// Administrative shutdown.
     pub const SHUTDOWN: u8 = 2;
     /// Peer de-configured.
     pub const DECONFIGURED: u8 = 3;
     /// Administrative reset.
     pub const RESET: u8 = 4;
+    /// Connection rejected.
+    pub const REJECTED: u8 = 5;
     /// Other configuration change.
     pub const CONFIGURATION: u8 = 6;
     /// Connection collision resolution.
     pub const COLLISION: u8 = 7;
+    /// Hard reset (RFC 8538): routes go with the session, graceful restart or not.
+    pub const HARD_RESET: u8 = 9;
 }
 
 /// Why a session ends, as one end tells the other.
@@ -78,6 +105,37 @@ impl Notification {
     #[must_use]
     pub fn new(code: u8, subcode: u8) -> Notification {
         Notification { code, subcode, data: Vec::new() }
+    }
+
+    /// Administrative shutdown or reset with the operator's words (RFC 9003), cut to the 255 octets there are for them.
+    #[must_use]
+    pub fn with_words(subcode: u8, words: &str) -> Notification {
+        const ROOM: usize = 255;
+        let end = (0..=words.len().min(ROOM)).rev().find(|end| words.is_char_boundary(*end)).unwrap_or(0);
+        let text = &words.as_bytes()[..end];
+        let mut data: Vec<u8> = u8::try_from(text.len()).into_iter().collect();
+        data.extend(text);
+        Notification { code: code::CEASE, subcode, data }
+    }
+
+    /// Cease for more prefixes of a family than `limit` (RFC 4486 4).
+    #[must_use]
+    pub fn too_many(family: Family, limit: u32) -> Notification {
+        let data = [&family.afi().to_be_bytes()[..], &[1], &limit.to_be_bytes()].concat();
+        Notification { code: code::CEASE, subcode: cease::PREFIXES, data }
+    }
+
+    /// The same as a hard reset (RFC 8538 3.1).
+    #[must_use]
+    pub fn hard(&self) -> Notification {
+        let data = [&[self.code, self.subcode][..], &self.data].concat();
+        Notification { code: code::CEASE, subcode: cease::HARD_RESET, data }
+    }
+
+    /// Ends graceful restart, too.
+    #[must_use]
+    pub fn is_hard(&self) -> bool {
+        (self.code, self.subcode) == (code::CEASE, cease::HARD_RESET)
     }
 
     /// Takes a message body apart; `None` when it is shorter than its two codes.
@@ -104,12 +162,27 @@ impl Notification {
         }
         let (&length, text) = self.data.split_first()?;
         let text = text.get(..usize::from(length)).filter(|text| !text.is_empty())?;
-        Some(String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).collect())
+        let mut words = String::new();
+        for letter in String::from_utf8_lossy(text).chars() {
+            // Nobody's words may move the cursor or forge a line of the log.
+            if letter.is_control() || is_invisible(letter) {
+                words.extend(letter.escape_default());
+            } else {
+                words.push(letter);
+            }
+        }
+        Some(words)
     }
 }
 
 impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // One inside another may hold one more; what is deeper is of no interest.
+        if let Some(reason) = self.is_hard().then(|| Notification::decode(&self.data)).flatten()
+            && !reason.is_hard()
+        {
+            return write!(f, "{reason}, hard reset");
+        }
         match (code_name(self.code), subcode_name(self.code, self.subcode)) {
             (Some(code), Some(subcode)) => write!(f, "{code}/{subcode}")?,
             (Some(code), None) if self.subcode == 0 => write!(f, "{code}")?,
@@ -123,6 +196,11 @@ impl fmt::Display for Notification {
     }
 }
 
+/// Marks that change the order in which text is shown, and line separators.
+fn is_invisible(letter: char) -> bool {
+    matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
 fn code_name(code: u8) -> Option<&'static str> {
     Some(match code {
         code::HEADER => "Message Header Error",
@@ -131,13 +209,16 @@ fn code_name(code: u8) -> Option<&'static str> {
         code::HOLD_TIMER => "Hold Timer Expired",
         code::FSM => "Finite State Machine Error",
         code::CEASE => "Cease",
-        7 => "ROUTE-REFRESH Message Error",
+        code::REFRESH => "ROUTE-REFRESH Message Error",
         code::SEND_HOLD_TIMER => "Send Hold Timer Expired",
         _ => return None,
     })
 }
 
 fn subcode_name(code: u8, subcode: u8) -> Option<&'static str> {
+    if (code, subcode) == (code::OPEN, open::ROLE) {
+        return Some("Role Mismatch");
+    }
     let names: &[&'static str] = match code {
         code::HEADER => &["Connection Not Synchronized", "Bad Message Length", "Bad Message Type"],
         code::OPEN => &[
@@ -167,6 +248,7 @@ fn subcode_name(code: u8, subcode: u8) -> Option<&'static str> {
             "Unexpected Message in OpenConfirm State",
             "Unexpected Message in Established State",
         ],
+        code::REFRESH => &["Invalid Message Length"],
         code::CEASE => &[
             "Maximum Number of Prefixes Reached",
             "Administrative Shutdown",

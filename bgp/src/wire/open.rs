@@ -33,18 +33,12 @@ impl Open {
         for capability in &self.capabilities {
             capability.encode(&mut capabilities);
         }
-        let length = u8::try_from(capabilities.len()).expect("our own capabilities are short");
         message(Kind::Open, |out| {
             out.push(4);
             out.extend(u16::try_from(self.asn).unwrap_or(AS_TRANS).to_be_bytes());
             out.extend(self.hold_time.to_be_bytes());
             out.extend(self.router_id.octets());
-            if length == 0 {
-                out.push(0);
-            } else {
-                out.extend([length + 2, CAPABILITIES, length]);
-                out.extend(capabilities);
-            }
+            encode_parameters(&capabilities, out);
         })
     }
 
@@ -65,7 +59,12 @@ impl Open {
             Capability::FourOctetAs(asn) => Some(*asn),
             Capability::Multiprotocol(..)
             | Capability::RouteRefresh
+            | Capability::ExtendedNextHop(_)
+            | Capability::ExtendedMessage
+            | Capability::Role(_)
             | Capability::GracefulRestart(_)
+            | Capability::AddPath(_)
+            | Capability::EnhancedRefresh
             | Capability::Unknown { .. } => None,
         });
         Ok(Open {
@@ -75,6 +74,23 @@ impl Open {
             capabilities,
         })
     }
+}
+
+/// All capabilities in one parameter; in the extended form only where it needs that (RFC 9072 2).
+fn encode_parameters(capabilities: &[u8], out: &mut Vec<u8>) {
+    let length = capabilities.len();
+    match (u8::try_from(length), u8::try_from(length + 2)) {
+        (Ok(0), _) => out.push(0),
+        (Ok(length), Ok(total)) => out.extend([total, CAPABILITIES, length]),
+        _ => {
+            let word = |length: usize| u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+            out.extend([EXTENDED, EXTENDED]);
+            out.extend(word(length + 3));
+            out.push(CAPABILITIES);
+            out.extend(word(length));
+        }
+    }
+    out.extend(capabilities);
 }
 
 fn parameters(input: &[u8]) -> Result<Vec<Capability>, WireError> {

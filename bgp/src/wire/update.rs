@@ -1,11 +1,12 @@
-//! UPDATE and ROUTE-REFRESH: taken apart without a judgement, and built from attributes and prefixes.
+//! UPDATE: taken apart without a judgement, and built from attributes and prefixes.
 
 use std::net::IpAddr;
 
 use super::attribute::{code, flag, push};
 use super::frame::{HEADER, Kind, MAX_MESSAGE, begin, finish, message};
-use super::{WireError, nlri, take, take_slice};
-use crate::family::{Family, Prefix};
+use super::nlri::{self, Nlri};
+use super::{WireError, take, take_slice};
+use crate::family::Family;
 
 /// The three sections of an UPDATE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,85 +45,185 @@ pub struct Encoded<'a> {
     pub next_hop: IpAddr,
 }
 
-/// Appends UPDATEs that announce `prefixes`, as few as hold them. IPv4 goes into the classic fields.
-///
-/// False when the attributes leave no room for a prefix: then nothing is appended.
-#[must_use]
-pub fn announce(out: &mut Vec<u8>, attributes: Encoded<'_>, prefixes: &[Prefix]) -> bool {
-    match attributes.next_hop {
-        IpAddr::V4(next_hop) => {
-            let mut section = attributes.head.to_vec();
-            push(&mut section, flag::TRANSITIVE, code::NEXT_HOP, &next_hop.octets());
-            section.extend(attributes.tail);
-            announce_classic(out, &section, prefixes)
+/// How a session wants its UPDATEs for one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The family.
+    pub family: Family,
+    /// Prefixes have path identifiers (RFC 7911).
+    pub add_path: bool,
+    /// Longest message in octets: 4096, or 65535 (RFC 8654).
+    pub max_message: usize,
+}
+
+impl Layout {
+    /// Without anything negotiated.
+    #[must_use]
+    pub fn plain(family: Family) -> Layout {
+        Layout { family, add_path: false, max_message: MAX_MESSAGE }
+    }
+
+    /// Octets of the longest prefix.
+    fn largest(self) -> usize {
+        1 + usize::from(self.family.bits() / 8) + if self.add_path { 4 } else { 0 }
+    }
+
+    /// IPv4 goes into the classic fields, unless its next hop does not fit there (RFC 8950).
+    fn is_classic(self, next_hop: IpAddr) -> bool {
+        self.family == Family::Ipv4 && next_hop.is_ipv4()
+    }
+
+    /// Appends UPDATEs that announce `nlri`, as few as hold them.
+    ///
+    /// False when the attributes leave no room for a prefix: then nothing is appended.
+    #[must_use]
+    pub fn announce<'n>(
+        self,
+        out: &mut Vec<u8>,
+        attributes: Encoded<'_>,
+        nlri: impl Iterator<Item = &'n Nlri>,
+    ) -> bool {
+        if self.is_classic(attributes.next_hop) {
+            self.announce_classic(out, attributes, nlri)
+        } else {
+            self.announce_multiprotocol(out, attributes, nlri)
         }
-        IpAddr::V6(next_hop) => announce_multiprotocol(out, attributes, next_hop.octets(), prefixes),
     }
-}
 
-fn announce_classic(out: &mut Vec<u8>, section: &[u8], prefixes: &[Prefix]) -> bool {
-    let Some(room) = room(HEADER + 4 + section.len(), 5) else { return false };
-    for chunk in chunks(prefixes, room) {
-        let start = begin(Kind::Update, out);
-        out.extend([0, 0]);
-        put_length(out, section.len());
-        out.extend(section);
-        chunk.iter().for_each(|prefix| nlri::encode(*prefix, out));
+    fn announce_classic<'n>(
+        self,
+        out: &mut Vec<u8>,
+        attributes: Encoded<'_>,
+        nlri: impl Iterator<Item = &'n Nlri>,
+    ) -> bool {
+        let first = begin(Kind::Update, out);
+        out.extend_from_slice(&[0; 4]);
+        let section = out.len();
+        out.extend_from_slice(attributes.head);
+        if let IpAddr::V4(next_hop) = attributes.next_hop {
+            push(out, flag::TRANSITIVE, code::NEXT_HOP, &next_hop.octets());
+        }
+        out.extend_from_slice(attributes.tail);
+        let octets = out.len() - section;
+        if out.len() - first + self.largest() > self.max_message {
+            out.truncate(first);
+            return false;
+        }
+        set_length(out, section - 2, octets);
+        let (preamble, mut start) = (out.len() - first, first);
+        for nlri in nlri {
+            if out.len() - start + nlri::size(nlri, self.add_path) > self.max_message {
+                finish(start, out);
+                start = out.len();
+                out.extend_from_within(first..first + preamble);
+            }
+            nlri::encode(nlri, self.add_path, out);
+        }
         finish(start, out);
+        true
     }
-    true
-}
 
-fn announce_multiprotocol(
-    out: &mut Vec<u8>,
-    attributes: Encoded<'_>,
-    next_hop: [u8; 16],
-    prefixes: &[Prefix],
-) -> bool {
-    const FIXED: usize = 4 + 5 + 16; // attribute header; AFI, SAFI, length, reserved; next hop
-    let others = attributes.head.len() + attributes.tail.len();
-    let Some(room) = room(HEADER + 4 + others + FIXED, 17) else { return false };
-    for chunk in chunks(prefixes, room) {
-        let start = begin(Kind::Update, out);
-        out.extend([0, 0]);
-        let octets: usize = chunk.iter().map(|prefix| nlri::size(*prefix)).sum();
-        put_length(out, others + FIXED + octets);
+    fn announce_multiprotocol<'n>(
+        self,
+        out: &mut Vec<u8>,
+        attributes: Encoded<'_>,
+        nlri: impl Iterator<Item = &'n Nlri>,
+    ) -> bool {
+        let others = attributes.head.len() + attributes.tail.len();
+        let first = begin(Kind::Update, out);
+        out.extend_from_slice(&[0; 4]);
         // First, as RFC 7606 5.1 asks for.
-        out.extend([flag::OPTIONAL | flag::EXTENDED, code::MP_REACH]);
-        put_length(out, FIXED - 4 + octets);
-        out.extend([0, 2, 1, 16]);
-        out.extend(next_hop);
-        out.push(0);
-        chunk.iter().for_each(|prefix| nlri::encode(*prefix, out));
-        out.extend(attributes.head);
-        out.extend(attributes.tail);
-        finish(start, out);
-    }
-    true
-}
-
-/// Appends UPDATEs that withdraw `prefixes`.
-pub fn withdraw(out: &mut Vec<u8>, family: Family, prefixes: &[Prefix]) {
-    for chunk in chunks(prefixes, MAX_MESSAGE - HEADER - 4 - 7) {
-        let octets: usize = chunk.iter().map(|prefix| nlri::size(*prefix)).sum();
-        let start = begin(Kind::Update, out);
-        match family {
-            Family::Ipv4 => {
-                put_length(out, octets);
-                chunk.iter().for_each(|prefix| nlri::encode(*prefix, out));
-                out.extend([0, 0]);
+        out.extend_from_slice(&[flag::OPTIONAL | flag::EXTENDED, code::MP_REACH, 0, 0]);
+        let [high, low] = self.family.afi().to_be_bytes();
+        out.extend_from_slice(&[high, low, 1]);
+        match attributes.next_hop {
+            IpAddr::V4(next_hop) => {
+                out.push(4);
+                out.extend_from_slice(&next_hop.octets());
             }
-            Family::Ipv6 => {
-                out.extend([0, 0]);
-                put_length(out, octets + 7);
-                out.extend([flag::OPTIONAL | flag::EXTENDED, code::MP_UNREACH]);
-                put_length(out, octets + 3);
-                out.extend([0, 2, 1]);
-                chunk.iter().for_each(|prefix| nlri::encode(*prefix, out));
+            IpAddr::V6(next_hop) => {
+                out.push(16);
+                out.extend_from_slice(&next_hop.octets());
             }
         }
-        finish(start, out);
+        out.push(0);
+        let (preamble, mut start) = (out.len() - first, first);
+        if preamble + others + self.largest() > self.max_message {
+            out.truncate(first);
+            return false;
+        }
+        for nlri in nlri {
+            if out.len() - start + others + nlri::size(nlri, self.add_path) > self.max_message {
+                finish_multiprotocol(start, out, attributes);
+                start = out.len();
+                out.extend_from_within(first..first + preamble);
+            }
+            nlri::encode(nlri, self.add_path, out);
+        }
+        finish_multiprotocol(start, out, attributes);
+        true
     }
+
+    /// Appends UPDATEs that withdraw `nlri`; nothing when there are none.
+    pub fn withdraw<'n>(self, out: &mut Vec<u8>, nlri: impl Iterator<Item = &'n Nlri>) {
+        let mut nlri = nlri.peekable();
+        while nlri.peek().is_some() {
+            let start = begin(Kind::Update, out);
+            out.extend_from_slice(&[0, 0]);
+            if self.family == Family::Ipv6 {
+                out.extend_from_slice(&[
+                    0,
+                    0,
+                    flag::OPTIONAL | flag::EXTENDED,
+                    code::MP_UNREACH,
+                    0,
+                    0,
+                    0,
+                    2,
+                    1,
+                ]);
+            }
+            let section = out.len();
+            // Two octets for the empty attribute section of the classic form.
+            let room = self.max_message - 2;
+            while let Some(next) =
+                nlri.next_if(|next| out.len() - start + nlri::size(next, self.add_path) <= room)
+            {
+                nlri::encode(next, self.add_path, out);
+            }
+            let octets = out.len() - section;
+            match self.family {
+                Family::Ipv4 => {
+                    set_length(out, section - 2, octets);
+                    out.extend_from_slice(&[0, 0]);
+                }
+                Family::Ipv6 => {
+                    set_length(out, section - 5, octets + 3);
+                    set_length(out, section - 9, octets + 7);
+                }
+            }
+            finish(start, out);
+        }
+    }
+}
+
+/// Puts the other attributes behind MP_REACH_NLRI and writes the lengths.
+fn finish_multiprotocol(start: usize, out: &mut Vec<u8>, attributes: Encoded<'_>) {
+    let value = start + HEADER + 8;
+    let reach = out.len() - value;
+    set_length(out, value - 2, reach);
+    out.extend_from_slice(attributes.head);
+    out.extend_from_slice(attributes.tail);
+    let section = start + HEADER + 4;
+    let octets = out.len() - section;
+    set_length(out, section - 2, octets);
+    finish(start, out);
+}
+
+/// Writes a length into a message begun.
+fn set_length(out: &mut [u8], at: usize, length: usize) {
+    let length = u16::try_from(length).expect("messages are cut at 65535 octets");
+    out[at..at + 2].copy_from_slice(&length.to_be_bytes());
 }
 
 /// The End-of-RIB marker (RFC 4724 2).
@@ -131,38 +232,5 @@ pub fn end_of_rib(family: Family) -> Vec<u8> {
     message(Kind::Update, |out| match family {
         Family::Ipv4 => out.extend([0, 0, 0, 0]),
         Family::Ipv6 => out.extend([0, 0, 0, 6, flag::OPTIONAL, code::MP_UNREACH, 3, 0, 2, 1]),
-    })
-}
-
-/// A ROUTE-REFRESH body's family and subtype (RFC 2918, RFC 7313); `None` for families we do not carry.
-#[must_use]
-pub fn refresh(body: &[u8]) -> Option<(Family, u8)> {
-    let ([high, low, subtype, safi], _) = take::<4>(body)?;
-    Some((Family::from_code(u16::from_be_bytes([high, low]), safi)?, subtype))
-}
-
-fn put_length(out: &mut Vec<u8>, length: usize) {
-    out.extend(u16::try_from(length).expect("messages are cut at 4096 octets").to_be_bytes());
-}
-
-/// Octets left for prefixes, if at least one of `largest` octets fits.
-fn room(used: usize, largest: usize) -> Option<usize> {
-    MAX_MESSAGE.checked_sub(used).filter(|room| *room >= largest)
-}
-
-/// Cuts `prefixes` into runs of at most `room` octets.
-fn chunks(mut prefixes: &[Prefix], room: usize) -> impl Iterator<Item = &[Prefix]> {
-    std::iter::from_fn(move || {
-        let mut octets = 0;
-        let count = prefixes
-            .iter()
-            .take_while(|prefix| {
-                octets += nlri::size(**prefix);
-                octets <= room
-            })
-            .count();
-        let (chunk, rest) = prefixes.split_at(count);
-        prefixes = rest;
-        (!chunk.is_empty()).then_some(chunk)
     })
 }

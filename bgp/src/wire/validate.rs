@@ -5,12 +5,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::attribute::{PathAttributes, RawAttribute, aggregator, code, flag, split};
+use super::nlri::{self, Nlri};
 use super::update::RawUpdate;
-use super::{WireError, as_path, nlri, take, take_slice};
-use crate::family::{Family, Prefix};
+use super::{WireError, as_path, take, take_slice};
+use crate::family::Family;
 
 /// What the session says about how to read its UPDATEs.
 #[derive(Clone, Copy, Debug)]
@@ -19,21 +20,53 @@ pub struct Context {
     pub internal: bool,
     /// AS numbers have four octets (RFC 6793).
     pub four_octet: bool,
-    /// The family negotiated; prefixes of others are ignored (RFC 4760 6).
-    pub family: Family,
+    /// IPv4 unicast, if the session carries it; prefixes of a family it does not carry are ignored (RFC 4760 6).
+    pub ipv4: Option<Reading>,
+    /// IPv6 unicast, likewise.
+    pub ipv6: Option<Reading>,
+}
+
+/// How the prefixes of a family are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Each prefix has a path identifier (RFC 7911).
+    pub add_path: bool,
+    /// Next hops may be of the other family (RFC 8950).
+    pub extended_next_hop: bool,
+}
+
+impl Context {
+    /// A session that carries these families, each as simply as can be.
+    #[must_use]
+    pub fn plain(internal: bool, four_octet: bool, families: &[Family]) -> Context {
+        let reading = |family| families.contains(&family).then(Reading::default);
+        Context { internal, four_octet, ipv4: reading(Family::Ipv4), ipv6: reading(Family::Ipv6) }
+    }
+
+    /// How prefixes of a family are read, if the session carries it.
+    #[must_use]
+    pub fn reading(&self, family: Family) -> Option<Reading> {
+        match family {
+            Family::Ipv4 => self.ipv4,
+            Family::Ipv6 => self.ipv6,
+        }
+    }
 }
 
 /// A judged UPDATE.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update<'a> {
     /// Prefixes to forget, with those treated as withdrawn.
-    pub withdrawn: Vec<Prefix>,
+    pub withdrawn: Vec<Nlri>,
     /// Prefixes announced; empty without `attributes`.
-    pub announced: Vec<Prefix>,
+    pub announced: Vec<Nlri>,
     /// Their attributes.
     pub attributes: Option<PathAttributes<'a>>,
-    /// The End-of-RIB marker of the session's family.
-    pub end_of_rib: bool,
+    /// More prefixes announced with the same attributes but this next hop: those of the multiprotocol attribute when
+    /// the classic fields announce some, too. Senders should not do that (RFC 7606 5.1).
+    pub also: Option<(IpAddr, Vec<Nlri>)>,
+    /// The End-of-RIB marker of a family.
+    pub end_of_rib: Option<Family>,
     /// What was wrong, for the log.
     pub faults: Vec<Fault>,
 }
@@ -74,7 +107,8 @@ impl fmt::Display for Fault {
 /// A fault after which the session has to be reset.
 pub fn judge<'a>(raw: RawUpdate<'a>, context: Context) -> Result<Update<'a>, WireError> {
     if raw.withdrawn.is_empty() && raw.attributes.is_empty() && raw.announced.is_empty() {
-        return Ok(Update { end_of_rib: context.family == Family::Ipv4, ..Update::default() });
+        let end_of_rib = context.ipv4.map(|_| Family::Ipv4);
+        return Ok(Update { end_of_rib, ..Update::default() });
     }
     let mut reader = Reader::new(context);
     reader.sections(raw)?;
@@ -90,40 +124,37 @@ struct Reader<'a> {
     seen: [bool; 256],
     /// NEXT_HOP, kept apart since MP_REACH has its own.
     classic_next_hop: Option<Ipv4Addr>,
-    classic: bool,
+    /// What MP_REACH announces.
+    multiprotocol: Option<(IpAddr, Vec<Nlri>)>,
     as4_path: Option<&'a [u8]>,
     as4_aggregator: Option<(u32, Ipv4Addr)>,
-    mp_unreach_empty: bool,
+    mp_unreach_empty: Option<Family>,
 }
 
 impl<'a> Reader<'a> {
     fn new(context: Context) -> Reader<'a> {
-        let unset = match context.family {
-            Family::Ipv4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            Family::Ipv6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
         Reader {
             context,
             update: Update::default(),
-            attributes: PathAttributes::originated(unset),
+            attributes: PathAttributes::originated(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             seen: [false; 256],
             classic_next_hop: None,
-            classic: false,
+            multiprotocol: None,
             as4_path: None,
             as4_aggregator: None,
-            mp_unreach_empty: false,
+            mp_unreach_empty: None,
         }
     }
 
     /// The classic fields; read even where they are not wanted, since a fault in them is a fault.
     fn sections(&mut self, raw: RawUpdate<'a>) -> Result<(), WireError> {
-        nlri::decode(raw.withdrawn, Family::Ipv4, &mut self.update.withdrawn)?;
-        nlri::decode(raw.announced, Family::Ipv4, &mut self.update.announced)?;
-        if self.context.family != Family::Ipv4 {
+        let add_path = self.context.ipv4.is_some_and(|reading| reading.add_path);
+        nlri::decode(raw.withdrawn, Family::Ipv4, add_path, &mut self.update.withdrawn)?;
+        nlri::decode(raw.announced, Family::Ipv4, add_path, &mut self.update.announced)?;
+        if self.context.ipv4.is_none() {
             self.update.withdrawn.clear();
             self.update.announced.clear();
         }
-        self.classic = !self.update.announced.is_empty();
         Ok(())
     }
 
@@ -205,6 +236,7 @@ impl<'a> Reader<'a> {
             code::CLUSTER_LIST => self.attributes.cluster_list = internal.and_then(|()| list(4))?,
             code::EXTENDED_COMMUNITIES => self.attributes.extended_communities = list(8)?,
             code::LARGE_COMMUNITIES => self.attributes.large_communities = list(12)?,
+            code::ONLY_TO_CUSTOMER => self.attributes.only_to_customer = Some(word()?),
             code::AS4_PATH | code::AS4_AGGREGATOR if self.context.four_octet => {
                 return Err(("sent by a four-octet speaker", Outcome::Discard));
             }
@@ -250,62 +282,93 @@ impl<'a> Reader<'a> {
         let ([high, low, safi, length], rest) = take::<4>(value).ok_or(CUT)?;
         let (next_hop, rest) = take_slice(rest, length.into()).ok_or(CUT)?;
         let ([_reserved], prefixes) = take::<1>(rest).ok_or(CUT)?;
-        if Family::from_code(u16::from_be_bytes([high, low]), safi) != Some(self.context.family) {
-            return Ok(());
-        }
-        let next_hop = match (self.context.family, next_hop) {
+        let Some((family, reading)) = self.carried(high, low, safi) else { return Ok(()) };
+        // A second, link-local address may follow the global IPv6 one (RFC 2545 3).
+        let long = next_hop.len() == 16 || next_hop.len() == 32;
+        let next_hop = match (family, next_hop) {
             (Family::Ipv4, [a, b, c, d]) => IpAddr::from([*a, *b, *c, *d]),
-            // A second, link-local address may follow the global one (RFC 2545 3).
-            (Family::Ipv6, address) if address.len() == 16 || address.len() == 32 => {
+            (_, address) if long && (family == Family::Ipv6 || reading.extended_next_hop) => {
                 let (global, _) = take::<16>(address).ok_or(CUT)?;
                 IpAddr::from(global)
             }
             _ => return Err(WireError::Multiprotocol("next hop of a wrong length")),
         };
-        self.attributes.next_hop = next_hop;
-        nlri::decode(prefixes, self.context.family, &mut self.update.announced)
+        let mut announced = Vec::new();
+        nlri::decode(prefixes, family, reading.add_path, &mut announced)?;
+        self.multiprotocol = Some((next_hop, announced));
+        Ok(())
+    }
+
+    /// The family, if the session carries it.
+    fn carried(&self, high: u8, low: u8, safi: u8) -> Option<(Family, Reading)> {
+        let family = Family::from_code(u16::from_be_bytes([high, low]), safi)?;
+        Some((family, self.context.reading(family)?))
     }
 
     fn mp_unreach(&mut self, value: &'a [u8]) -> Result<(), WireError> {
         const CUT: WireError = WireError::Multiprotocol("MP_UNREACH_NLRI cut short");
         let ([high, low, safi], prefixes) = take::<3>(value).ok_or(CUT)?;
-        if Family::from_code(u16::from_be_bytes([high, low]), safi) != Some(self.context.family) {
-            return Ok(());
-        }
-        self.mp_unreach_empty = prefixes.is_empty();
-        nlri::decode(prefixes, self.context.family, &mut self.update.withdrawn)
+        let Some((family, reading)) = self.carried(high, low, safi) else { return Ok(()) };
+        self.mp_unreach_empty = prefixes.is_empty().then_some(family);
+        nlri::decode(prefixes, family, reading.add_path, &mut self.update.withdrawn)
     }
 
     /// What concerns the message as a whole.
     fn finish(mut self) -> Update<'a> {
         let alone = self.seen.iter().filter(|seen| **seen).count() == 1;
-        self.update.end_of_rib = self.mp_unreach_empty && alone && self.update.withdrawn.is_empty();
-        self.update.announced.retain(|prefix| !prefix.address().is_multicast());
-        if self.update.announced.is_empty() {
+        self.update.end_of_rib = self.mp_unreach_empty.filter(|_| alone && self.update.withdrawn.is_empty());
+        self.update.announced.retain(|nlri| !nlri.prefix.address().is_multicast());
+        let multiprotocol = self.multiprotocol.take().and_then(|(next_hop, mut prefixes)| {
+            prefixes.retain(|nlri| !nlri.prefix.address().is_multicast());
+            (!prefixes.is_empty()).then_some((next_hop, prefixes))
+        });
+        if self.update.announced.is_empty() && multiprotocol.is_none() {
             return self.update;
         }
         self.merge_as4();
-        if self.classic && !self.seen[usize::from(code::MP_REACH)] {
-            match self.classic_next_hop {
-                Some(next_hop) => self.attributes.next_hop = IpAddr::V4(next_hop),
-                None => self.fault(code::NEXT_HOP, "missing", Outcome::Withdraw),
-            }
-        }
+        self.next_hops(multiprotocol);
         for mandatory in [code::ORIGIN, code::AS_PATH] {
             if !self.seen[usize::from(mandatory)] {
                 self.fault(mandatory, "missing", Outcome::Withdraw);
             }
         }
-        if !is_host(self.attributes.next_hop) {
-            self.fault(code::NEXT_HOP, "not the address of a host", Outcome::Withdraw);
-        }
         if self.update.faults.iter().any(|fault| fault.outcome == Outcome::Withdraw) {
             let announced = std::mem::take(&mut self.update.announced);
             self.update.withdrawn.extend(announced);
+            self.update
+                .withdrawn
+                .extend(self.update.also.take().into_iter().flat_map(|(_, prefixes)| prefixes));
         } else {
             self.update.attributes = Some(self.attributes);
         }
         self.update
+    }
+
+    /// Gives the announced prefixes their next hops.
+    fn next_hops(&mut self, multiprotocol: Option<(IpAddr, Vec<Nlri>)>) {
+        let classic = self.classic_next_hop.map(IpAddr::V4);
+        match (self.update.announced.is_empty(), multiprotocol) {
+            (true, Some((next_hop, prefixes))) => {
+                self.attributes.next_hop = next_hop;
+                self.update.announced = prefixes;
+            }
+            (_, also) => {
+                match classic {
+                    Some(next_hop) => self.attributes.next_hop = next_hop,
+                    None => return self.withdraw_with(also, "missing"),
+                }
+                self.update.also = also;
+            }
+        }
+        let also = self.update.also.as_ref().map(|(next_hop, _)| *next_hop);
+        if !is_host(self.attributes.next_hop) || !also.is_none_or(is_host) {
+            self.fault(code::NEXT_HOP, "not the address of a host", Outcome::Withdraw);
+        }
+    }
+
+    fn withdraw_with(&mut self, also: Option<(IpAddr, Vec<Nlri>)>, problem: &'static str) {
+        self.update.also = also;
+        self.fault(code::NEXT_HOP, problem, Outcome::Withdraw);
     }
 
     /// RFC 6793 4.2.3.
@@ -334,6 +397,7 @@ fn flags_fit(raw: RawAttribute<'_>) -> bool {
         | code::COMMUNITIES
         | code::EXTENDED_COMMUNITIES
         | code::LARGE_COMMUNITIES
+        | code::ONLY_TO_CUSTOMER
         | code::AS4_PATH
         | code::AS4_AGGREGATOR => kind == flag::OPTIONAL | flag::TRANSITIVE,
         _ => true,

@@ -15,7 +15,7 @@ fn session(options: &str) -> Session {
 
 fn md5(we_are_passive: bool) {
     let passive = if we_are_passive { "" } else { "passive yes;" };
-    let session = session(&format!("multihop; password \"secret\"; {passive}"));
+    let session = session(&format!("multihop; hold time 9; password \"secret\"; {passive}"));
     let mut bird = Bird::start(session.clone(), &ROUTES);
     let mut ours = config(&session);
     ours.peers.values_mut().for_each(|peer| {
@@ -25,12 +25,12 @@ fn md5(we_are_passive: bool) {
     let speaker = Speaker::start(ours, &["172.16.1.0/26"]);
     speaker.until_route(ROUTES[0]);
     bird.until_count(1);
-    // A key that does not fit keeps the session down, whoever is wrong.
+    // A key that does not fit ends the session by its hold time and keeps it down, whoever is wrong.
     speaker
         .configure(|config| config.peers.values_mut().for_each(|peer| peer.password = Some("wrong".into())));
     speaker.until_gone(ROUTES[0]);
     stays_down(&speaker);
-    bird.set_options(&format!("multihop; password \"wrong\"; {passive}"), &ROUTES);
+    bird.set_options(&format!("multihop; hold time 9; password \"wrong\"; {passive}"), &ROUTES);
     speaker.until_route(ROUTES[0]);
 }
 

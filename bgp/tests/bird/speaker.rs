@@ -41,17 +41,7 @@ pub(crate) fn config(session: &Session) -> SpeakerConfig {
 }
 
 pub(crate) fn accept_all() -> Filter {
-    let verdict = Verdict::Accept;
-    Filter {
-        rules: vec![Rule {
-            reason: "all".into(),
-            prefix: None,
-            source: None,
-            peer_type: None,
-            verdict,
-            set: vec![],
-        }],
-    }
+    Filter::new(vec![Rule::new("all", Verdict::Accept)])
 }
 
 impl Speaker {

@@ -57,11 +57,11 @@ pub(crate) struct Network {
 }
 
 pub(crate) fn accept_all() -> Filter {
-    Filter { rules: vec![rule(Verdict::Accept)] }
+    Filter::new(vec![rule(Verdict::Accept)])
 }
 
 pub(crate) fn rule(verdict: Verdict) -> Rule {
-    Rule { reason: "test".into(), prefix: None, source: None, peer_type: None, verdict, set: vec![] }
+    Rule::new("test", verdict)
 }
 
 pub(crate) fn address(node: usize) -> IpAddr {

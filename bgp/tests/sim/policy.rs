@@ -41,7 +41,7 @@ fn a_router_prefers_the_owner_of_a_block_over_those_who_pass_it_on() {
     let mut level = rule(Verdict::Accept);
     level.set = vec![Change::Med(0)];
     for node in 0..2 {
-        let filter = Filter { rules: vec![level.clone()] };
+        let filter = Filter::new(vec![level.clone()]);
         network.configure(node, |config| config.peers.get_mut(&peer_id(2)).unwrap().export = filter);
     }
     network.run(SECOND);
@@ -64,7 +64,7 @@ fn a_changed_filter_is_applied_to_what_is_known_without_a_reset() {
     let mut reject = rule(Verdict::Reject);
     reject.prefix = Some(PrefixMatch::In("172.16.1.0/24".parse().unwrap()));
     network.configure(0, |config| {
-        config.peers.get_mut(&peer_id(1)).unwrap().import = Filter { rules: vec![reject.clone()] };
+        config.peers.get_mut(&peer_id(1)).unwrap().import = Filter::new(vec![reject.clone()]);
         config.peers.get_mut(&peer_id(2)).unwrap().export = Filter::default();
     });
     network.run(SECOND);
@@ -91,7 +91,7 @@ fn an_unrelated_peer_never_notices_a_change() {
     assert!(snapshot.peers[&peer_id(3)].since > SECOND * 38);
     assert_eq!(network.prefixes(0), ["172.16.2.0/26", "172.16.3.0/26"]);
     assert!(network.nodes[1].notes.iter().any(
-        |note| matches!(note, Note::Down { reason, .. } if reason == "received NOTIFICATION Cease/Peer De-configured")
+        |note| matches!(note, Note::Down { reason, .. } if reason == "received NOTIFICATION Cease/Peer De-configured, hard reset")
     ));
     let ended = |end: usize, words: &str| {
         let notes = &network.nodes[0].notes;

@@ -2,18 +2,20 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tortie_bgp::family::Family;
-use tortie_bgp::wire::update::{Encoded, RawUpdate, announce, refresh};
+use tortie_bgp::wire::nlri::Nlri;
+use tortie_bgp::wire::update::{Encoded, Layout, RawUpdate};
 use tortie_bgp::wire::validate::judge;
-use tortie_bgp::wire::{Context, Kind, Notification, Open, frame};
+use tortie_bgp::wire::{Context, Kind, Notification, Open, Reading, frame, refresh};
 
 use super::strategies;
 
 fn contexts() -> impl Iterator<Item = Context> {
-    (0..8).map(|bits| Context {
-        internal: bits & 1 != 0,
-        four_octet: bits & 2 != 0,
-        family: if bits & 4 == 0 { Family::Ipv4 } else { Family::Ipv6 },
+    (0..128).map(|bits| {
+        let reading = |shift: u32| {
+            (bits >> shift & 1 != 0)
+                .then_some(Reading { add_path: bits & 64 != 0, extended_next_hop: bits & 16 != 0 })
+        };
+        Context { internal: bits & 1 != 0, four_octet: bits & 2 != 0, ipv4: reading(2), ipv6: reading(3) }
     })
 }
 
@@ -23,7 +25,7 @@ fn read_update(body: &[u8]) {
         match judge(raw, context) {
             Ok(update) => {
                 assert!(update.attributes.is_some() || update.announced.is_empty());
-                let family = |prefix: &tortie_bgp::family::Prefix| prefix.family() == context.family;
+                let family = |nlri: &Nlri| context.reading(nlri.prefix.family()).is_some();
                 assert!(update.withdrawn.iter().chain(&update.announced).all(family));
                 if let Some(attributes) = update.attributes {
                     // What was accepted can be passed on.
@@ -44,7 +46,7 @@ fn read_stream(mut stream: &[u8]) {
             Kind::Update => read_update(frame.body),
             Kind::Notification => drop(Notification::decode(frame.body).map(|n| n.to_string())),
             Kind::Keepalive => {}
-            Kind::Refresh => drop(refresh(frame.body)),
+            Kind::Refresh => drop(refresh::decode(frame.body)),
         }
         stream = rest;
     }
@@ -98,7 +100,9 @@ proptest! {
         attributes.encode_head(&mut head);
         attributes.encode_tail(&mut tail);
         let encoded = Encoded { head: &head, tail: &tail, next_hop: attributes.next_hop };
-        prop_assert!(announce(&mut out, encoded, &prefixes));
+        let nlri: Vec<Nlri> = prefixes.into_iter().map(Nlri::from).collect();
+        let family = nlri[0].prefix.family();
+        prop_assert!(Layout::plain(family).announce(&mut out, encoded, nlri.iter()));
         for (index, value) in mutations {
             let at = 19 + index.index(out.len() - 19);
             out[at] = value;

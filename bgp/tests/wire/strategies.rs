@@ -59,7 +59,7 @@ fn words(unit: usize) -> impl Strategy<Value = Vec<u8>> {
 /// Attributes as they may stand on an internal session.
 pub(crate) fn attributes(family: Family) -> impl Strategy<Value = PathAttributes<'static>> {
     let scalars = (0..3_u8, option::of(any::<u32>()), option::of(any::<u32>()), any::<bool>());
-    let ids = (option::of((1..=u32::MAX, any::<u32>())), option::of(any::<u32>()));
+    let ids = (option::of((1..=u32::MAX, any::<u32>())), option::of(any::<u32>()), option::of(any::<u32>()));
     let lists = (words(4), words(4), words(8), words(12), vec((100..200_u8, vec(any::<u8>(), 0..300)), 0..3));
     (next_hop(family), as_path(), scalars, ids, lists).prop_map(|(next_hop, as_path, scalars, ids, lists)| {
         let (origin, med, local_pref, atomic_aggregate) = scalars;
@@ -84,6 +84,7 @@ pub(crate) fn attributes(family: Family) -> impl Strategy<Value = PathAttributes
             cluster_list: lists.1.into(),
             extended_communities: lists.2.into(),
             large_communities: lists.3.into(),
+            only_to_customer: ids.2,
             unknown: unknown.into(),
         }
     })
@@ -99,6 +100,11 @@ fn capability() -> impl Strategy<Value = Capability> {
     prop_oneof![
         (any::<u16>(), any::<u8>()).prop_map(|(afi, safi)| Capability::Multiprotocol(afi, safi)),
         Just(Capability::RouteRefresh),
+        Just(Capability::EnhancedRefresh),
+        Just(Capability::ExtendedMessage),
+        any::<u8>().prop_map(Capability::Role),
+        vec((any::<u16>(), any::<u8>(), any::<u16>()), 0..4).prop_map(Capability::ExtendedNextHop),
+        vec((any::<u16>(), any::<u8>(), any::<u8>()), 0..4).prop_map(Capability::AddPath),
         graceful,
         (128..=255_u8, vec(any::<u8>(), 0..10)).prop_map(|(code, value)| Capability::Unknown { code, value }),
     ]

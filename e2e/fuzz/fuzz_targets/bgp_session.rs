@@ -15,9 +15,9 @@ use tortie_bgp::family::{Family, Prefix};
 use tortie_bgp::filter::{Filter, Rule, Verdict};
 use tortie_bgp::snapshot::SessionState;
 use tortie_bgp::speaker::{ConnId, Input, Output, Speaker};
-use tortie_bgp::wire::update::{RawUpdate, refresh};
+use tortie_bgp::wire::update::RawUpdate;
 use tortie_bgp::wire::validate::judge;
-use tortie_bgp::wire::{Capability, Context, GracefulRestart, Kind, Notification, Open, frame};
+use tortie_bgp::wire::{Capability, Context, GracefulRestart, Kind, Notification, Open, frame, refresh};
 use tortie_bgp::{PeerConfig, PeerId, SpeakerConfig};
 
 const OWN_AS: u32 = 64512;
@@ -213,11 +213,11 @@ impl World {
         let internal = !witness && self.setup.asn() == OWN_AS;
         let four_octet = witness || self.setup.four_octet();
         let update =
-            judge(raw, Context { internal, four_octet, family: self.setup.family() }).expect("readable");
+            judge(raw, Context::plain(internal, four_octet, &[self.setup.family()])).expect("readable");
         assert_eq!(update.faults, []);
         if witness {
-            update.withdrawn.iter().for_each(|prefix| assert!(self.told.remove(prefix), "told before"));
-            self.told.extend(update.announced);
+            update.withdrawn.iter().for_each(|nlri| assert!(self.told.remove(&nlri.prefix), "told before"));
+            self.told.extend(update.announced.iter().map(|nlri| nlri.prefix));
         }
     }
 

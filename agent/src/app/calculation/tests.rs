@@ -12,9 +12,11 @@ struct Ends {
     events: mpsc::Sender<SyncEvent>,
     own: mpsc::Sender<Vec<Update>>,
     host_mtu: watch::Sender<u32>,
+    secrets: watch::Sender<Arc<Secrets>>,
     desired: watch::Receiver<Option<Arc<Desired>>>,
     bgp: watch::Receiver<Option<Arc<BgpDesired>>>,
     progress: watch::Receiver<Progress>,
+    reports: watch::Receiver<Wanted>,
     mtu: watch::Receiver<u32>,
     tunnel: Arc<Notify>,
     tenancy: mpsc::Sender<oneshot::Sender<Option<Tenancy>>>,
@@ -27,6 +29,7 @@ fn start() -> Ends {
         bgp: true,
         ipv6: true,
         router_id: RouterId::NodeAddress,
+        service_cluster_ips: None,
         endpoint_to_host: None,
         ipip_mtu: None,
         host_mtu: 1500,
@@ -34,10 +37,12 @@ fn start() -> Ends {
     let (events, events_reader) = mpsc::channel(1);
     let (own, own_reader) = mpsc::channel(1);
     let (host_mtu, host_mtu_reader) = watch::channel(1500);
+    let (secrets, secrets_reader) = watch::channel(Arc::default());
     let (tenancy, tenancy_reader) = mpsc::channel(1);
     let (desired, desired_reader) = watch::channel(None);
     let (bgp, bgp_reader) = watch::channel(None);
     let (progress, progress_reader) = watch::channel(Progress::default());
+    let (reports, reports_reader) = watch::channel(Arc::default());
     let (mtu, mtu_reader) = watch::channel(1500);
     let tunnel = Arc::new(Notify::new());
     let channels = Channels {
@@ -45,9 +50,11 @@ fn start() -> Ends {
         own: own_reader,
         tenancy: tenancy_reader,
         host_mtu: host_mtu_reader,
+        secrets: secrets_reader,
         desired,
         bgp,
         progress,
+        reports,
         mtu,
         tunnel: Arc::clone(&tunnel),
     };
@@ -56,8 +63,10 @@ fn start() -> Ends {
         events,
         own,
         host_mtu,
+        secrets,
         desired: desired_reader,
         bgp: bgp_reader,
+        reports: reports_reader,
         progress: progress_reader,
         mtu: mtu_reader,
         tunnel,
@@ -152,4 +161,43 @@ async fn a_lock_keeps_what_was_wanted() {
     send(&ends, vec![lock(5, true)]).await;
     ends.progress.wait_for(|progress| progress.locked.is_none()).await.unwrap();
     ends.desired.wait_for(|desired| desired.as_ref().is_some_and(|d| d.interfaces.is_empty())).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_secret_reaches_the_sessions() {
+    let mut ends = start();
+    let password = json!({"secretKeyRef": {"name": "bgp", "key": "pw"}});
+    let tor = json!({"peerIP": "10.0.0.254", "asNumber": 65100, "password": password});
+    send(&ends, vec![node(1), update(Kind::BgpPeer, None, "tor", 2, tor)]).await;
+    ends.events.send(SyncEvent::InSync).await.unwrap();
+    let passwords = |bgp: &Option<Arc<BgpDesired>>| -> Vec<Option<String>> {
+        let config = bgp.as_ref().and_then(|bgp| bgp.config.clone());
+        config.iter().flat_map(|config| config.peers.values()).map(|peer| peer.password.clone()).collect()
+    };
+    ends.bgp.wait_for(Option::is_some).await.unwrap();
+    assert!(passwords(&ends.bgp.borrow()).is_empty());
+    for text in ["one", "two"] {
+        let files = [(("bgp".to_owned(), "pw".to_owned()), Ok(text.to_owned()))].into();
+        ends.secrets.send_replace(Arc::new(Secrets { files, ..Secrets::default() }));
+        ends.bgp.wait_for(|bgp| passwords(bgp) == [Some(text.to_owned())]).await.unwrap();
+    }
+    ends.progress.wait_for(|progress| progress.lines().is_empty()).await.unwrap();
+    ends.task.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_asked_of_this_node_are_handed_on() {
+    let mut ends = start();
+    let report = |name: &str, node: &str, revision| {
+        update(Kind::CalicoNodeStatus, None, name, revision, json!({"node": node, "classes": ["BGP"]}))
+    };
+    send(&ends, vec![node(1), report("a", "n1", 2), report("b", "n2", 3)]).await;
+    ends.events.send(SyncEvent::InSync).await.unwrap();
+    ends.reports.wait_for(|reports| reports.keys().collect::<Vec<_>>() == ["a"]).await.unwrap();
+    send(&ends, vec![report("a", "n2", 4), report("b", "n1", 5)]).await;
+    ends.reports.wait_for(|reports| reports.keys().collect::<Vec<_>>() == ["b"]).await.unwrap();
+    let key = Key::resource(Kind::CalicoNodeStatus, None, "b");
+    send(&ends, vec![Update { key, value: None, revision: 6 }]).await;
+    ends.reports.wait_for(|reports| reports.is_empty()).await.unwrap();
+    ends.task.abort();
 }

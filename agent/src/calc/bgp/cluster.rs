@@ -1,5 +1,6 @@
 //! Questions about nodes and the cluster's BGP settings, answered with their defaults.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use tortie_model::DEFAULT_AS_NUMBER;
@@ -7,6 +8,9 @@ use tortie_model::resource::{BgpConfigurationSpec, Node};
 
 use crate::calc::Settings;
 use crate::calc::cache::Cache;
+
+/// Metric of routes in the kernel unless configured.
+const NORMAL_PRIORITY: u32 = 1024;
 
 /// Port of BGP unless configured.
 pub(super) const DEFAULT_PORT: u16 = 179;
@@ -17,14 +21,24 @@ pub(super) struct Cluster<'a> {
     pub(super) own_name: &'a str,
     pub(super) own: &'a Node,
     ipv6: bool,
+    /// Names by address; of several nodes with one address the first.
+    names: BTreeMap<IpAddr, &'a str>,
 }
 
 impl<'a> Cluster<'a> {
     /// `None` while this node has no address of any family: then there is nothing to speak from.
     pub(super) fn new(cache: &'a Cache, settings: &'a Settings) -> Option<Cluster<'a>> {
         let own = cache.nodes.get(&settings.node)?;
-        let cluster = Cluster { cache, own_name: &settings.node, own, ipv6: settings.ipv6 };
+        let (own_name, ipv6) = (settings.node.as_str(), settings.ipv6);
+        let mut cluster = Cluster { cache, own_name, own, ipv6, names: BTreeMap::new() };
         cluster.own_addresses().next()?;
+        let mut names = BTreeMap::new();
+        for (name, node) in &cache.nodes {
+            for address in [false, true].into_iter().filter_map(|ipv6| cluster.address(node, ipv6)) {
+                names.entry(address).or_insert(name.as_str());
+            }
+        }
+        cluster.names = names;
         Some(cluster)
     }
 
@@ -80,8 +94,18 @@ impl<'a> Cluster<'a> {
 
     /// The node with an address.
     pub(super) fn node_at(&self, address: IpAddr) -> Option<(&'a str, &'a Node)> {
-        let has = |node: &Node| self.address(node, address.is_ipv6()) == Some(address);
-        self.cache.nodes.iter().find(|(_, node)| has(node)).map(|(name, node)| (name.as_str(), node))
+        let name = *self.names.get(&address)?;
+        Some((name, self.cache.nodes.get(name)?))
+    }
+
+    /// Metric of a family's routes in the kernel.
+    pub(super) fn normal_priority(&self, ipv6: bool) -> u32 {
+        let config = self.default_config();
+        let configured = config.and_then(|config| match ipv6 {
+            false => config.ipv4_normal_route_priority,
+            true => config.ipv6_normal_route_priority,
+        });
+        configured.unwrap_or(NORMAL_PRIORITY)
     }
 
     /// The cluster id of a route reflector.

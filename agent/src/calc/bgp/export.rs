@@ -1,59 +1,88 @@
-//! The export filter of every peer (bgp-behaviour 4), in the order in which it decides.
+//! The built-in export filter of every peer (bgp-behaviour 4), in the order in which it decides. The first step there,
+//! LOCAL_PREF from the metric, is done where routes are originated; BGPFilters of the peer come before what is here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnetwork::IpNetwork;
-use tortie_bgp::filter::{Change, Filter, PrefixMatch, Rule, Verdict};
+use tortie_bgp::filter::{Change, LocalPref, PeerType, PrefixMatch, Rule, Verdict};
 use tortie_model::resource::{BgpConfigurationSpec, PrefixAdvertisement};
 
 use super::cluster::Cluster;
+use super::filters::{addition, community, local_pref};
+use super::services::Ranges;
 use crate::calc::Problems;
 
-/// The filter for sessions of one family; what no rule accepts stays home.
-pub(super) fn filter(
-    cluster: &Cluster<'_>,
-    own_blocks: &BTreeSet<IpNetwork>,
-    ipv6: bool,
-    problems: &mut Problems,
-) -> Filter {
-    let of_family = |prefix: &IpNetwork| prefix.is_ipv6() == ipv6;
-    let pools = || cluster.cache.pools.iter().filter(|(_, pool)| of_family(&pool.cidr));
-    let mut rules = Vec::new();
-    for (name, pool) in pools().filter(|(_, pool)| pool.disable_bgp_export) {
-        rules.push(rule(
-            format!("pool {name}: disableBGPExport"),
-            PrefixMatch::In(pool.cidr),
-            Verdict::Reject,
-        ));
-    }
-    rules.extend(communities(cluster, problems).into_iter().filter(|rule| match rule.prefix {
-        Some(PrefixMatch::In(prefix)) => of_family(&prefix),
-        Some(PrefixMatch::Equal(_) | PrefixMatch::NotEqual(_) | PrefixMatch::NotIn(_)) | None => false,
-    }));
-    // The block stands for what is inside; addresses borrowed from other nodes' blocks fall through.
-    for block in own_blocks.iter().filter(|block| of_family(block)) {
-        rules.push(rule("own block", PrefixMatch::Equal(*block), Verdict::Accept));
-        rules.push(rule("inside own block", PrefixMatch::In(*block), Verdict::Reject));
-    }
-    for (name, pool) in pools().filter(|(_, pool)| !pool.disable_bgp_export) {
-        rules.push(rule(format!("pool {name}"), PrefixMatch::In(pool.cidr), Verdict::Accept));
-    }
-    Filter { rules }
+/// What export depends on besides the cluster.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inputs<'a> {
+    pub(super) own_blocks: &'a BTreeSet<IpNetwork>,
+    pub(super) services: &'a Ranges,
 }
 
-fn rule(reason: impl Into<String>, prefix: PrefixMatch, verdict: Verdict) -> Rule {
-    Rule {
-        reason: reason.into(),
-        prefix: Some(prefix),
-        source: None,
-        peer_type: None,
-        verdict,
-        set: Vec::new(),
+/// The rules for sessions of one family.
+pub(super) fn rules(
+    cluster: &Cluster<'_>,
+    inputs: Inputs<'_>,
+    ipv6: bool,
+    problems: &mut Problems,
+) -> Vec<Rule> {
+    let of_family = |prefix: &&IpNetwork| prefix.is_ipv6() == ipv6;
+    let pools = || cluster.cache.pools.iter().filter(|(_, pool)| of_family(&&pool.cidr));
+    let mut rules = Vec::new();
+    for (name, pool) in pools().filter(|(_, pool)| pool.disable_bgp_export) {
+        rules.push(inside(format!("pool {name} disableBGPExport"), pool.cidr, Verdict::Reject));
     }
+    rules.extend(tunnels());
+    rules.extend(communities(cluster, ipv6, problems));
+    for block in inputs.own_blocks.iter().filter(of_family) {
+        rules.extend(own_block(*block, local_pref(cluster.normal_priority(ipv6))));
+    }
+    for range in inputs.services.announced.iter().filter(of_family) {
+        rules.push(inside(format!("service range {range}"), *range, Verdict::Accept));
+    }
+    if cluster.reflector_id(cluster.own).is_some() {
+        for range in inputs.services.reflected.iter().filter(of_family) {
+            rules.push(inside(format!("service range {range} of others"), *range, Verdict::Accept));
+        }
+    }
+    for (name, pool) in pools().filter(|(_, pool)| !pool.disable_bgp_export) {
+        rules.push(inside(format!("pool {name}"), pool.cidr, Verdict::Accept));
+    }
+    rules.push(Rule::new("no rule accepts it", Verdict::Reject));
+    rules
+}
+
+fn inside(reason: impl Into<String>, network: IpNetwork, verdict: Verdict) -> Rule {
+    Rule { prefix: Some(PrefixMatch::In(network)), ..Rule::new(reason, verdict) }
+}
+
+/// Routes into tunnels other than those this agent makes for BGP (`tunl0`) do not leave.
+fn tunnels() -> Vec<Rule> {
+    let through = |pattern: &str, peer_type| Rule {
+        interface: Some(pattern.to_owned()),
+        peer_type,
+        ..Rule::new(format!("leads into a tunnel ({pattern})"), Verdict::Reject)
+    };
+    let internal = Some(PeerType::Internal);
+    vec![through("*.cali", internal), through("*.calico", internal), through("bpf*.cali", None)]
+}
+
+/// The block stands for what is inside, except for a workload that is moving and has the better route; addresses
+/// borrowed from other nodes' blocks fall through.
+fn own_block(block: IpNetwork, normal: u32) -> [Rule; 3] {
+    let moving = inside(format!("moving inside own block {block}"), block, Verdict::Accept);
+    [
+        Rule {
+            prefix: Some(PrefixMatch::Equal(block)),
+            ..Rule::new(format!("own block {block}"), Verdict::Accept)
+        },
+        Rule { local_pref: Some(LocalPref::Above(normal)), ..moving },
+        inside(format!("inside own block {block}"), block, Verdict::Reject),
+    ]
 }
 
 /// Communities of `prefixAdvertisements`; a list of the node replaces the cluster's. They decide nothing.
-fn communities(cluster: &Cluster<'_>, problems: &mut Problems) -> Vec<Rule> {
+fn communities(cluster: &Cluster<'_>, ipv6: bool, problems: &mut Problems) -> Vec<Rule> {
     let configs = [
         (format!("node.{}", cluster.own_name), cluster.node_config(cluster.own_name)),
         ("default".to_owned(), cluster.default_config()),
@@ -64,8 +93,8 @@ fn communities(cluster: &Cluster<'_>, problems: &mut Problems) -> Vec<Rule> {
         (!list.is_empty()).then_some((name, list))
     });
     let Some((object, advertisements)) = chosen else { return Vec::new() };
-    advertisements
-        .iter()
+    let of_family = advertisements.iter().filter(|advertisement| advertisement.cidr.is_ipv6() == ipv6);
+    of_family
         .map(|advertisement| {
             let (set, unknown) = changes(advertisement, &names);
             if !unknown.is_empty() {
@@ -78,8 +107,8 @@ fn communities(cluster: &Cluster<'_>, problems: &mut Problems) -> Vec<Rule> {
                     ),
                 );
             }
-            let prefix = PrefixMatch::In(advertisement.cidr);
-            Rule { set, ..rule("prefixAdvertisements", prefix, Verdict::Continue) }
+            let reason = format!("prefixAdvertisements of {}", advertisement.cidr);
+            Rule { set, ..inside(reason, advertisement.cidr, Verdict::Continue) }
         })
         .collect()
 }
@@ -100,24 +129,11 @@ fn changes<'a>(
 ) -> (Vec<Change>, Vec<&'a str>) {
     let (mut set, mut unknown) = (Vec::new(), Vec::new());
     for text in &advertisement.communities {
-        match parse(names.get(text.as_str()).copied().unwrap_or(text)) {
+        match community(names.get(text.as_str()).copied().unwrap_or(text)).map(addition) {
             Some(change) if !set.contains(&change) => set.push(change),
             Some(_) => {}
             None => unknown.push(text.as_str()),
         }
     }
     (set, unknown)
-}
-
-/// `aa:nn` or `aa:nn:mm`.
-fn parse(text: &str) -> Option<Change> {
-    let parts: Vec<&str> = text.split(':').collect();
-    match parts[..] {
-        [high, low] => {
-            let (high, low) = (high.parse::<u16>().ok()?, low.parse::<u16>().ok()?);
-            Some(Change::AddCommunity(u32::from(high) << 16 | u32::from(low)))
-        }
-        [a, b, c] => Some(Change::AddLargeCommunity([a.parse().ok()?, b.parse().ok()?, c.parse().ok()?])),
-        _ => None,
-    }
 }

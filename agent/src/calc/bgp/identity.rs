@@ -26,6 +26,20 @@ impl RouterId {
             (RouterId::NodeAddress | RouterId::Hash, _) => hash(node_name),
         }
     }
+
+    /// What the identifier of another node most probably is: all of a cluster are told the same, but of those with an
+    /// identifier each of their own nothing is known.
+    pub(super) fn guess(self, node_ipv4: Option<IpAddr>, node_name: &str) -> Ipv4Addr {
+        match self {
+            RouterId::Address(_) => RouterId::NodeAddress.resolve(node_ipv4, node_name),
+            RouterId::NodeAddress | RouterId::Hash => self.resolve(node_ipv4, node_name),
+        }
+    }
+}
+
+/// Whether peers accept it: they refuse what is no unicast address (bgp-behaviour C).
+pub(super) fn is_acceptable(id: Ipv4Addr) -> bool {
+    !id.is_unspecified() && id.octets()[0] < 224
 }
 
 impl FromStr for RouterId {
@@ -36,8 +50,7 @@ impl FromStr for RouterId {
             "" => Ok(RouterId::NodeAddress),
             "hash" => Ok(RouterId::Hash),
             address => match address.parse::<Ipv4Addr>() {
-                // Identifiers of 224.0.0.0 and above are refused by peers.
-                Ok(id) if !id.is_unspecified() && id.octets()[0] < 224 => Ok(RouterId::Address(id)),
+                Ok(id) if is_acceptable(id) => Ok(RouterId::Address(id)),
                 Ok(_) | Err(_) => {
                     Err("must be `hash` or an IPv4 address from 0.0.0.1 to 223.255.255.255".into())
                 }

@@ -7,6 +7,7 @@ use tortie_model::resource::{BgpPeerSpec, Node};
 use tortie_model::selector::Selector;
 
 use super::cluster::{Cluster, DEFAULT_PORT};
+use super::workloads::Workload;
 use crate::calc::Problems;
 
 /// Where a peering comes from; part of its name.
@@ -15,6 +16,7 @@ pub(super) enum Scope {
     Mesh,
     Global,
     Node,
+    LocalWorkload,
 }
 
 /// One end this node is to peer with.
@@ -23,6 +25,8 @@ pub(super) struct Remote<'a> {
     pub(super) scope: Scope,
     pub(super) end: SocketAddr,
     pub(super) remote_as: u32,
+    /// The workload at the other end.
+    pub(super) workload: Option<&'a Workload>,
     /// The node at the other end, when the peering selects nodes rather than an address.
     pub(super) node: Option<&'a Node>,
     pub(super) passive: bool,
@@ -42,7 +46,16 @@ enum Selected {
 /// The remote end of a BGPPeer.
 enum End {
     Matching(Selector),
-    Address { ip: IpAddr, port: Option<u16>, remote_as: u32 },
+    Address {
+        ip: IpAddr,
+        port: Option<u16>,
+        remote_as: u32,
+    },
+    /// Workloads of the node itself.
+    Local {
+        selector: Selector,
+        remote_as: u32,
+    },
 }
 
 /// A BGPPeer whose references are readable.
@@ -54,8 +67,12 @@ struct Peering<'a> {
 }
 
 /// All ends given by BGPPeers. Whoever comes first has an address and port: global peerings, those for this node, then
-/// reverse ones.
-pub(super) fn explicit<'a>(cluster: &Cluster<'a>, problems: &mut Problems) -> Vec<Remote<'a>> {
+/// with its workloads, then reverse ones.
+pub(super) fn explicit<'a>(
+    cluster: &Cluster<'a>,
+    workloads: &'a [Workload],
+    problems: &mut Problems,
+) -> Vec<Remote<'a>> {
     let mut peerings = Vec::new();
     for (name, spec) in &cluster.cache.bgp_peers {
         match Peering::read(name, spec) {
@@ -66,18 +83,17 @@ pub(super) fn explicit<'a>(cluster: &Cluster<'a>, problems: &mut Problems) -> Ve
         }
     }
     let for_all = |p: &&Peering<'_>| matches!(p.selected, Selected::All);
+    let for_us = |p: &&Peering<'_>| p.selects(cluster.own_name, cluster.own);
     let global = peerings.iter().filter(for_all).flat_map(|p| p.remotes(cluster, Scope::Global));
-    let for_us = peerings.iter().filter(|p| !for_all(p) && p.selects(cluster.own_name, cluster.own));
-    let node = for_us.flat_map(|p| p.remotes(cluster, Scope::Node));
+    let node = peerings.iter().filter(|p| !for_all(p) && for_us(p));
+    let node = node.flat_map(|p| p.remotes(cluster, Scope::Node));
+    let local = peerings.iter().filter(for_us).flat_map(|p| p.workloads(cluster, workloads));
     let reverse = peerings.iter().flat_map(|p| p.reverse_remotes(cluster));
-    global.chain(node).chain(reverse).collect()
+    global.chain(node).chain(local).chain(reverse).collect()
 }
 
 impl<'a> Peering<'a> {
     fn read(name: &'a str, spec: &'a BgpPeerSpec) -> Result<Peering<'a>, String> {
-        if !spec.local_workload_selector.is_empty() {
-            return Err("localWorkloadSelector is not supported; no session".into());
-        }
         let selector = |field: &str, text: &str| {
             text.parse::<Selector>().map_err(|error| format!("{field}: {error}; no session"))
         };
@@ -87,7 +103,18 @@ impl<'a> Peering<'a> {
             ("", text) => Selected::Matching(selector("nodeSelector", text)?),
             _ => return Err("node and nodeSelector exclude each other; no session".into()),
         };
+        let remote_as = || {
+            let number = spec.as_number.map(|number| number.0).filter(|number| *number != 0);
+            number.ok_or("asNumber is missing; no session")
+        };
         let end = match (spec.peer_ip.as_str(), spec.peer_selector.as_str()) {
+            ("", "") if !spec.local_workload_selector.is_empty() => End::Local {
+                selector: selector("localWorkloadSelector", &spec.local_workload_selector)?,
+                remote_as: remote_as()?,
+            },
+            _ if !spec.local_workload_selector.is_empty() => {
+                return Err("localWorkloadSelector excludes peerIP and peerSelector; no session".into());
+            }
             ("", "") => return Err("neither peerIP nor peerSelector; no session".into()),
             ("", text) if spec.as_number.is_none() => End::Matching(selector("peerSelector", text)?),
             ("", _) => return Err("peerSelector and asNumber exclude each other; no session".into()),
@@ -95,9 +122,7 @@ impl<'a> Peering<'a> {
                 let (ip, port) = parse_end(text).ok_or_else(|| {
                     format!("peerIP '{text}' is no address, v4:port or [v6]:port; no session")
                 })?;
-                let remote_as = spec.as_number.map(|number| number.0).filter(|number| *number != 0);
-                let remote_as = remote_as.ok_or("asNumber is missing; no session")?;
-                End::Address { ip, port, remote_as }
+                End::Address { ip, port, remote_as: remote_as()? }
             }
             _ => return Err("peerIP and peerSelector exclude each other; no session".into()),
         };
@@ -115,6 +140,7 @@ impl<'a> Peering<'a> {
     /// The ends this node has to peer with when it is among the selected ones.
     fn remotes(&self, cluster: &Cluster<'a>, scope: Scope) -> Vec<Remote<'a>> {
         match &self.end {
+            End::Local { .. } => Vec::new(),
             End::Matching(selector) => {
                 let nodes = cluster.others().filter(|(_, node)| selector.matches(&node.metadata.labels));
                 nodes
@@ -133,6 +159,7 @@ impl<'a> Peering<'a> {
                     scope,
                     end: SocketAddr::new(*ip, port),
                     remote_as: *remote_as,
+                    workload: None,
                     node: None,
                     passive,
                     options: Some((self.name, self.spec)),
@@ -157,13 +184,35 @@ impl<'a> Peering<'a> {
                 {
                     if ip.is_ipv6() { &[true] } else { &[false] }
                 }
-                End::Matching(_) | End::Address { .. } => return Vec::new(),
+                End::Matching(_) | End::Address { .. } | End::Local { .. } => return Vec::new(),
             };
         let selected = cluster.others().filter(|(name, node)| self.selects(name, node));
         let ends = selected.flat_map(|(name, node)| {
             self.to_node(cluster, Scope::Node, name, node, true, families.iter().copied())
         });
         ends.collect()
+    }
+
+    /// The workloads of this node it has to peer with when it is among the selected ones. It is they who dial.
+    fn workloads(&self, cluster: &Cluster<'a>, workloads: &'a [Workload]) -> Vec<Remote<'a>> {
+        let End::Local { selector, remote_as } = &self.end else { return Vec::new() };
+        let selected = workloads.iter().filter(|workload| selector.matches(&workload.labels));
+        let ends = selected.flat_map(|workload| {
+            let reachable =
+                workload.addresses.iter().filter(|ip| cluster.own_address_towards(**ip).is_some());
+            reachable.map(move |ip| (workload, *ip))
+        });
+        let remote = |(workload, ip)| Remote {
+            scope: Scope::LocalWorkload,
+            end: SocketAddr::new(ip, DEFAULT_PORT),
+            remote_as: *remote_as,
+            workload: Some(workload),
+            node: None,
+            passive: true,
+            options: Some((self.name, self.spec)),
+            reverse: false,
+        };
+        ends.map(remote).collect()
     }
 
     fn to_node(
@@ -180,6 +229,7 @@ impl<'a> Peering<'a> {
             scope,
             end: SocketAddr::new(address, cluster.port_of(name)),
             remote_as: cluster.as_of(node),
+            workload: None,
             node: Some(node),
             passive: false,
             options: Some((self.name, self.spec)),
@@ -204,6 +254,7 @@ pub(super) fn mesh<'a>(cluster: &Cluster<'a>) -> Vec<Remote<'a>> {
             scope: Scope::Mesh,
             end: SocketAddr::new(address, cluster.port_of(name)),
             remote_as: cluster.as_of(node),
+            workload: None,
             node: Some(node),
             passive: is_passive(own, address),
             options: None,

@@ -1,20 +1,33 @@
-//! Peers, filters and originated routes; the vectors of bgp-behaviour 12 among them.
+//! Peers and originated routes; the vectors of bgp-behaviour 12 among them.
+
+mod filters;
+mod memo;
+mod secrets;
+mod services;
+mod workloads;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
 use tortie_bgp::config::NextHopMode;
-use tortie_bgp::filter::{Change, Filter, PrefixMatch, Verdict};
 use tortie_bgp::{PeerConfig, SpeakerConfig};
 use tortie_model::Kind;
-use tortie_model::ipam::AffinityState;
 
 use super::world::{World, net, settings};
-use crate::calc::Settings;
+use crate::calc::{Calc, RouterId, Settings};
 
 fn config(world: &World) -> SpeakerConfig {
-    world.output().bgp.config.clone().expect("the node has an address")
+    let config = world.output().bgp.config.clone().expect("the node has an address");
+    SpeakerConfig::clone(&config)
+}
+
+/// A calculation that knows a world.
+fn calc_of(world: &World) -> Calc {
+    let mut calc = Calc::new(settings());
+    world.updates().into_iter().for_each(|update| calc.apply(update));
+    calc.in_sync();
+    calc
 }
 
 /// Peers of n1 by name.
@@ -36,25 +49,6 @@ fn no_mesh(world: World) -> World {
 
 fn rr(world: World, node: &str, address: &str, cluster: &str) -> World {
     world.with(Kind::Node, node, json!({"bgp": {"ipv4Address": address, "routeReflectorClusterID": cluster}}))
-}
-
-/// Rules as text: `accept = 10.0.0.0/26 (own block)`.
-fn rules(filter: &Filter) -> Vec<String> {
-    let line = |rule: &tortie_bgp::filter::Rule| {
-        let verdict = match rule.verdict {
-            Verdict::Accept => "accept",
-            Verdict::Reject => "reject",
-            Verdict::Continue => "continue",
-        };
-        let prefix = match rule.prefix.expect("each rule has a prefix") {
-            PrefixMatch::Equal(p) => format!("= {p}"),
-            PrefixMatch::In(p) => format!("in {p}"),
-            PrefixMatch::NotEqual(p) => format!("!= {p}"),
-            PrefixMatch::NotIn(p) => format!("not in {p}"),
-        };
-        format!("{verdict} {prefix} ({})", rule.reason)
-    };
-    filter.rules.iter().map(line).collect()
 }
 
 #[test]
@@ -259,74 +253,6 @@ fn remote_ends_peer_back() {
 }
 
 #[test]
-fn what_cannot_be_honoured_stays_down_and_is_reported() {
-    let secret = json!({"secretKeyRef": {"name": "bgp", "key": "pw"}});
-    let end = json!({"peerIP": "10.0.0.2", "asNumber": 64512});
-    for (field, value) in [
-        ("password", secret.clone()),
-        ("filters", json!(["f"])),
-        ("reachableBy", json!("10.0.0.253")),
-        ("maxRestartTime", json!("soon")),
-        ("peerIP", json!("10.0.0.2:x")),
-        ("asNumber", json!(0)),
-        ("peerSelector", json!("all()")),
-        ("sourceAddress", json!("10.0.0.1")),
-    ] {
-        let mut spec = end.clone();
-        spec[field] = value;
-        let output = peer(World::nodes(2), spec).output();
-        let reason =
-            output.problems.of("BGPPeer p").unwrap_or_else(|| panic!("{field}: {:?}", output.problems));
-        assert!(reason.contains(field), "{reason}");
-        let left: Vec<_> =
-            output.bgp.config.as_ref().unwrap().peers.values().map(|p| p.name.clone()).collect();
-        // The mesh must not bring up without a password what was to have one.
-        let readable = !["peerIP", "asNumber", "peerSelector"].contains(&field);
-        assert_eq!(left.is_empty(), readable, "{field}: {left:?}");
-    }
-    let mesh = World::nodes(2).with(Kind::BgpConfiguration, "default", json!({"nodeMeshPassword": secret}));
-    assert!(names(&mesh).is_empty());
-    assert!(mesh.output().problems.of("BGPConfiguration default").unwrap().contains("nodeMeshPassword"));
-}
-
-#[test]
-fn exported_are_own_blocks_and_what_lies_in_exportable_pools() {
-    let world = World::nodes(2)
-        .pool("a", "10.64.0.0/16", json!({}))
-        .pool("b", "10.65.0.0/16", json!({"vxlanMode": "Always"}))
-        .pool("c", "10.66.0.0/16", json!({"disableBGPExport": true}))
-        .pool("d", "fd00:1::/48", json!({}))
-        .confirmed("n1", "10.64.0.0/26")
-        .confirmed("n1", "10.2.0.1/32")
-        .confirmed("n2", "10.64.1.0/26");
-    let expected = [
-        "reject in 10.66.0.0/16 (pool c: disableBGPExport)",
-        "accept = 10.2.0.1/32 (own block)",
-        "reject in 10.2.0.1/32 (inside own block)",
-        "accept = 10.64.0.0/26 (own block)",
-        "reject in 10.64.0.0/26 (inside own block)",
-        "accept in 10.64.0.0/16 (pool a)",
-        "accept in 10.65.0.0/16 (pool b)",
-    ];
-    let peer = &peers(&world)["Mesh_10_0_0_2"];
-    assert_eq!(rules(&peer.export), expected);
-    assert_eq!(peer.import, Filter::default());
-}
-
-#[test]
-fn blocks_make_export_rules_and_originated_routes() {
-    let blocks = ["10.0.0.0/30", "10.1.0.0/24", "10.2.0.1/32", "10.3.0.0/26", "10.3.0.64/26"];
-    let world = blocks.iter().fold(World::nodes(2), |world, block| world.confirmed("n1", block));
-    let world = world.block("n1", "10.9.0.0/26", AffinityState::Pending);
-    assert_eq!(peers(&world)["Mesh_10_0_0_2"].export.rules.len(), 10);
-    let output = world.output();
-    let originated: Vec<_> =
-        output.bgp.originated.iter().map(|(p, r)| (p.to_string(), r.local_pref)).collect();
-    let expected: Vec<_> = blocks.iter().map(|block| ((*block).to_owned(), 2_147_482_623)).collect();
-    assert_eq!(originated, expected);
-}
-
-#[test]
 fn borrowed_addresses_are_originated_own_ones_are_not() {
     let world = World::nodes(1)
         .confirmed("n1", "10.64.0.0/26")
@@ -335,39 +261,6 @@ fn borrowed_addresses_are_originated_own_ones_are_not() {
         .endpoint("default/c", "n2", "cali3", &["10.64.9.6/32"]);
     let prefixes: Vec<_> = world.output().bgp.originated.keys().map(ToString::to_string).collect();
     assert_eq!(prefixes, ["10.64.0.0/26", "10.64.9.5/32", "fd00::5/128"]);
-}
-
-#[test]
-fn communities_of_the_node_replace_those_of_the_cluster() {
-    let advertise =
-        |communities: serde_json::Value| json!([{"cidr": "192.168.0.0/16", "communities": communities}]);
-    let changes = |world: &World| {
-        let export = peers(world)["Mesh_10_0_0_2"].export.clone();
-        export
-            .rules
-            .into_iter()
-            .find(|rule| rule.verdict == Verdict::Continue)
-            .map(|rule| (rule.prefix, rule.set))
-    };
-    let in_range = Some(PrefixMatch::In(net("192.168.0.0/16")));
-    let world = World::nodes(2).with(
-        Kind::BgpConfiguration,
-        "default",
-        json!({"communities": [{"name": "large", "value": "100:555:107"}],
-               "prefixAdvertisements": advertise(json!(["large", "100:6532", "5663:12", "100:6532", "nobody"]))}),
-    );
-    let expected = vec![
-        Change::AddLargeCommunity([100, 555, 107]),
-        Change::AddCommunity(100 << 16 | 6532),
-        Change::AddCommunity(5663 << 16 | 12),
-    ];
-    assert_eq!(changes(&world), Some((in_range, expected)));
-    assert!(world.output().problems.of("BGPConfiguration default").unwrap().contains("nobody"));
-
-    let node = json!({"prefixAdvertisements": advertise(json!(["50:50:5364", "5663:12"]))});
-    let world = world.with(Kind::BgpConfiguration, "node.n1", node);
-    let expected = vec![Change::AddLargeCommunity([50, 50, 5364]), Change::AddCommunity(5663 << 16 | 12)];
-    assert_eq!(changes(&world), Some((in_range, expected)));
 }
 
 #[test]
@@ -399,4 +292,73 @@ fn a_node_that_was_deleted_is_named() {
     assert!(output.bgp.config.is_none() && reason.contains("restart tortie-node"), "{reason}");
     let unreadable = world.unreadable(Kind::Node, "n1").output().problems.of("Node n1").unwrap();
     assert!(!unreadable.contains("restart"), "{unreadable}");
+}
+
+#[test]
+fn what_cannot_be_honoured_stays_down_and_is_reported() {
+    let secret = json!({"secretKeyRef": {"name": "bgp", "key": "pw"}});
+    let end = json!({"peerIP": "10.0.0.2", "asNumber": 64512});
+    for (field, value) in [
+        ("password", secret.clone()),
+        ("reachableBy", json!("fd00::1")),
+        ("maxRestartTime", json!("soon")),
+        ("peerIP", json!("10.0.0.2:x")),
+        ("asNumber", json!(0)),
+        ("peerSelector", json!("all()")),
+        ("sourceAddress", json!("10.0.0.1")),
+    ] {
+        let mut spec = end.clone();
+        spec[field] = value;
+        let output = peer(World::nodes(2), spec).output();
+        let reason =
+            output.problems.of("BGPPeer p").unwrap_or_else(|| panic!("{field}: {:?}", output.problems));
+        assert!(reason.contains(field), "{reason}");
+        let left: Vec<_> =
+            output.bgp.config.as_ref().unwrap().peers.values().map(|p| p.name.clone()).collect();
+        // The mesh must not bring up without a password what was to have one.
+        let readable = !["peerIP", "asNumber", "peerSelector"].contains(&field);
+        assert_eq!(left.is_empty(), readable, "{field}: {left:?}");
+    }
+    let mesh = World::nodes(2).with(Kind::BgpConfiguration, "default", json!({"nodeMeshPassword": secret}));
+    assert!(names(&mesh).is_empty());
+    assert!(mesh.output().problems.of("BGPConfiguration default").unwrap().contains("nodeMeshPassword"));
+}
+
+#[test]
+fn gateways_to_peers_become_host_routes() {
+    let tor = |gateway: &str, ip: &str| json!({"peerIP": ip, "asNumber": 65100, "reachableBy": gateway});
+    let world = World::nodes(1)
+        .with(Kind::BgpPeer, "a", tor("10.0.0.253", "10.9.0.1"))
+        .with(Kind::BgpPeer, "b", tor("10.0.0.252", "10.9.0.1:180"))
+        .with(Kind::BgpPeer, "c", tor("10.0.0.252", "10.9.0.2"));
+    let output = world.output();
+    let routes: Vec<_> = output.desired.reachable_by.iter().map(|(to, by)| format!("{to} by {by}")).collect();
+    assert_eq!(routes, ["10.9.0.1 by 10.0.0.253", "10.9.0.2 by 10.0.0.252"]);
+    assert!(output.problems.of("BGPPeer b").unwrap().contains("reached by 10.0.0.253 already"));
+    let none = no_mesh(World::nodes(1)).output();
+    assert!(none.desired.reachable_by.is_empty());
+}
+
+#[test]
+fn every_session_asks_for_several_paths() {
+    let both = tortie_bgp::config::AddPath { send: true, receive: true };
+    let world = peer(World::nodes(2), json!({"peerIP": "10.0.0.254", "asNumber": 65100}));
+    assert!(peers(&world).values().all(|peer| peer.add_path == both && peer.extended_messages));
+}
+
+#[test]
+fn identifiers_must_be_unicast_and_unique() {
+    let multicast = World::nodes(1).node("n1", "224.0.0.9/24").output();
+    assert_eq!(multicast.bgp.config, None);
+    assert!(multicast.problems.of("Node n1").unwrap().contains("224.0.0.9 is none"));
+
+    let twins = World::nodes(2).node("n2", "10.0.0.1/24").output();
+    assert!(twins.problems.of("Node n1").unwrap().contains("10.0.0.1 is that of node n2"));
+    let fixed = Settings { router_id: RouterId::Address("10.0.0.2".parse().unwrap()), ..settings() };
+    let output = World::nodes(3).output_with(fixed);
+    assert!(output.problems.of("Node n1").unwrap().contains("node n2"));
+    assert_eq!(output.bgp.config.as_ref().unwrap().router_id.to_string(), "10.0.0.2");
+    let hashed = Settings { router_id: RouterId::Hash, ..settings() };
+    assert_eq!(World::nodes(3).output_with(hashed).problems.lines().count(), 0);
+    assert_eq!(World::nodes(3).output().problems.lines().count(), 0);
 }

@@ -140,6 +140,28 @@ fn peerings_come_and_go_with_nodes_and_configuration() {
 }
 
 #[test]
+fn filters_and_services_come_and_go() {
+    let tor = json!({"peerIP": "10.0.0.254", "asNumber": 65100, "filters": ["f"]});
+    let filter = json!({"exportV4": [{"action": "Reject", "source": "RemotePeers"}]});
+    let config =
+        json!({"serviceClusterIPs": [{"cidr": "10.96.0.0/12"}], "localWorkloadPeeringIPV4": "169.254.1.1"});
+    let local = json!({"localWorkloadSelector": "all()", "asNumber": 65200});
+    let with_tor = || base().with(Kind::BgpPeer, "tor", tor.clone());
+    let speaking = || pod(with_tor().with(Kind::BgpPeer, "w", local.clone()), "a", "cali1", "10.64.0.1/32");
+    expand(&[
+        base(),
+        with_tor(),
+        with_tor().with(Kind::BgpFilter, "f", filter.clone()),
+        with_tor().unreadable(Kind::BgpFilter, "f"),
+        base().with(Kind::BgpFilter, "f", filter),
+        with_tor().with(Kind::BgpConfiguration, "default", config.clone()),
+        speaking(),
+        speaking().with(Kind::BgpConfiguration, "default", config),
+        speaking().confirmed("n1", "10.64.0.0/26"),
+    ]);
+}
+
+#[test]
 fn equal_rules_stay_the_same_allocation() {
     let mut walk = Walk::new(false);
     walk.step(&pod(base(), "a", "cali1", "10.64.0.1/32"));

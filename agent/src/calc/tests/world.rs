@@ -42,6 +42,7 @@ pub(super) fn settings() -> Settings {
         bgp: true,
         ipv6: true,
         router_id: RouterId::NodeAddress,
+        service_cluster_ips: None,
         endpoint_to_host: None,
         ipip_mtu: None,
         host_mtu: 1500,

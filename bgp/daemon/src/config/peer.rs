@@ -177,11 +177,12 @@ impl Entry {
         if let Some(rules) = &self.import {
             config.import = judge.filter("import", rules);
         }
-        config.export = match &self.export {
+        let export = match &self.export {
             Some(rules) => judge.filter("export", rules),
             None if config.require_policy => Filter::default(),
             None => judge.filter("export", &Rules::All(Everything::Accept)),
         };
+        config.export = export;
     }
 }
 

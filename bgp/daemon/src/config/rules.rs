@@ -19,7 +19,7 @@ impl Rules {
                 listed.chain([Ok(rule("not listed", None, Verdict::Reject))]).collect::<Result<_, _>>()?
             }
         };
-        Ok(Filter { rules })
+        Ok(Filter::new(rules))
     }
 }
 
@@ -43,5 +43,5 @@ fn network(text: &str) -> Option<IpNetwork> {
 }
 
 fn rule(reason: &str, prefix: Option<PrefixMatch>, verdict: Verdict) -> Rule {
-    Rule { reason: reason.to_owned(), prefix, source: None, peer_type: None, verdict, set: Vec::new() }
+    Rule { prefix, ..Rule::new(reason, verdict) }
 }

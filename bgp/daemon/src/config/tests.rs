@@ -32,8 +32,8 @@ fn the_shortest_file_listens_everywhere_and_announces_everything() {
     let (id, peer) = config.speaker.peers.first_key_value().unwrap();
     assert_eq!((*id, peer.name.as_str()), ("10.0.0.2:179".parse().unwrap(), "10.0.0.2"));
     assert_eq!(peer.families, [Family::Ipv4].into());
-    assert!(peer.import.rules.is_empty());
-    assert_eq!(peer.export.rules[0].verdict, Verdict::Accept);
+    assert!(peer.import.rules().is_empty());
+    assert_eq!(peer.export.rules()[0].verdict, Verdict::Accept);
     assert_eq!(config.files, [Path::new("bgpd.yaml")]);
 }
 
@@ -91,7 +91,7 @@ peers:
     assert_eq!(peer.add_path, AddPath { send: true, receive: true });
     assert_eq!((peer.role, peer.max_prefixes), (Some(Role::RouteServerClient), Some(10)));
     assert_eq!(peer.shutdown.as_deref(), Some("new cable"));
-    let import: Vec<_> = peer.import.rules.iter().map(|rule| (rule.prefix, rule.verdict)).collect();
+    let import: Vec<_> = peer.import.rules().iter().map(|rule| (rule.prefix, rule.verdict)).collect();
     let net = |text: &str| text.parse().unwrap();
     assert_eq!(
         import,
@@ -103,7 +103,7 @@ peers:
     );
     let other = &config.speaker.peers[&"10.0.0.3:179".parse().unwrap()];
     assert_eq!((other.hold_time, other.reflector_client), (Duration::from_secs(9), true));
-    assert_eq!(other.export.rules[0].verdict, Verdict::Reject);
+    assert_eq!(other.export.rules()[0].verdict, Verdict::Reject);
 }
 
 #[test]
@@ -115,10 +115,12 @@ fn clients_make_a_reflector_of_the_router_id() {
 #[test]
 fn a_required_policy_is_not_made_up() {
     assert!(
-        parse(&peer("  require-policy: true\n")).speaker.peers.values().all(|p| p.export.rules.is_empty())
+        parse(&peer("  require-policy: true\n")).speaker.peers.values().all(|p| p.export.rules().is_empty())
     );
     let config = parse(&peer("  require-policy: true\n  export: accept\n  import: accept\n"));
-    assert!(config.speaker.peers.values().all(|p| p.export.rules.len() == 1 && p.import.rules.len() == 1));
+    assert!(
+        config.speaker.peers.values().all(|p| p.export.rules().len() == 1 && p.import.rules().len() == 1)
+    );
 }
 
 #[test]

@@ -1,12 +1,16 @@
 //! The state machine by itself: transitions, timers, collisions, and random sequences of events.
 
+mod endings;
+mod negotiation;
 mod random;
+mod refresh;
 mod transitions;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use super::{Action, Peer, Settings};
+use crate::config::AddPath;
 use crate::family::Family;
 use crate::snapshot::SessionState;
 use crate::speaker::ConnId;
@@ -20,11 +24,18 @@ fn settings(passive: bool) -> Settings {
         local_as: 64512,
         remote_as: 64512,
         family: Family::Ipv4,
+        families: vec![Family::Ipv4],
         passive,
         hold_time: Duration::from_secs(90),
         keepalive_time: None,
         connect_retry: Duration::from_secs(5),
         restart_time: Duration::from_secs(120),
+        add_path: AddPath::default(),
+        extended_next_hop: false,
+        extended_messages: true,
+        role: None,
+        strict_role: false,
+        shutdown: None,
     }
 }
 

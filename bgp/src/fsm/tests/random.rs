@@ -19,6 +19,11 @@ enum Op {
     Message(prop::sample::Index, Vec<u8>),
     Reconnect,
     Stop,
+    /// Passive, and shut down.
+    Settings(bool, bool),
+    OverLimit,
+    Ask,
+    QueueStuck(prop::sample::Index),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -29,6 +34,11 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(end_of_rib(Family::Ipv4)),
         1 => Just(Notification::new(6, 7).encode()),
         1 => Just(Notification::new(6, 4).encode()),
+        1 => Just(Notification::new(6, 4).hard().encode()),
+        1 => (0..4_u8).prop_map(|subtype| frame::message(Kind::Refresh, |out| out.extend([0, 1, subtype, 1]))),
+        1 => Just(frame::message(Kind::Refresh, |out| out.extend([0, 1, 1]))),
+        1 => Just(open_of(|o| o.hold_time = 0)),
+        1 => Just(open_of(|o| o.capabilities.clear())),
         1 => Just(open_of(|o| (o.asn, o.capabilities) = (1, vec![]))),
     ];
     let index = || any::<prop::sample::Index>();
@@ -42,6 +52,10 @@ fn op() -> impl Strategy<Value = Op> {
         16 => (index(), message).prop_map(|(index, message)| Op::Message(index, message)),
         1 => Just(Op::Reconnect),
         1 => Just(Op::Stop),
+        1 => any::<(bool, bool)>().prop_map(|(passive, shut)| Op::Settings(passive, shut)),
+        1 => Just(Op::OverLimit),
+        1 => Just(Op::Ask),
+        1 => index().prop_map(Op::QueueStuck),
     ]
 }
 
@@ -77,7 +91,7 @@ impl World {
                     assert_eq!(self.up.replace(session.conn), None, "one session at a time");
                 }
                 Action::Down(_) => assert!(self.up.take().is_some(), "down only what was up"),
-                Action::Refresh => assert!(self.up.is_some()),
+                Action::Refresh(_) | Action::Mark(..) => assert!(self.up.is_some()),
             }
         }
     }
@@ -119,15 +133,32 @@ fn apply(bench: &mut Bench, world: &mut World, op: Op) {
             bench.receive(conn, &message);
         }
         Op::Reconnect => drop(bench.act(Peer::reconnect).len()),
+        Op::Settings(passive, shut) => {
+            let shutdown = shut.then(|| "cable".to_owned());
+            let settings = Settings { passive, shutdown, ..settings(false) };
+            bench.act(|peer, now, out| peer.set_settings(settings, now, out));
+        }
+        Op::OverLimit => {
+            bench.act(|peer, now, out| peer.over_limit(Family::Ipv4, 1, now, out));
+        }
+        Op::Ask => {
+            let mut asked = false;
+            bench.act(|peer, now, out| asked = peer.request_refresh(now, out));
+            assert!(!asked || world.up.is_some());
+        }
+        Op::QueueStuck(index) => {
+            let Some(conn) = world.pick(index) else { return };
+            bench.act(|peer, now, out| peer.send_hold_expired(conn, now, out));
+        }
         Op::Stop => {
             bench.act(|peer, now, out| peer.stop(2, now, out));
             world.note(&bench.actions);
             assert!(world.open.is_empty() && world.dialling.is_none() && world.up.is_none());
             // As after a new configuration.
             let settings = settings(false);
-            bench.act(|peer, now, _| {
-                peer.set_settings(Settings { passive: true, ..settings.clone() }, now);
-                peer.set_settings(settings, now);
+            bench.act(|peer, now, out| {
+                peer.set_settings(Settings { passive: true, ..settings.clone() }, now, out);
+                peer.set_settings(settings, now, out);
             });
         }
     }
@@ -146,8 +177,14 @@ proptest! {
             prop_assert!(world.open.len() <= 2, "{:?}", world.open);
             prop_assert_eq!(world.up.is_some(), bench.state() == SessionState::Established);
             prop_assert_eq!(world.dialling.is_some() && world.open.is_empty(), bench.state() == SessionState::Connect);
-            // An active peer never gives up: there is a timer, or a session without timers.
-            prop_assert!(bench.peer.deadline().is_some());
+            let silent_session = world.up.is_some_and(|_| bench.peer.deadline().is_none());
+            if bench.peer.held.is_some() {
+                prop_assert!(world.open.is_empty() && bench.peer.deadline().is_none());
+                prop_assert_eq!(bench.state(), SessionState::Idle);
+            } else if !bench.peer.settings.passive && !silent_session {
+                // An active peer never gives up.
+                prop_assert!(bench.peer.deadline().is_some());
+            }
         }
     }
 }

@@ -1,34 +1,48 @@
 //! What members of a group are sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::family::Family;
-use crate::rib::adj_out::{AdjOut, Batch, Change, Concerned, Exported, Member};
-use crate::wire::update::RawUpdate;
+use crate::rib::adj_out::{AdjOut, Change, Member, Told};
+use crate::rib::batch::{Batch, Form};
+use crate::rib::loc::{Slot, Table};
+use crate::wire::nlri::Nlri;
+use crate::wire::update::{Layout, RawUpdate};
 use crate::wire::validate::judge;
-use crate::wire::{Context, frame};
+use crate::wire::{Context, Reading, frame};
 
-const CONTEXT: Context = Context { internal: true, four_octet: true, family: Family::Ipv4 };
+const PLAIN: Form = Form {
+    layout: Layout { family: Family::Ipv4, add_path: false, max_message: frame::MAX_MESSAGE },
+    four_octet: true,
+};
+const ADD_PATH: Form = Form { layout: Layout { add_path: true, ..PLAIN.layout }, four_octet: true };
+
+fn context(form: Form) -> Context {
+    let reading = Reading { add_path: form.layout.add_path, extended_next_hop: false };
+    Context { internal: true, four_octet: true, ipv4: Some(reading), ipv6: None }
+}
 
 fn member(last: u8) -> Member {
     Member { peer: PeerKey(last.into()), address: ip(last) }
 }
 
-/// What a receiver has after these octets: next hop and MED by prefix.
-type Received = BTreeMap<Prefix, (IpAddr, Option<u32>)>;
+/// What a receiver has after these octets: next hop and MED by path.
+type Received = BTreeMap<Nlri, (IpAddr, Option<u32>)>;
 
-fn receive(table: &mut Received, octets: Option<&[u8]>) -> usize {
-    let mut rest = octets.unwrap_or_default();
+/// How many messages there were.
+fn receive(table: &mut Received, octets: &[u8], form: Form) -> usize {
+    let mut rest = octets;
     let mut messages = 0;
     while let Some((frame, tail)) = frame::split(rest).unwrap() {
-        let update = judge(RawUpdate::decode(frame.body).unwrap(), CONTEXT).unwrap();
-        table.retain(|prefix, _| !update.withdrawn.contains(prefix));
-        for prefix in update.announced {
+        let update = judge(RawUpdate::decode(frame.body).unwrap(), context(form)).unwrap();
+        assert!(update.faults.is_empty());
+        table.retain(|nlri, _| !update.withdrawn.contains(nlri));
+        for nlri in update.announced {
             let attributes = update.attributes.as_ref().unwrap();
-            table.insert(prefix, (attributes.next_hop, attributes.med));
+            table.insert(nlri, (attributes.next_hop, attributes.med));
         }
         rest = tail;
         messages += 1;
@@ -36,123 +50,189 @@ fn receive(table: &mut Received, octets: Option<&[u8]>) -> usize {
     messages
 }
 
-fn exported(interner: &mut Interner, next_hop: u8, med: u32, source: Option<u32>) -> Exported {
-    Exported { attrs: attrs(interner, next_hop, |a| a.med = Some(med)), source: source.map(PeerKey) }
+/// A group with the table its slots are of.
+struct Lab {
+    table: Table,
+    out: AdjOut,
+    form: Form,
+}
+
+impl Lab {
+    fn new(form: Form) -> Lab {
+        Lab { table: Table::default(), out: AdjOut::new(form.layout.add_path), form }
+    }
+
+    fn told(&mut self, next_hop: u8, med: u32, source: Option<u32>) -> Told {
+        let attrs = attrs(&mut self.table.interner, next_hop, |a| a.med = Some(med));
+        Told { attrs, source: source.map_or(PeerKey::OWN, PeerKey) }
+    }
+
+    /// The slot of a prefix, which the table keeps for a route of our own.
+    fn slot(&mut self, prefix: Prefix) -> Slot {
+        let own = attrs(&mut self.table.interner, 0, |_| ());
+        self.table.originate(prefix, Some(own));
+        self.table.find(prefix).unwrap()
+    }
+
+    fn set(&mut self, net: u8, routes: &[(u16, Told)]) -> Vec<Change> {
+        let prefix = prefix(&format!("10.0.{net}.0/24"));
+        let slot = self.slot(prefix);
+        let mut changes = Vec::new();
+        self.out.set(slot, prefix, routes, &mut changes);
+        changes
+    }
+
+    fn send(&self, changes: &[Change], member: Member, table: &mut Received) -> usize {
+        let pieces =
+            Batch::new(changes, &self.table.interner, self.form).for_member(member, &self.table.interner);
+        pieces.iter().map(|octets| receive(table, octets, self.form)).sum()
+    }
+
+    fn counts(&self, member: Member) -> usize {
+        self.out.counts(&BTreeSet::from([member]), &self.table)[&member.peer]
+    }
+}
+
+fn net(third: u8) -> Nlri {
+    prefix(&format!("10.0.{third}.0/24")).into()
 }
 
 #[test]
 fn equal_attributes_share_a_message_and_withdrawals_come_first() {
-    let mut interner = Interner::default();
-    let mut out = AdjOut::default();
-    let changes: Vec<Change> = (0..100_u8)
-        .filter_map(|n| {
-            let route = exported(&mut interner, 1, u32::from(n % 2), None);
-            out.set(prefix(&format!("10.0.{n}.0/24")), Some(route))
-        })
-        .collect();
-    let octets = Batch::new(&changes, None).encode(Family::Ipv4, true).unwrap();
+    let mut lab = Lab::new(PLAIN);
+    let mut changes = Vec::new();
+    for n in 0..100_u8 {
+        let told = lab.told(1, u32::from(n % 2), None);
+        changes.extend(lab.set(n, &[(0, told)]));
+    }
     let mut table = Received::new();
-    assert_eq!(receive(&mut table, Some(&octets)), 2);
+    assert_eq!(lab.send(&changes, member(9), &mut table), 2);
     assert_eq!(table.len(), 100);
-    let mut changes: Vec<Change> = out.set(prefix("10.0.7.0/24"), None).into_iter().collect();
-    let other = exported(&mut interner, 9, 0, None);
-    changes.extend(out.set(prefix("10.0.8.0/24"), Some(other)));
-    let octets = Batch::new(&changes, None).encode(Family::Ipv4, true).unwrap();
-    assert_eq!(receive(&mut table, Some(&octets)), 2);
-    assert!(!table.contains_key(&prefix("10.0.7.0/24")));
-    assert_eq!(table[&prefix("10.0.8.0/24")].0, ip(9));
+    let mut changes = lab.set(7, &[]);
+    let other = lab.told(8, 0, None);
+    changes.extend(lab.set(8, &[(0, other)]));
+    assert_eq!(lab.send(&changes, member(9), &mut table), 2);
+    assert!(!table.contains_key(&net(7)));
+    assert_eq!(table[&net(8)].0, ip(8));
 }
 
 #[test]
 fn nobody_is_told_of_its_own_routes() {
-    let mut interner = Interner::default();
-    let mut out = AdjOut::default();
-    let net = prefix("10.0.0.0/24");
-    let from_two = exported(&mut interner, 9, 0, Some(2));
-    let changes: Vec<Change> = out.set(net, Some(from_two.clone())).into_iter().collect();
-    let concerned = Concerned::of(&changes);
-    assert!(concerned.includes(member(2)) && concerned.includes(member(9)) && !concerned.includes(member(3)));
+    let mut lab = Lab::new(PLAIN);
+    let from_two = lab.told(9, 0, Some(2));
+    let changes = lab.set(0, &[(0, from_two)]);
     for told_nothing in [2, 9] {
-        assert!(Batch::new(&changes, Some(member(told_nothing))).encode(Family::Ipv4, true).is_none());
-        assert_eq!(out.told(member(told_nothing)), 0);
+        assert_eq!(lab.send(&changes, member(told_nothing), &mut Received::new()), 0);
+        assert_eq!(lab.counts(member(told_nothing)), 0);
     }
-    assert_eq!(out.told(member(3)), 1);
+    assert_eq!(lab.counts(member(3)), 1);
     // Member 2 takes over from 4: who was told 4's route must be told that it is gone.
-    let from_four = exported(&mut interner, 9, 0, Some(4));
-    let before = out.set(net, Some(from_four));
-    assert!(before.is_some(), "another source is a change although the attributes are the same");
-    let changes: Vec<Change> = out.set(net, Some(from_two)).into_iter().collect();
-    let mut table = Received::from([(net, (ip(9), Some(0)))]);
-    receive(&mut table, Batch::new(&changes, Some(member(2))).encode(Family::Ipv4, true).as_deref());
-    assert!(table.is_empty());
-    assert!(
-        Batch::new(&changes, Some(member(3))).encode(Family::Ipv4, true).is_none(),
-        "nothing new for the rest"
+    let from_four = lab.told(9, 0, Some(4));
+    assert_eq!(
+        lab.set(0, &[(0, from_four)]).len(),
+        1,
+        "another source is a change although the attributes are the same"
     );
+    let changes = lab.set(0, &[(0, from_two)]);
+    let mut table = Received::from([(net(0), (ip(9), Some(0)))]);
+    lab.send(&changes, member(2), &mut table);
+    assert!(table.is_empty());
+    assert_eq!(lab.send(&changes, member(3), &mut table), 0, "nothing new for the rest");
+    assert_eq!(lab.send(&changes, member(4), &mut table), 1, "4 hears of it for the first time");
+}
+
+/// Routes of many sources are encoded once: each member is left out of its own part.
+#[test]
+fn members_share_octets_apart_from_their_own_routes() {
+    let mut lab = Lab::new(PLAIN);
+    let mut changes = Vec::new();
+    for n in 0..40_u8 {
+        let told = lab.told(100 + n % 4, 0, Some(u32::from(n % 4)));
+        changes.extend(lab.set(n, &[(0, told)]));
+    }
+    let batch = Batch::new(&changes, &lab.table.interner, PLAIN);
+    let whole = batch.for_member(member(9), &lab.table.interner);
+    assert_eq!(whole.len(), 1);
+    let all = whole[0].as_ptr_range();
+    for n in 0..4 {
+        let pieces = batch.for_member(member(n), &lab.table.interner);
+        assert!(pieces.iter().all(|piece| all.contains(&piece.as_ptr())), "no copy");
+        let mut table = Received::new();
+        pieces.iter().for_each(|piece| assert!(receive(&mut table, piece, PLAIN) > 0));
+        assert_eq!(table.len(), 30);
+        assert!(table.keys().all(|nlri| *nlri != net(n)));
+    }
 }
 
 #[test]
 fn routes_that_do_not_fit_a_message_are_withdrawn() {
-    let mut interner = Interner::default();
-    let mut out = AdjOut::default();
-    let long = attrs(&mut interner, 1, |a| a.communities = vec![7; 4080].into());
-    let changes: Vec<Change> =
-        out.set(prefix("10.0.0.0/24"), Some(Exported { attrs: long, source: None })).into_iter().collect();
-    let octets = Batch::new(&changes, None).encode(Family::Ipv4, true).unwrap();
-    let mut table = Received::from([(prefix("10.0.0.0/24"), (ip(1), None))]);
-    receive(&mut table, Some(&octets));
+    let mut lab = Lab::new(PLAIN);
+    let long = attrs(&mut lab.table.interner, 1, |a| a.communities = vec![7; 4080].into());
+    let changes = lab.set(0, &[(0, Told { attrs: long, source: PeerKey::OWN })]);
+    let mut table = Received::from([(net(0), (ip(1), None))]);
+    lab.send(&changes, member(9), &mut table);
     assert!(table.is_empty());
+    let extended = Form { layout: Layout { max_message: 65535, ..PLAIN.layout }, ..PLAIN };
+    let batch = Batch::new(&changes, &lab.table.interner, extended);
+    let octets = &batch.for_member(member(9), &lab.table.interner)[0];
+    assert!(octets.len() > frame::MAX_MESSAGE, "an extended message holds it");
 }
 
-/// Prefix, next hop and source of a route; nothing withdraws it.
-type Op = (u8, Option<(u8, u32, Option<u32>)>);
+/// Prefix, and its routes: next hop, MED, source.
+type Op = (u8, Vec<(u8, u32, Option<u32>)>);
 
 proptest! {
     /// Whatever happens, and whether a member keeps up, joins late, changes its group or catches up: what it has in
-    /// the end is the group's table without its own routes.
+    /// the end is the group's table without its own routes; with one path a prefix, and with several.
     #[test]
     fn members_have_what_the_group_has(
         ops in prop::collection::vec(
-            (0..6_u8, prop::option::of((1..5_u8, 0..3_u32, prop::option::of(1..5_u32)))), 1..60),
+            (0..6_u8, prop::collection::vec((1..5_u8, 0..3_u32, prop::option::of(1..5_u32)), 0..3)), 1..60),
         cut in any::<prop::sample::Index>(),
+        at_once in 1..8_usize,
+        add_path in any::<bool>(),
     ) {
-        let mut interner = Interner::default();
-        let (mut out, mut old_group) = (AdjOut::default(), AdjOut::default());
+        let form = if add_path { ADD_PATH } else { PLAIN };
+        let mut lab = Lab::new(form);
+        let mut old_group = AdjOut::new(add_path);
         let mut faithful: Vec<Received> = vec![Received::new(); 5];
-        let (mut sleepy, mut missed) = (Received::new(), std::collections::BTreeSet::new());
+        let (mut sleepy, mut missed) = (Received::new(), BTreeSet::new());
         let cut = cut.index(ops.len());
-        let run = |interner: &mut Interner, out: &mut AdjOut, ops: &[Op]| -> Vec<Change> {
-            let mut changes = Vec::new();
-            for (net, route) in ops {
-                let route = route.map(|(hop, med, source)| exported(interner, hop, med, source));
-                changes.extend(out.set(prefix(&format!("10.0.{net}.0/24")), route));
-            }
-            changes
+        let run = |lab: &mut Lab, (third, routes): &Op| -> Vec<Change> {
+            let routes: Vec<(u16, Told)> = (2..)
+                .zip(routes)
+                .map(|(id, (hop, med, source))| (if add_path { id } else { 0 }, lab.told(*hop, *med, *source)))
+                .collect();
+            lab.set(*third, &routes)
         };
-        for op in &ops[..cut] {
-            let changes = run(&mut interner, &mut out, std::slice::from_ref(op));
-            run(&mut interner, &mut old_group, std::slice::from_ref(op));
-            let concerned = Concerned::of(&changes);
+        for ops in ops[..cut].chunks(at_once) {
+            // One decision for all: a prefix changes once.
+            let last: BTreeMap<u8, &Op> = ops.iter().map(|op| (op.0, op)).collect();
+            let changes: Vec<Change> = last.values().flat_map(|op| run(&mut lab, op)).collect();
             for (n, table) in faithful.iter_mut().enumerate() {
-                let own = member(u8::try_from(n).unwrap());
-                let own = concerned.includes(own).then_some(own);
-                receive(table, Batch::new(&changes, own).encode(Family::Ipv4, true).as_deref());
+                lab.send(&changes, member(u8::try_from(n).unwrap()), table);
             }
         }
-        receive(&mut sleepy, Batch::new(&out.all(), Some(member(3))).encode(Family::Ipv4, true).as_deref());
-        for op in &ops[cut..] {
-            let changes = run(&mut interner, &mut out, std::slice::from_ref(op));
-            missed.extend(changes.iter().map(|change| change.prefix));
+        for slot in lab.table.slots() {
+            old_group.set(slot, lab.table.prefix(slot), &lab.out.get(slot), &mut Vec::new());
         }
-        receive(&mut sleepy, out.catch_up(member(3), &missed).encode(Family::Ipv4, true).as_deref());
-        let difference = out.difference(&old_group);
+        let all = lab.out.all(lab.table.slots(), &lab.table);
+        lab.send(&all, member(3), &mut sleepy);
+        for op in &ops[cut..] {
+            let changes = run(&mut lab, op);
+            missed.extend(changes.iter().map(|change| change.nlri));
+        }
+        let (withdrawn, announced) = lab.out.catch_up(member(3), &missed, &lab.table);
+        receive(&mut sleepy, &form.encode(withdrawn, announced, &lab.table.interner), form);
+        let difference = lab.out.difference(&old_group, lab.table.slots(), &lab.table);
+        let all = lab.out.all(lab.table.slots(), &lab.table);
         for (n, table) in faithful.iter_mut().enumerate() {
             let own = member(u8::try_from(n).unwrap());
-            receive(table, Batch::new(&difference, Some(own)).encode(Family::Ipv4, true).as_deref());
+            lab.send(&difference, own, table);
             let mut fresh = Received::new();
-            receive(&mut fresh, Batch::new(&out.all(), Some(own)).encode(Family::Ipv4, true).as_deref());
+            lab.send(&all, own, &mut fresh);
             prop_assert_eq!(&*table, &fresh);
-            prop_assert_eq!(fresh.len(), out.told(own));
+            prop_assert_eq!(fresh.len(), lab.counts(own));
             prop_assert!(fresh.values().all(|(next_hop, _)| *next_hop != own.address));
             if n == 3 {
                 prop_assert_eq!(&sleepy, &fresh);

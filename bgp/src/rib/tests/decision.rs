@@ -7,6 +7,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::rib::decision::{Candidate, Reason, best, compare};
 
+fn candidate(interner: &Interner, attrs: AttrId, source: Source) -> Candidate<'_> {
+    Candidate { summary: interner.get(attrs).summary(), source, path_id: 0 }
+}
+
 /// The better path first, with the reason.
 #[test]
 fn each_criterion_in_its_turn() {
@@ -35,7 +39,7 @@ fn each_criterion_in_its_turn() {
         ((&base, source(1)), (&base, same_id), Reason::PeerAddress),
     ];
     for ((a, from_a), (b, from_b), reason) in cases {
-        let (a, b) = (Candidate { attrs: a, source: from_a }, Candidate { attrs: b, source: from_b });
+        let (a, b) = (candidate(&i, *a, from_a), candidate(&i, *b, from_b));
         assert_eq!(compare(a, b), (Ordering::Less, reason));
         assert_eq!(compare(b, a), (Ordering::Greater, reason));
         assert_eq!(compare(a, a), (Ordering::Equal, Reason::Same));
@@ -47,8 +51,7 @@ fn an_originator_id_stands_for_the_router_id() {
     let mut i = Interner::default();
     let from_low = attrs(&mut i, 1, |a| a.originator_id = Some(Ipv4Addr::new(0, 0, 0, 1)));
     let plain = attrs(&mut i, 1, |_| ());
-    let (a, b) =
-        (Candidate { attrs: &from_low, source: source(9) }, Candidate { attrs: &plain, source: source(1) });
+    let (a, b) = (candidate(&i, from_low, source(9)), candidate(&i, plain, source(1)));
     assert_eq!(compare(a, b), (Ordering::Less, Reason::RouterId));
 }
 
@@ -60,12 +63,13 @@ proptest! {
         seed in any::<prop::sample::Index>(),
     ) {
         let mut interner = Interner::default();
-        let all: Vec<(Attrs, Source)> = paths.iter().enumerate().map(|(n, (neighbour, med, id, internal))| {
+        let all: Vec<(AttrId, Source)> = paths.iter().enumerate().map(|(n, (neighbour, med, id, internal))| {
             let attrs = attrs(&mut interner, 1, |a| (a.as_path, a.med) = (path(&[*neighbour]).into(), Some(*med)));
             let address = ip(u8::try_from(n).unwrap());
             (attrs, Source { internal: *internal, address, ..source(*id) })
         }).collect();
-        let candidates: Vec<Candidate<'_>> = all.iter().map(|(attrs, source)| Candidate { attrs, source: *source }).collect();
+        let candidates: Vec<Candidate<'_>> =
+            all.iter().map(|(attrs, source)| candidate(&interner, *attrs, *source)).collect();
         let mut turned = candidates.clone();
         turned.rotate_left(seed.index(candidates.len()));
         turned.reverse();

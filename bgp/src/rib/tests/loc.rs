@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::rib::loc::{Best, Table};
+use crate::rib::loc::Table;
 use crate::table::LearnedRoute;
+use crate::wire::nlri::Nlri;
 
 const NET: &str = "172.16.0.0/26";
 
@@ -17,15 +18,24 @@ fn table() -> Table {
     table
 }
 
+fn net() -> Nlri {
+    prefix(NET).into()
+}
+
 fn announce(table: &mut Table, peer: u8, change: impl FnOnce(&mut PathAttributes<'static>)) {
     let attrs = attrs(&mut table.interner, peer, change);
-    table.announce(PeerKey(peer.into()), prefix(NET), &attrs, Some(&attrs));
+    table.announce(PeerKey(peer.into()), net(), attrs, Some(attrs));
 }
 
 /// Decides everything; the changes of learned routes.
 fn settle(table: &mut Table) -> Vec<Option<LearnedRoute>> {
     let dirty = table.take_dirty();
-    dirty.into_iter().filter_map(|prefix| table.settle(prefix, |_, settled| settled.learned)?).collect()
+    let mut changes = Vec::new();
+    for slot in dirty {
+        changes.extend(table.settle(slot).learned);
+        table.release(slot);
+    }
+    changes
 }
 
 fn route(next_hops: &[u8]) -> Option<LearnedRoute> {
@@ -55,15 +65,15 @@ fn equal_paths_share_the_load_and_others_do_not() {
     announce(&mut table, 3, |a| a.local_pref = Some(99));
     announce(&mut table, 4, |a| a.next_hop = ip(1));
     assert_eq!(settle(&mut table), [route(&[1, 2])], "distinct next hops, sorted");
-    table.withdraw(PeerKey(1), prefix(NET));
-    table.withdraw(PeerKey(4), prefix(NET));
+    table.withdraw(PeerKey(1), net());
+    table.withdraw(PeerKey(4), net());
     assert_eq!(settle(&mut table), [route(&[2])]);
-    table.withdraw(PeerKey(2), prefix(NET));
+    table.withdraw(PeerKey(2), net());
     let last = LearnedRoute { local_pref: 99, ..route(&[3]).unwrap() };
     assert_eq!(settle(&mut table), [Some(last)]);
     table.drop_peer(PeerKey(3));
     assert_eq!(settle(&mut table), [None]);
-    table.withdraw(PeerKey(3), prefix(NET));
+    table.withdraw(PeerKey(3), net());
     assert_eq!(settle(&mut table), []);
 }
 
@@ -71,7 +81,7 @@ fn equal_paths_share_the_load_and_others_do_not() {
 fn several_changes_before_a_decision_are_one() {
     let mut table = table();
     announce(&mut table, 1, |_| ());
-    table.withdraw(PeerKey(1), prefix(NET));
+    table.withdraw(PeerKey(1), net());
     announce(&mut table, 2, |_| ());
     assert_eq!(settle(&mut table), [route(&[2])]);
 }
@@ -82,7 +92,7 @@ fn own_addresses_lead_nowhere() {
     announce(&mut table, 1, |_| ());
     announce(&mut table, 2, |_| ());
     settle(&mut table);
-    table.set_own_addresses(BTreeSet::from([ip(1)]));
+    table.set_own_addresses(&BTreeSet::from([ip(1)]));
     assert_eq!(settle(&mut table), [route(&[2])]);
 }
 
@@ -94,16 +104,14 @@ fn our_own_route_is_announced_and_the_learned_one_still_said() {
     table.originate(prefix(NET), Some(own));
     let dirty = table.take_dirty();
     assert_eq!(dirty.len(), 1);
-    table.settle(dirty[0], |_, settled| {
-        assert!(matches!(settled.best, Some(Best::Originated(_))));
-        assert_eq!(settled.learned, Some(route(&[1])));
-    });
+    let settled = table.settle(dirty[0]);
+    assert_eq!(settled.best.map(|best| best.peer), Some(PeerKey::OWN));
+    assert_eq!(settled.learned, Some(route(&[1])));
     table.originate(prefix(NET), None);
     let dirty = table.take_dirty();
-    table.settle(dirty[0], |_, settled| {
-        assert!(matches!(settled.best, Some(Best::Learned(_, PeerKey(1), _))));
-        assert_eq!(settled.learned, None, "nothing new");
-    });
+    let settled = table.settle(dirty[0]);
+    assert_eq!(settled.best.map(|best| best.peer), Some(PeerKey(1)));
+    assert_eq!(settled.learned, None, "nothing new");
 }
 
 #[test]
@@ -133,9 +141,51 @@ fn a_review_applies_new_rules_to_what_was_received() {
     settle(&mut table);
     table.review(PeerKey(1), |_, _, _| None);
     assert_eq!(settle(&mut table), [None]);
-    assert!(table.received().is_empty());
-    table.review(PeerKey(1), |_, _, received| Some(received.clone()));
+    assert_eq!(table.received(PeerKey(1)), (1, 0));
+    table.review(PeerKey(1), |_, _, received| Some(received));
     assert_eq!(settle(&mut table), [route(&[1])]);
-    table.review(PeerKey(1), |_, _, received| Some(received.clone()));
+    table.review(PeerKey(1), |_, _, received| Some(received));
     assert_eq!(settle(&mut table), []);
+}
+
+/// Add-path: a peer's paths of one prefix are known by their identifiers, and ours are unique and stay.
+#[test]
+fn paths_of_one_peer_are_told_apart() {
+    let mut table = table();
+    let path = |id| Nlri { path_id: id, ..net() };
+    let [low, high] = [1, 2].map(|hop| attrs(&mut table.interner, hop, |_| ()));
+    for (id, attrs) in [(7, low), (8, high)] {
+        table.announce(PeerKey(1), path(id), attrs, Some(attrs));
+    }
+    assert_eq!(settle(&mut table), [route(&[1, 2])]);
+    let slot = table.find(prefix(NET)).unwrap();
+    let ids =
+        |table: &Table| table.all(slot).iter().map(|path| (path.attrs, path.local_id)).collect::<Vec<_>>();
+    assert_eq!(ids(&table), [(low, 2), (high, 3)]);
+    table.withdraw(PeerKey(1), path(7));
+    assert_eq!(ids(&table), [(high, 3)], "the other keeps its identifier");
+    table.announce(PeerKey(2), path(7), low, Some(low));
+    assert_eq!(ids(&table), [(high, 3), (low, 2)]);
+    assert_eq!(table.received(PeerKey(1)), (1, 1));
+    table.mark_unconfirmed(PeerKey(1));
+    table.announce(PeerKey(2), path(7), low, Some(low));
+    table.sweep_stale(PeerKey(1));
+    assert_eq!(ids(&table), [(low, 2)], "not repeated in a refresh");
+}
+
+/// A prefix of which nothing is left makes room for another.
+#[test]
+fn slots_are_used_again() {
+    let mut table = table();
+    announce(&mut table, 1, |_| ());
+    settle(&mut table);
+    let slot = table.find(prefix(NET)).unwrap();
+    table.drop_peer(PeerKey(1));
+    settle(&mut table);
+    assert_eq!(table.find(prefix(NET)), None);
+    let own = attrs(&mut table.interner, 0, |_| ());
+    table.originate(prefix("10.0.0.0/8"), Some(own));
+    settle(&mut table);
+    assert_eq!(table.find(prefix("10.0.0.0/8")), Some(slot));
+    assert_eq!(table.slots(), 0..1);
 }
