@@ -392,9 +392,15 @@ impl Table {
         self.peers.get(&peer).map_or((0, 0), |counts| (counts.received, counts.accepted))
     }
 
-    /// The learned routes as they were last said.
-    pub(crate) fn learned(&self) -> impl Iterator<Item = (Prefix, &LearnedRoute)> {
-        self.entries.iter().filter_map(|entry| Some((entry.prefix, self.learned.get(entry.learned)?)))
+    /// The learned routes as they were last said; as they are where nobody is told.
+    pub(crate) fn learned(&self) -> impl Iterator<Item = (Prefix, LearnedRoute)> {
+        self.entries.iter().filter_map(|entry| {
+            let route = match self.silent {
+                true => self.select(entry).map(|selected| self.learned_route(entry, selected)),
+                false => self.learned.get(entry.learned).cloned(),
+            };
+            Some((entry.prefix, route?))
+        })
     }
 
     /// Marks the attributes the table holds.

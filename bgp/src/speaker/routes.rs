@@ -277,7 +277,7 @@ impl Routes {
 
     pub(super) fn learned(&self) -> BTreeMap<IpNetwork, LearnedRoute> {
         let all = self.ipv4.learned().chain(self.ipv6.learned());
-        all.map(|(prefix, route)| (prefix.network(), route.clone())).collect()
+        all.map(|(prefix, route)| (prefix.network(), route)).collect()
     }
 
     pub(super) fn originated(&self) -> Vec<IpNetwork> {
