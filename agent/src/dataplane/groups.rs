@@ -86,7 +86,9 @@ impl Groups {
         }
         for (group, (count, target)) in leaving {
             let (Some(target), Some(before)) = (target, self.hops.get(&group)) else { continue };
-            if self.groups.contains_key(target)
+            let ipv6 = target.iter().any(|hop| hop.gateway.is_some_and(|gateway| gateway.is_ipv6()));
+            if ipv6
+                || self.groups.contains_key(target)
                 || self.groups.get(before).is_none_or(|used| used.users != count)
             {
                 continue;
