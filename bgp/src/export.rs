@@ -189,20 +189,27 @@ impl fmt::Display for Withheld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Withheld::Community(name) => write!(f, "the community {name} keeps it from this peer"),
-            Withheld::NotReflected => {
-                f.write_str("from an internal peer to an internal peer, and this speaker is no route reflector")
+            Withheld::NotReflected => f.write_str(
+                "from an internal peer to an internal peer, and this speaker is no route reflector",
+            ),
+            Withheld::NeitherClient => {
+                f.write_str("reflected only from or to a client, and neither peer is one")
             }
-            Withheld::NeitherClient => f.write_str("reflected only from or to a client, and neither peer is one"),
             Withheld::Role(role) => {
                 write!(f, "only for customers (RFC 9234), and the role of this speaker is {role}")
             }
-            Withheld::NoPolicy => f.write_str("the session has no export filter, and must have one (RFC 8212)"),
+            Withheld::NoPolicy => {
+                f.write_str("the session has no export filter, and must have one (RFC 8212)")
+            }
             Withheld::Filter(_) => f.write_str("the export filter rejects it"),
             Withheld::NoNextHop(family) => {
                 write!(f, "this end of the session cannot be a next hop for {family}")
             }
             Withheld::NextHopFamily(next_hop) => {
-                write!(f, "the peer cannot have the next hop {next_hop}, which is of the other family (RFC 8950)")
+                write!(
+                    f,
+                    "the peer cannot have the next hop {next_hop}, which is of the other family (RFC 8950)"
+                )
             }
         }
     }

@@ -128,8 +128,12 @@ impl fmt::Display for Rejected {
                 write!(f, "the own AS number stands {found} times in the AS path, {allowed} allowed")
             }
             Rejected::OwnOriginator => f.write_str("a loop: ORIGINATOR_ID is this speaker"),
-            Rejected::OwnCluster(id) => write!(f, "a loop: the cluster {id} of this speaker is in CLUSTER_LIST"),
-            Rejected::NoPolicy => f.write_str("the session has no import filter, and must have one (RFC 8212)"),
+            Rejected::OwnCluster(id) => {
+                write!(f, "a loop: the cluster {id} of this speaker is in CLUSTER_LIST")
+            }
+            Rejected::NoPolicy => {
+                f.write_str("the session has no import filter, and must have one (RFC 8212)")
+            }
             Rejected::Leak(leak) => leak.fmt(f),
             Rejected::Filter(_) => f.write_str("the import filter rejects it"),
         }

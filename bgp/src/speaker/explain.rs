@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use ipnetwork::IpNetwork;
 
+use super::Speaker;
 use super::peer::PeerEntry;
 use super::query::{TOO_LONG, name};
 use super::routes::{Group, is_deferred};
-use super::Speaker;
 use crate::export::{ExportRules, Withheld};
 use crate::family::Prefix;
 use crate::query::{Announcement, Attributes, Explanation, Path, QueryError, Sent, Told};
@@ -135,7 +135,8 @@ fn verdicts<'a>(group: &Group, table: &'a Table, slot: Slot, relay: bool) -> Ver
     };
     let decide = |route: Best| {
         if is_deferred(route, relay) {
-            let words = "learned routes wait until every peer expected back after the restart has told its own";
+            let words =
+                "learned routes wait until every peer expected back after the restart has told its own";
             return (route, Err(words.to_owned()));
         }
         let attributes = table.interner.get(route.attrs).view();

@@ -83,7 +83,9 @@ impl Speaker {
         let paths = table.paths(slot).iter().zip(ranks);
         let show = |(path, (rank, words)): (&'a Path, (Rank, String))| {
             let standing = match rank {
-                Rank::Rejected => Standing::Rejected(self.import_words(table, slot, path).unwrap_or_else(|words| words)),
+                Rank::Rejected => {
+                    Standing::Rejected(self.import_words(table, slot, path).unwrap_or_else(|words| words))
+                }
                 Rank::NoSource => Standing::Unusable("its peer has not had a session".to_owned()),
                 Rank::OwnNextHop => Standing::Unusable("its next hop is this speaker itself".to_owned()),
                 Rank::Best => Standing::Best,
@@ -106,7 +108,14 @@ impl Speaker {
         }
     }
 
-    fn route(&self, table: &Table, slot: Slot, attrs: AttrId, path: Option<&Path>, standing: Standing) -> Route {
+    fn route(
+        &self,
+        table: &Table,
+        slot: Slot,
+        attrs: AttrId,
+        path: Option<&Path>,
+        standing: Standing,
+    ) -> Route {
         Route {
             prefix: table.prefix(slot).network(),
             from: path.and_then(|path| self.peer_name(path.peer)),

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use ipnetwork::IpNetwork;
 use proptest::prelude::*;
+use tortie_bgp::config::NextHopMode;
 use tortie_bgp::filter::{Change, Filter, PrefixMatch, Rule, Verdict};
-use tortie_bgp::query::{
-    Attributes, Cursor, Explanation, Query, QueryError, Route, Standing, Told, View,
-};
+use tortie_bgp::query::{Attributes, Cursor, Explanation, Query, QueryError, Route, Standing, Told, View};
 use tortie_bgp::speaker::Speaker;
 
 use super::network::{Network, accept_all, address, config, peer, peer_id, routes};
@@ -108,10 +107,8 @@ fn check_both_ends(network: &Network) {
             let [here, there] = [own, other].map(|node| network.nodes[node].speaker.as_ref().unwrap());
             let sent = sent(here, &address(other).to_string());
             let received = all(there, View::Received, Some(&address(own).to_string()));
-            let received: Announced = received
-                .into_iter()
-                .map(|route| ((route.prefix, route.path_id), route.attributes))
-                .collect();
+            let received: Announced =
+                received.into_iter().map(|route| ((route.prefix, route.path_id), route.attributes)).collect();
             assert_eq!(sent, received, "{own} to {other}");
         }
     }
@@ -169,6 +166,10 @@ fn mixed() -> Network {
             peer.reflector_client = (own, other) == (0, 1);
             let both = own + other == 2 && own != other;
             (peer.add_path.send, peer.add_path.receive) = (both, both);
+            if (own, other) == (0, 3) {
+                // What it has from there by way of the others leads to this very peer.
+                (peer.import, peer.next_hop) = (filter(3), NextHopMode::Keep);
+            }
             config.peers.insert(peer_id(other), peer);
         }
         config.cluster_id = (own == 0).then(|| [9, 9, 9, 9].into());
@@ -232,10 +233,10 @@ fn a_prefix_is_explained_from_both_ends() {
     network.run(SECOND * 2);
     // At the reflector: from a client, told to the other one.
     let explanation = explain(&network, 0, "172.16.1.5/32");
-    assert_eq!((explanation.asked.to_string(), explanation.prefix.unwrap().to_string()), (
-        "172.16.1.5/32".to_owned(),
-        "172.16.1.0/26".to_owned()
-    ));
+    assert_eq!(
+        (explanation.asked.to_string(), explanation.prefix.unwrap().to_string()),
+        ("172.16.1.5/32".to_owned(), "172.16.1.0/26".to_owned())
+    );
     let [path] = &explanation.paths[..] else { panic!("{explanation:?}") };
     assert_eq!((&path.received.standing, path.import.as_str()), (&Standing::Best, "no rule rejects it"));
     assert_eq!(withheld(&explanation, 1), "it came from this peer");

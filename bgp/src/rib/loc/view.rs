@@ -40,7 +40,8 @@ impl Table {
         let paths = self.paths(slot);
         let candidates: Vec<Option<Candidate<'_>>> =
             paths.iter().map(|path| self.usable(path).map(|(candidate, _)| candidate)).collect();
-        let rank = |(at, path): (usize, &Path)| match (candidates[at], best.and_then(|best| candidates[best])) {
+        let rank = |(at, path): (usize, &Path)| match (candidates[at], best.and_then(|best| candidates[best]))
+        {
             (Some(_), _) if best == Some(at) => (Rank::Best, String::new()),
             (Some(own), Some(best)) => against(own, best, &candidates),
             _ => (self.unusable(path), String::new()),
@@ -84,13 +85,17 @@ fn words(own: Candidate<'_>, better: Candidate<'_>, reason: Reason) -> String {
     let (x, y) = (own.summary, better.summary);
     let router_id = |c: Candidate<'_>| c.summary.originator_id().unwrap_or(c.source.router_id);
     match reason {
-        Reason::LocalPref => format!("lower LOCAL_PREF: {}, the better one has {}", x.local_pref, y.local_pref),
+        Reason::LocalPref => {
+            format!("lower LOCAL_PREF: {}, the better one has {}", x.local_pref, y.local_pref)
+        }
         Reason::AsPathLength => format!("longer AS path: {}, the better one has {}", x.hops, y.hops),
         Reason::Origin => format!("worse ORIGIN: {}, the better one has {}", x.origin, y.origin),
         Reason::Med => {
             format!("higher MED: {}, the better one of AS {} has {}", x.med, x.neighbour_as, y.med)
         }
-        Reason::ExternalOverInternal => "from an internal peer, the better one is from an external one".to_owned(),
+        Reason::ExternalOverInternal => {
+            "from an internal peer, the better one is from an external one".to_owned()
+        }
         Reason::RouterId => {
             format!("higher BGP identifier: {}, the better one has {}", router_id(own), router_id(better))
         }
@@ -98,7 +103,10 @@ fn words(own: Candidate<'_>, better: Candidate<'_>, reason: Reason) -> String {
             format!("longer CLUSTER_LIST: {}, the better one has {}", x.clusters, y.clusters)
         }
         Reason::PeerAddress => {
-            format!("higher peer address: {}, the better one is from {}", own.source.address, better.source.address)
+            format!(
+                "higher peer address: {}, the better one is from {}",
+                own.source.address, better.source.address
+            )
         }
         Reason::PathId => {
             format!("higher path identifier: {}, the better one has {}", own.path_id, better.path_id)
