@@ -111,7 +111,6 @@ fn kill_and_start(lab: &mut Lab) -> Result<()> {
     for ping in pings {
         let count = ping.stop()?;
         ensure!(count.lost() == 0, "{count:?}");
-        println!("{} kills, {} packets, {} lost", rounds()?, count.sent, count.lost());
     }
     let deleted: Vec<String> = watches.iter().flat_map(RouteWatch::deleted).collect();
     ensure!(deleted.is_empty(), "routes were deleted: {deleted:?}");

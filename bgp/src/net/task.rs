@@ -93,13 +93,8 @@ impl Owner {
                     let routes = commands.originated.borrow_and_update().clone();
                     routes.into_iter().for_each(|routes| self.input(Input::Originate(routes)));
                 }
-                Wake::Request(Request::Snapshot(answer)) => {
-                    let mut snapshot = self.speaker.snapshot(Instant::now());
-                    snapshot.listen_errors.clone_from(self.listeners.failed());
-                    // Who asked may have gone meanwhile.
-                    answer.send(snapshot).ok();
-                }
                 Wake::Request(Request::Shutdown(answer)) => break Some(answer),
+                Wake::Request(request) => self.answer(request),
                 Wake::Time | Wake::TableSent => {}
                 Wake::Abandoned => break None,
             }
@@ -110,6 +105,26 @@ impl Owner {
         };
         self.stop().await;
         answer.into_iter().for_each(|answer| answer.send(()).unwrap_or(()));
+    }
+
+    /// Who asked may have gone meanwhile.
+    fn answer(&self, request: Request) {
+        match request {
+            Request::Snapshot(answer) => {
+                let mut snapshot = self.speaker.snapshot(Instant::now());
+                snapshot.listen_errors.clone_from(self.listeners.failed());
+                answer.send(snapshot).ok();
+            }
+            Request::Routes(query, answer) => {
+                answer.send(self.speaker.routes(&query)).ok();
+            }
+            Request::Explain(prefix, peer, answer) => {
+                answer.send(self.speaker.explain(prefix, peer.as_deref())).ok();
+            }
+            Request::Shutdown(answer) => {
+                answer.send(()).ok();
+            }
+        }
     }
 
     async fn wake(&mut self, commands: &mut Commands) -> Wake {

@@ -20,8 +20,10 @@ use crate::table::LearnedRoute;
 use crate::wire::nlri::Nlri;
 
 mod learned;
+mod view;
 
 use learned::{LearnedId, LearnedRoutes};
+pub(crate) use view::Rank;
 
 /// A prefix of a table; reused after [`Table::release`].
 pub(crate) type Slot = u32;

@@ -248,6 +248,11 @@ impl Routes {
         Some((group, self.table(group.family())))
     }
 
+    /// Whether learned routes are announced.
+    pub(super) fn relays(&self) -> bool {
+        self.relay
+    }
+
     pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
         self.groups.values()
     }
@@ -310,7 +315,7 @@ impl Group {
     }
 
     fn export(&mut self, prefix: Prefix, route: Best, table: &mut Table, relay: bool) -> Option<Told> {
-        if route.source.is_some() && !relay {
+        if is_deferred(route, relay) {
             return None;
         }
         let told = |attrs| Told { attrs, source: route.peer };
@@ -324,17 +329,22 @@ impl Group {
     }
 }
 
+/// Whether a route waits for the start to be complete: learned routes do (RFC 4724 4.1).
+pub(super) fn is_deferred(route: Best, relay: bool) -> bool {
+    route.source.is_some() && !relay
+}
+
 /// What import makes of a received route.
 fn import(interner: &mut Interner, prefix: Prefix, received: AttrId, rules: &ImportRules) -> Option<AttrId> {
-    if rules.is_loop(&interner.get(received).view()) {
+    if rules.admit(&interner.get(received).view()).is_err() {
         None
     } else if rules.is_open() {
         Some(received)
     } else {
-        interner.derive(received, |attributes| rules.import(prefix, attributes))
+        interner.derive(received, |attributes| Some(rules.judge(prefix, attributes).ok()?.0))
     }
 }
 
 fn export(interner: &mut Interner, prefix: Prefix, route: Best, rules: &ExportRules) -> Option<AttrId> {
-    interner.derive(route.attrs, |attributes| rules.export(prefix, attributes, route.source))
+    interner.derive(route.attrs, |attributes| Some(rules.decide(prefix, attributes, route.source).ok()?.0))
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod chaos;
+mod explain;
 mod graceful;
 mod hostile;
 mod network;
