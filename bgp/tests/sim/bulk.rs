@@ -27,7 +27,9 @@ fn long_path(segments: usize) -> Vec<u8> {
     attributes.extend(u16::try_from(path.len()).unwrap().to_be_bytes());
     attributes.extend(path);
     let mut message = vec![0xff; 16];
-    let body = [&[0, 0][..], &u16::try_from(attributes.len()).unwrap().to_be_bytes(), &attributes, &[24, 10, 9, 9]].concat();
+    let body =
+        [&[0, 0][..], &u16::try_from(attributes.len()).unwrap().to_be_bytes(), &attributes, &[24, 10, 9, 9]]
+            .concat();
     message.extend(u16::try_from(body.len() + 19).unwrap().to_be_bytes());
     message.push(2);
     message.extend(body);
@@ -63,6 +65,7 @@ fn a_refresh_asked_for_while_octets_wait_is_answered_when_they_are_gone() {
     raw.mark(Family::Ipv4, Subtype::Request);
     assert_eq!(raw.told.len(), 0, "not yet");
     raw.input(Input::Sent { conn: raw.conn, octets: sent });
-    let octets: usize = raw.told.iter().filter(|(kind, _)| *kind == Kind::Update).map(|(_, body)| body.len()).sum();
+    let octets: usize =
+        raw.told.iter().filter(|(kind, _)| *kind == Kind::Update).map(|(_, body)| body.len()).sum();
     assert!(octets > sent, "everything once more, not {octets} octets");
 }
