@@ -8,6 +8,7 @@ use tortie_bgp::family::Family;
 use tortie_bgp::snapshot::SessionState;
 use tortie_bgp::speaker::Input;
 use tortie_bgp::table::OriginatedRoute;
+use tortie_bgp::wire::frame::keepalive;
 use tortie_bgp::wire::refresh::Subtype;
 use tortie_bgp::wire::{Capability, Kind};
 
@@ -50,6 +51,20 @@ fn a_path_too_long_to_be_kept_is_treated_as_withdrawn() {
     assert_eq!(raw.state(), SessionState::Established);
     assert_eq!(raw.faults(), ["attribute 2: longer than can be kept; routes treated as withdrawn"]);
     assert_eq!(raw.prefixes(), Vec::<String>::new());
+}
+
+/// A header that no message can have, in two pieces with more behind it, is answered once and not read for ever.
+#[test]
+fn a_broken_header_in_two_pieces_ends_the_session() {
+    for (at, octet) in [(0, 0), (17, 0), (17, 20), (18, 9)] {
+        let mut raw = Raw::new(|_| {});
+        raw.connect(capabilities(&[Family::Ipv4]));
+        let mut message = keepalive();
+        message[at] = octet;
+        raw.send(&message[..1]);
+        raw.send(&[&message[1..], &[0xff; 40]].concat());
+        assert_eq!(raw.ended().code, 1, "a message header error for octet {at}");
+    }
 }
 
 /// A refresh asked for while octets wait, but not so many that routes are held back, comes when they are gone.
