@@ -94,9 +94,9 @@ impl Established {
         self.channels.iter_mut().find(|channel| channel.carried.family == family)
     }
 
-    /// Some family waits for the queue to drain.
+    /// Some family waits for the queue to drain: with changes, or with a refresh.
     pub(super) fn is_behind(&self) -> bool {
-        self.channels.iter().any(|channel| channel.behind.is_some())
+        self.channels.iter().any(|channel| channel.behind.is_some() || channel.refresh_due)
     }
 }
 

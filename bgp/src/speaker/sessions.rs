@@ -76,6 +76,8 @@ impl Speaker {
             data = tail;
             if self.take_frame(key, conn, &partial).is_some() {
                 partial.clear();
+            } else if head.is_empty() {
+                break; // Nothing was missing, so it is no message and nobody wants the rest.
             }
         }
         if partial.is_empty() {

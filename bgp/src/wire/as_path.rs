@@ -5,6 +5,9 @@ use super::take_slice;
 
 const SET: u8 = 1;
 const SEQUENCE: u8 = 2;
+/// Octets of the longest path we keep: with a number of our own in front it still is an attribute. Only two-octet
+/// numbers in an extended message can make a longer one.
+pub const LONGEST: usize = 65_000;
 
 /// One segment: its type and its AS numbers as octets.
 #[derive(Clone, Copy)]

@@ -326,6 +326,9 @@ impl<'a> Reader<'a> {
             return self.update;
         }
         self.merge_as4();
+        if self.attributes.as_path.len() > as_path::LONGEST {
+            self.fault(code::AS_PATH, "longer than can be kept", Outcome::Withdraw);
+        }
         self.next_hops(multiprotocol);
         for mandatory in [code::ORIGIN, code::AS_PATH] {
             if !self.seen[usize::from(mandatory)] {

@@ -11,22 +11,27 @@ use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
 use libfuzzer_sys::fuzz_target;
-use tortie_bgp::family::{Family, Prefix};
+use tortie_bgp::config::AddPath;
+use tortie_bgp::family::Family;
 use tortie_bgp::filter::{Filter, Rule, Verdict};
 use tortie_bgp::snapshot::SessionState;
 use tortie_bgp::speaker::{ConnId, Input, Output, Speaker};
+use tortie_bgp::wire::nlri::Nlri;
 use tortie_bgp::wire::update::RawUpdate;
 use tortie_bgp::wire::validate::judge;
-use tortie_bgp::wire::{Capability, Context, GracefulRestart, Kind, Notification, Open, frame, refresh};
+use tortie_bgp::wire::{Capability, Context, GracefulRestart, Kind, Notification, Open, Reading, frame, refresh};
 use tortie_bgp::{PeerConfig, PeerId, SpeakerConfig};
 
 const OWN_AS: u32 = 64512;
 const WITNESS_AS: u32 = 64513;
 const WITNESS: ConnId = ConnId::Accepted(0);
 
-/// The session under attack, as the first octet of a script sets it up.
+/// Prefixes the attacker may announce where there is a limit.
+const LIMIT: u32 = 3;
+
+/// The session under attack, as the first two octets of a script set it up.
 #[derive(Clone, Copy)]
-struct Setup(u8);
+struct Setup(u8, u8);
 
 impl Setup {
     fn established(self) -> bool {
@@ -50,6 +55,51 @@ impl Setup {
     fn drains(self) -> bool {
         self.0 & 64 == 0
     }
+    fn add_path(self) -> bool {
+        self.1 & 1 != 0
+    }
+    fn both_families(self) -> bool {
+        self.1 & 2 != 0
+    }
+    fn extended_messages(self) -> bool {
+        self.1 & 4 != 0
+    }
+    fn enhanced_refresh(self) -> bool {
+        self.1 & 8 != 0
+    }
+    fn notification(self) -> bool {
+        self.1 & 16 != 0
+    }
+    fn limited(self) -> bool {
+        self.1 & 32 != 0
+    }
+    fn witness_add_path(self) -> bool {
+        self.1 & 64 != 0
+    }
+    fn extended_next_hop(self) -> bool {
+        self.1 & 128 != 0
+    }
+
+    fn families(self) -> Vec<Family> {
+        if self.both_families() { vec![Family::Ipv4, Family::Ipv6] } else { vec![self.family()] }
+    }
+
+    /// Whether what the peer of this host is told has path identifiers.
+    fn adds_paths(self, host: u8) -> bool {
+        if host == 2 { self.witness_add_path() } else { self.add_path() }
+    }
+
+    /// How what we send to the peer of this host is to be read; the same as how it is read from there.
+    fn context(self, host: u8) -> Context {
+        let reading = |family| {
+            let extended_next_hop = self.extended_next_hop() && family == Family::Ipv4;
+            let reading = Reading { add_path: self.adds_paths(host), extended_next_hop };
+            self.families().contains(&family).then_some(reading)
+        };
+        let four_octet = self.four_octet() || host == 2;
+        let internal = host != 2 && self.asn() == OWN_AS;
+        Context { internal, four_octet, ipv4: reading(Family::Ipv4), ipv6: reading(Family::Ipv6) }
+    }
 
     fn address(self, host: u8) -> IpAddr {
         match self.family() {
@@ -63,19 +113,38 @@ impl Setup {
         (peer.passive, peer.local_address) = (true, Some(self.address(1)));
         peer.reflector_client = self.reflector_client() && asn == OWN_AS;
         peer.export = Filter::new(vec![Rule::new("everything", Verdict::Accept)]);
+        peer.families = self.families().into_iter().collect();
+        peer.extended_next_hop = self.extended_next_hop();
+        peer.add_path = AddPath { send: self.adds_paths(host), receive: self.adds_paths(host) };
+        peer.extended_messages = self.extended_messages();
+        peer.max_prefixes = (host == 3 && self.limited()).then_some(LIMIT);
         (SocketAddr::new(self.address(host), 179), peer)
     }
 
     fn handshake(self, host: u8, asn: u32) -> Vec<u8> {
-        let afi = self.family().afi();
-        let mut capabilities = vec![Capability::Multiprotocol(afi, 1), Capability::RouteRefresh];
+        let afis = || self.families().into_iter().map(Family::afi);
+        let mut capabilities: Vec<Capability> = afis().map(|afi| Capability::Multiprotocol(afi, 1)).collect();
+        capabilities.push(Capability::RouteRefresh);
         if self.four_octet() || host == 2 {
             capabilities.push(Capability::FourOctetAs(asn));
         }
         if self.graceful() {
-            let families = vec![(afi, 1, true)];
-            let restart = GracefulRestart { restarting: false, notification: false, time: 120, families };
+            let families = afis().map(|afi| (afi, 1, true)).collect();
+            let notification = self.notification();
+            let restart = GracefulRestart { restarting: false, notification, time: 120, families };
             capabilities.push(Capability::GracefulRestart(restart));
+        }
+        if self.adds_paths(host) {
+            capabilities.push(Capability::AddPath(afis().map(|afi| (afi, 1, 3)).collect()));
+        }
+        if self.extended_next_hop() {
+            capabilities.push(Capability::ExtendedNextHop(vec![(1, 1, 2)]));
+        }
+        if self.extended_messages() {
+            capabilities.push(Capability::ExtendedMessage);
+        }
+        if self.enhanced_refresh() {
+            capabilities.push(Capability::EnhancedRefresh);
         }
         let router_id = Ipv4Addr::new(1, 1, 1, host);
         let mut octets = Open { asn, hold_time: 240, router_id, capabilities }.encode();
@@ -93,7 +162,7 @@ struct World {
     /// What the speaker said it learned.
     learned: BTreeSet<IpNetwork>,
     /// What the witness was told.
-    told: BTreeSet<Prefix>,
+    told: BTreeSet<Nlri>,
 }
 
 impl World {
@@ -182,7 +251,10 @@ impl World {
     /// Whole messages, each without a fault.
     fn read(&mut self, conn: ConnId, mut data: &[u8]) {
         while !data.is_empty() {
-            let (frame, rest) = frame::split(data).expect("a header").expect("a whole message");
+            let longest =
+                if self.setup.extended_messages() { frame::EXTENDED_MESSAGE } else { frame::MAX_MESSAGE };
+            let (frame, rest) =
+                frame::split_within(data, longest).expect("a header").expect("a whole message");
             data = rest;
             match frame.kind {
                 Kind::Open => drop(Open::decode(frame.body).expect("an OPEN")),
@@ -202,14 +274,12 @@ impl World {
         if !witness && !self.setup.established() {
             return; // What was negotiated is the fuzzer's choice.
         }
-        let internal = !witness && self.setup.asn() == OWN_AS;
-        let four_octet = witness || self.setup.four_octet();
-        let update =
-            judge(raw, Context::plain(internal, four_octet, &[self.setup.family()])).expect("readable");
+        let context = self.setup.context(if witness { 2 } else { 3 });
+        let update = judge(raw, context).expect("readable");
         assert_eq!(update.faults, []);
         if witness {
-            update.withdrawn.iter().for_each(|nlri| assert!(self.told.remove(&nlri.prefix), "told before"));
-            self.told.extend(update.announced.iter().map(|nlri| nlri.prefix));
+            update.withdrawn.iter().for_each(|nlri| assert!(self.told.remove(nlri), "told before"));
+            self.told.extend(update.announced);
         }
     }
 
@@ -217,11 +287,19 @@ impl World {
     fn finish(mut self) {
         let snapshot = self.speaker.snapshot(self.now);
         assert!(snapshot.routes.keys().eq(&self.learned), "changes add up");
+        let attacker = &snapshot.peers[&self.setup.peer(3, self.setup.asn()).0];
+        let limit = LIMIT as usize * self.setup.families().len();
+        assert!(!self.setup.limited() || attacker.received <= limit, "within its limit");
         self.close();
         // As long as a peer may ask to wait for it (RFC 4724 3), and somewhat longer.
         (0..22).for_each(|_| self.wait(Duration::from_secs(200)));
         assert_eq!(self.learned, BTreeSet::new());
-        assert_eq!(self.told.len(), 1, "the route of our own: {:?}", self.told);
+        // Our address is the next hop of both only where IPv4 may have one of IPv6.
+        let next_hop = |family: &&Family| {
+            **family == self.setup.family() || **family == Family::Ipv4 && self.setup.extended_next_hop()
+        };
+        let own = self.setup.families().iter().filter(next_hop).count();
+        assert_eq!(self.told.len(), own, "routes of our own: {:?}", self.told);
         let snapshot = self.speaker.snapshot(self.now);
         assert_eq!(snapshot.peers[&self.setup.peer(2, WITNESS_AS).0].state, SessionState::Established);
     }
@@ -240,8 +318,8 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 }
 
 fuzz_target!(|script: &[u8]| {
-    let Some((&setup, mut script)) = script.split_first() else { return };
-    let mut world = World::new(Setup(setup));
+    let Some(([first, second], mut script)) = script.split_first_chunk::<2>() else { return };
+    let mut world = World::new(Setup(*first, *second));
     while let Some(([operation, high, low], rest)) = script.split_first_chunk::<3>() {
         let argument = usize::from(u16::from_be_bytes([*high, *low]));
         let (data, after) = rest.split_at(argument.min(rest.len()));
