@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Our speaker beside BIRD, FRR and GoBGP on the same work, as one markdown table: compare.sh [RUNS]
-# LONG=1 adds 500 000 routes. What would take GoBGP minutes is left out, and what BIRD cannot bring up within 30 s is told as that.
+# LONG=1 adds 500 000 routes. What would take GoBGP minutes is left out, and what BIRD cannot bring up within 20 s is told as that.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/../.."
@@ -13,7 +13,7 @@ measure() { # SPEAKERS SCENARIO [OPTION]...
   shift
   for speaker in $speakers; do
     # A speaker that fails is a row of the table too.
-    "$here/run.sh" "$speaker" "$@" --patience 30 >>$results || echo "$speaker $*: see the table" >&2
+    "$here/run.sh" "$speaker" "$@" --patience 20 >>$results || echo "$speaker $*: see the table" >&2
   done
 }
 for _ in $(seq "${1:-1}"); do

@@ -17,7 +17,7 @@ use tortie_e2e::speakers::{Family, Host, Lan, Peer, Setup, Speaker, wait_establi
 /// What comes of a fault.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Outcome {
-    /// No fault after all: the route is taken with all it has.
+    /// No fault after all: the route is taken.
     Accepted,
     /// The attribute is left out, the route taken.
     Discard,
@@ -271,7 +271,7 @@ fn the_table_in_the_docs_is_this_one() {
     for (attribute, fault, side, _, outcome) in ROWS {
         let side = if *side == Internal { ", internal session" } else { "" };
         let outcome = match outcome {
-            Accepted => "taken, passed on with the Partial flag".to_owned(),
+            Accepted => "taken".to_owned(),
             Discard => "attribute discarded".to_owned(),
             Withdraw => "treated as withdrawn".to_owned(),
             Reset(words) => format!("session reset: {words}"),
