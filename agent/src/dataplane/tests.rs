@@ -29,7 +29,8 @@ fn start(timing: Timing) -> Running {
     let learned = LearnedQueue::default();
     learned.put(LearnedChanges { converged: true, ..LearnedChanges::default() });
     let (applied, applied_seen) = watch::channel(Arc::new(Applied::default()));
-    let channels = Channels { desired: desired_seen, learned: learned.clone(), applied };
+    let questions = question::channel().1;
+    let channels = Channels { desired: desired_seen, learned: learned.clone(), applied, questions };
     let hints = Arc::new(Hints::default());
     let (engine, given) = (Engine::new(kernel.clone()), Arc::clone(&hints));
     let task = tokio::spawn(async move { run_on(engine, &given, channels, timing).await });
