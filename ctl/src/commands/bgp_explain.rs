@@ -126,7 +126,7 @@ fn announced(peers: &[BgpTold], omitted: usize) -> Tree {
     if below.is_empty() {
         return Tree::leaf("announced to nobody: there are no peers");
     }
-    Tree::new("announced", below)
+    Tree::new("announcements", below)
 }
 
 /// Which route it is about is said where there are several.
