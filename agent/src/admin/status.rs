@@ -81,7 +81,7 @@ async fn ready(State(sources): State<Sources>) -> (StatusCode, String) {
 async fn bgp_ready(State(sources): State<Sources>) -> (StatusCode, String) {
     let mut faults = Vec::new();
     if sources.progress.borrow().in_sync {
-        faults.extend(status::bgp_faults(&sources.speaker.snapshot().await, sources.started.elapsed()));
+        faults.extend(status::bgp_faults(&sources.speaker.sessions().await, sources.started.elapsed()));
     } else {
         faults.extend(sources.progress.borrow().lines());
     }
@@ -92,7 +92,7 @@ async fn bgp_ready(State(sources): State<Sources>) -> (StatusCode, String) {
 }
 
 async fn node_status(State(sources): State<Sources>) -> Json<NodeStatus> {
-    let speaker = sources.speaker.snapshot().await;
+    let speaker = sources.speaker.sessions().await;
     let mut problems = sources.problems();
     problems.extend(
         speaker.listen_errors.iter().map(|(end, reason)| format!("cannot listen for BGP at {end}: {reason}")),

@@ -88,6 +88,7 @@ fn check_table(network: &Network, node: usize) {
         let accepted = received.len() - received.iter().filter(rejected).count();
         assert_eq!(accepted, network.snapshot(node).peers[peer].received);
     }
+    assert_eq!(speaker.sessions(network.now).peers, network.snapshot(node).peers);
 }
 
 fn check(network: &Network) {

@@ -290,7 +290,7 @@ fn the_fate_of_a_learned_route_is_told() {
         vec![("192.168.2.0/26", BOTH), ("192.168.4.0/26", &["10.0.0.2"]), ("172.21.1.0/26", &["10.0.0.2"])];
     engine.run(&desired, &learned(&routes, true), Dirty::ALL);
     routes.push(("192.168.5.0/26", &["10.0.0.3"]));
-    kernel.fail_at(0, nix::errno::Errno::EPERM);
+    kernel.fail_at(0, Errno::EPERM);
     engine.run(&desired, &learned(&routes, true), Dirty::default());
     let fate = |prefix: &str| {
         engine.fate(net(prefix)).map(|fate| {
