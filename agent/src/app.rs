@@ -174,12 +174,14 @@ async fn start(
     let workloads = Service::new(service, applied_reader.clone(), own);
     let syncer = Syncer::start(Arc::clone(client.store()));
     let listener = admin::listen(&config.socket)?;
+    let (asker, questions) = dataplane::question::channel();
     let sources = admin::Sources {
         node: name.to_owned(),
         datastore: syncer.state,
         progress: progress_reader,
         applied: applied_reader.clone(),
         speaker: speaker.clone(),
+        kernel: asker,
         started: Instant::now(),
     };
     let leaks = Search::new(workloads.clone(), tenancy, config.leak_grace);
@@ -199,7 +201,7 @@ async fn start(
         tunnel: Arc::clone(&tunnel),
     };
     spawn(tasks, "calculation", calculation::run(name.to_owned(), Calc::new(settings), channels));
-    let data_plane = dataplane::run(desired_reader, learned.clone(), applied);
+    let data_plane = dataplane::run(desired_reader, learned.clone(), applied, questions);
     spawn(tasks, "data plane", async move { Ok(data_plane.await?) });
     let reporter = reports::Reporter {
         client: client.clone(),

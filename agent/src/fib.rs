@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use ipnetwork::IpNetwork;
 use tortie_bgp::table::LearnedRoute;
 
-use crate::desired::{LearnedChanges, RouteContext, RouteTarget};
+use crate::desired::{Gateway, LearnedChanges, RouteContext, RouteTarget};
 
 mod decision;
 mod reason;
@@ -53,6 +53,17 @@ pub struct Surroundings {
     pub reachable_by: BTreeMap<IpAddr, IpAddr>,
     /// `tunl0` is up and carries what is sent to it.
     pub tunnel: bool,
+}
+
+/// What a learned route comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome<'a> {
+    /// It gives way to a route of this node itself.
+    Local,
+    /// It is not programmed.
+    LeftOut(&'a Reason),
+    /// It leads there.
+    Routed(&'a [Gateway]),
 }
 
 /// Learned routes, and what they come to.
@@ -181,6 +192,16 @@ impl Fib {
     /// Why a learned route is not programmed. Those that give way to a route of this node itself have no reason.
     pub fn reason(&self, prefix: &IpNetwork) -> Option<&Reason> {
         self.left_out.get(prefix)
+    }
+
+    /// What a learned route comes to; `None` when it was not learned.
+    pub fn outcome(&self, prefix: &IpNetwork) -> Option<Outcome<'_>> {
+        self.learned.get(prefix)?;
+        Some(match (self.routes.get(prefix), self.left_out.get(prefix)) {
+            (Some(RouteTarget::Gateways(gateways)), _) => Outcome::Routed(gateways),
+            (_, Some(reason)) => Outcome::LeftOut(reason),
+            (_, None) => Outcome::Local,
+        })
     }
 
     /// What is not to be programmed, by cause.

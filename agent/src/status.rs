@@ -16,13 +16,25 @@ pub fn peers(speaker: &Snapshot, now: &Zoned) -> Vec<PeerStatus> {
 
 fn status(end: PeerId, peer: &PeerSnapshot, now: &Zoned) -> PeerStatus {
     let up = peer.state == SessionState::Established;
-    let error = peer.last_error.as_deref().filter(|_| !up);
+    let info = match peer.last_error.as_deref().filter(|_| !up) {
+        None => peer.state.to_string(),
+        // calicoctl puts BIRD's words behind the state just so.
+        Some(error) if !peer.held => format!("{} {error}", peer.state),
+        Some(error) => format!("{}: {error}", peer.state),
+    };
+    let word = match up {
+        true => "up",
+        false if peer.held => "down",
+        false => "start",
+    };
     PeerStatus {
         address: if end.port() == 179 { end.ip().to_string() } else { end.to_string() },
         peer_type: peer_type(&peer.name),
-        state: if up { "up" } else { "start" }.to_owned(),
+        state: word.to_owned(),
         since: since(peer.since, now),
-        info: [Some(state(peer.state)), error].into_iter().flatten().collect::<Vec<_>>().join(" "),
+        info,
+        received: peer.received,
+        announced: peer.announced,
     }
 }
 
@@ -33,17 +45,6 @@ fn peer_type(name: &str) -> PeerType {
         Some("Global") => PeerType::Global,
         Some("Local") => PeerType::LocalWorkload,
         Some(_) | None => PeerType::Node,
-    }
-}
-
-fn state(state: SessionState) -> &'static str {
-    match state {
-        SessionState::Idle => "Idle",
-        SessionState::Connect => "Connect",
-        SessionState::Active => "Active",
-        SessionState::OpenSent => "OpenSent",
-        SessionState::OpenConfirm => "OpenConfirm",
-        SessionState::Established => "Established",
     }
 }
 
@@ -71,7 +72,7 @@ pub fn bgp_faults(speaker: &Snapshot, age: Duration) -> Vec<String> {
     }
     let lines = down.into_iter().map(|(end, peer)| {
         let error = peer.last_error.as_ref().map(|error| format!(", {error}")).unwrap_or_default();
-        format!("BGP not established with {} ({}{error})", end.ip(), state(peer.state))
+        format!("BGP not established with {} ({}{error})", end.ip(), peer.state)
     });
     let waiting = (age < GRACE && !speaker.converged).then(|| "waiting for the routes of peers".to_owned());
     lines.chain(waiting).collect()
@@ -108,6 +109,13 @@ mod tests {
             ),
             ("10.64.0.5:179", peer("Local_Workload_10_64_0_5", SessionState::Established, 5, None)),
             ("[fd00::2]:179", peer("Global_fd00__2", SessionState::OpenConfirm, 3, None)),
+            (
+                "[fd00::3]:179",
+                PeerSnapshot {
+                    held: true,
+                    ..peer("Global_fd00__3", SessionState::Idle, 3, Some("prefix limit of 9 exceeded"))
+                },
+            ),
         ] {
             speaker.peers.insert(end.parse().unwrap(), peer);
         }
@@ -120,6 +128,7 @@ mod tests {
             "10.0.0.3:1790 | node specific | start | 2026-03-03 | Active Connection refused",
             "10.64.0.5 | local workload | up | 12:00:00 | Established",
             "fd00::2 | global | start | 12:00:02 | OpenConfirm",
+            "fd00::3 | global | down | 12:00:02 | Idle: prefix limit of 9 exceeded",
         ];
         assert_eq!(lines, expected);
     }

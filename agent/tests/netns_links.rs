@@ -191,7 +191,8 @@ fn the_running_data_plane_follows_links_and_repairs_what_others_break() {
         let (desired, desired_seen) = watch::channel(None);
         let learned = LearnedQueue::default();
         let (applied, applied_seen) = watch::channel(Arc::new(Applied::default()));
-        let task = runtime.spawn(dataplane::run(desired_seen, learned.clone(), applied));
+        let questions = dataplane::question::channel().1;
+        let task = runtime.spawn(dataplane::run(desired_seen, learned.clone(), applied, questions));
         let wired = || wired(&applied_seen.borrow());
         run("ip link add eth0 type veth peer name peer0
             ip addr add 10.0.0.1/24 dev eth0

@@ -189,6 +189,107 @@ fn a_router_with_a_password_and_a_filter() {
     });
 }
 
+/// The router without a password, telling whatever it has.
+const OPEN_ROUTER: &str = "
+    router id 10.0.0.254;
+    protocol device {}
+    protocol static { ipv4; route 172.30.1.0/24 blackhole; route 172.31.1.0/24 blackhole; route 10.96.0.0/13 blackhole; }
+    protocol bgp node {
+        local 10.0.0.254 as 65100; neighbor 10.0.0.1 as 64512;
+        connect retry time 1; error wait time 1, 2;
+        ipv4 { import all; export where source = RTS_STATIC; };
+    }";
+
+#[test]
+fn operators_are_told_what_routes_there_are_and_why() {
+    on_a_machine("operators_are_told_what_routes_there_are_and_why", |machine| {
+        let agent = machine.start(&[("NODENAME", "n1")]);
+        run("ip netns add tor
+             ip link set peer0 netns tor
+             ip -n tor addr add 10.0.0.254/24 dev peer0
+             ip -n tor link set peer0 up
+             ip -n tor link set lo up");
+        let tor = Bird::start(machine, "tor", OPEN_ROUTER);
+        create(
+            Kind::BgpFilter,
+            "f",
+            json!({"importV4": [{"action": "Reject", "cidr": "172.31.0.0/16", "matchOperator": "In"}]}),
+        );
+        create(Kind::BgpPeer, "tor", json!({"peerIP": "10.0.0.254", "asNumber": 65100, "filters": ["f"]}));
+        // Nobody home.
+        create(Kind::BgpPeer, "far", json!({"peerIP": "10.0.0.77", "asNumber": 65101}));
+        update_config(|config| {
+            config.service_cluster_ips = vec![ServiceBlock { cidr: "10.96.0.0/12".parse().unwrap() }];
+        });
+        let ask = |path: &str| -> (u16, Value) {
+            let (status, text) = agent.get(path);
+            (status, serde_json::from_str(&text).unwrap_or_default())
+        };
+        let explain = |prefix: &str| ask(&format!("/v1/bgp/explain?prefix={prefix}")).1;
+        eventually("everything is learned and programmed", || {
+            tor.show("route").contains("10.96.0.0/12")
+                && explain("172.30.1.5")["kernel"]["programmed"] == json!(true)
+        });
+
+        // What the router announced, and what became of it.
+        let received = ask("/v1/bgp/routes?view=received&peer=10.0.0.254").1;
+        let mut lines: Vec<String> = received["routes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|route| {
+                format!("{} {} {}", route["prefix"], route["standing"], route["reason"]).replace('"', "")
+            })
+            .collect();
+        lines.sort();
+        let rejected = "the import filter rejects it: BGPFilter f rule 1 (importV4)";
+        let expected = [
+            "10.96.0.0/13 best null".to_owned(),
+            "172.30.1.0/24 best null".to_owned(),
+            format!("172.31.1.0/24 rejected {rejected}"),
+        ];
+        assert_eq!(lines, expected);
+
+        // Told alike by name, and as the router has it.
+        let sent = ask("/v1/bgp/routes?view=sent&peer=Global_10_0_0_254").1;
+        let sent = sent["routes"].as_array().unwrap();
+        let range = sent.iter().find(|route| route["prefix"] == "10.96.0.0/12").unwrap();
+        assert_eq!((&range["asPath"], &range["nextHop"]), (&json!("64512"), &json!("10.0.0.1")));
+        let peer = status(&agent)["peers"].as_array().unwrap()[1].clone();
+        assert_eq!((&peer["address"], &peer["received"]), (&json!("10.0.0.254"), &json!(2)));
+        assert_eq!(peer["announced"], json!(sent.len()));
+        let at_the_router = tor.show("protocols all node");
+        assert!(
+            at_the_router.contains(&format!("Routes:         {} imported", sent.len())),
+            "{at_the_router}"
+        );
+
+        // From the wire to the kernel.
+        let learned = explain("172.30.1.5");
+        assert_eq!(
+            (&learned["asked"], &learned["prefix"]),
+            (&json!("172.30.1.5/32"), &json!("172.30.1.0/24"))
+        );
+        assert_eq!(learned["kernel"]["gateways"], json!(["10.0.0.254 dev eth0"]));
+        let own = explain("10.96.0.0/12");
+        assert_eq!(own["originated"]["localPref"], 2_147_482_623);
+        let told = |explanation: &Value, at: usize| explanation["peers"][at].clone();
+        let no_session = told(&own, 0)["nothing"].as_str().unwrap().to_owned();
+        assert!(no_session.starts_with("there is no session ("), "{no_session}");
+        assert_eq!(told(&own, 1)["routes"][0]["reason"], "service range 10.96.0.0/12");
+        let inside = explain("10.96.0.0/13");
+        assert_eq!(told(&inside, 1)["routes"][0]["reason"], "it came from this peer");
+        let reason = "in the service range 10.96.0.0/12, which is not routed between nodes";
+        assert_eq!(inside["kernel"], json!({"programmed": false, "reason": reason}));
+        assert_eq!(explain("192.0.2.0/24")["prefix"], Value::Null);
+
+        let (code, error) = ask("/v1/bgp/routes?view=sent&peer=tor");
+        let known = "no peer 'tor'; peers are Global_10_0_0_77 (10.0.0.77), Global_10_0_0_254 (10.0.0.254)";
+        assert_eq!((code, &error["error"]), (404, &json!(known)));
+        assert_eq!(ask("/v1/bgp/explain?prefix=10.0.0.0/33").0, 400);
+    });
+}
+
 /// A workload on this node, in a namespace of its own, that may do everything.
 fn place_workload() {
     run("ip netns add pod

@@ -125,7 +125,7 @@ impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Rejected::OwnAs { found, allowed } => {
-                write!(f, "the own AS number stands {found} times in the AS path, {allowed} allowed")
+                write!(f, "a loop: the own AS number is in the AS path (found {found}, allowed {allowed})")
             }
             Rejected::OwnOriginator => f.write_str("a loop: ORIGINATOR_ID is this speaker"),
             Rejected::OwnCluster(id) => {

@@ -6,9 +6,11 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use ipnetwork::IpNetwork;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tortie_model::local_api::{ErrorBody, NodeStatus};
+use tortie_model::local_api::{BgpExplanation, BgpRoute, BgpRoutes, ErrorBody, NodeStatus};
 
 /// Longest wait for the whole answer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -22,6 +24,9 @@ pub(crate) enum AgentError {
     /// Nobody listens there.
     #[error("nothing listens on {path}: {source}")]
     NotRunning { path: String, source: io::Error },
+    /// The agent says that the question is wrong.
+    #[error("{0}")]
+    Refused(String),
     /// Something else on the way.
     #[error("cannot ask the agent at {path}: {reason}")]
     Failed { path: String, reason: String },
@@ -29,17 +34,73 @@ pub(crate) enum AgentError {
 
 /// The node's BGP sessions.
 pub(crate) async fn node_status(socket: &Path) -> Result<NodeStatus, AgentError> {
+    ask(socket, "/v1/node/status", &[]).await
+}
+
+/// Routes of the node's BGP speaker: of a view, and of one peer.
+pub(crate) async fn bgp_routes(
+    socket: &Path,
+    view: &str,
+    peer: Option<&str>,
+) -> Result<Vec<BgpRoute>, AgentError> {
+    let (mut routes, mut from) = (Vec::new(), None);
+    loop {
+        let pairs = [
+            ("view", view),
+            ("peer", peer.unwrap_or_default()),
+            ("from", from.as_deref().unwrap_or_default()),
+        ];
+        let page: BgpRoutes = ask(socket, "/v1/bgp/routes", &pairs).await?;
+        routes.extend(page.routes);
+        if page.next.is_none() {
+            return Ok(routes);
+        }
+        from = page.next;
+    }
+}
+
+/// Why a prefix is what it is.
+pub(crate) async fn bgp_explain(
+    socket: &Path,
+    prefix: IpNetwork,
+    peer: Option<&str>,
+) -> Result<BgpExplanation, AgentError> {
+    let prefix = prefix.to_string();
+    ask(socket, "/v1/bgp/explain", &[("prefix", &prefix), ("peer", peer.unwrap_or_default())]).await
+}
+
+/// Asks for a value; pairs without a value are left out.
+async fn ask<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    query: &[(&str, &str)],
+) -> Result<T, AgentError> {
     let failed = |reason: String| AgentError::Failed { path: socket.display().to_string(), reason };
-    let answer = match tokio::time::timeout(DEADLINE, get(socket, "/v1/node/status")).await {
+    let pairs = query.iter().filter(|(_, value)| !value.is_empty());
+    let pairs: Vec<String> = pairs.map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+    let target = if pairs.is_empty() { path.to_owned() } else { format!("{path}?{}", pairs.join("&")) };
+    let answer = match tokio::time::timeout(DEADLINE, get(socket, &target)).await {
         Ok(answer) => answer?,
         Err(_) => return Err(failed(format!("no answer within {} s", DEADLINE.as_secs()))),
     };
     let (status, body) = parted(&answer).ok_or_else(|| failed("the answer is not HTTP".to_owned()))?;
     if status != 200 {
         let said = serde_json::from_slice::<ErrorBody>(body).map(|body| body.error);
-        return Err(failed(said.unwrap_or_else(|_| format!("HTTP status {status}"))));
+        return Err(match said {
+            Ok(said) if (400..500).contains(&status) => AgentError::Refused(said),
+            Ok(said) => failed(said),
+            Err(_) => failed(format!("HTTP status {status}")),
+        });
     }
-    serde_json::from_slice(body).map_err(|error| failed(format!("the answer is no node status: {error}")))
+    serde_json::from_slice(body).map_err(|error| failed(format!("the answer is of another version: {error}")))
+}
+
+/// Percent-encoded, as a value of a query.
+fn encoded(text: &str) -> String {
+    let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.~:/".contains(&octet);
+    let encode =
+        |octet: u8| if plain(octet) { char::from(octet).to_string() } else { format!("%{octet:02X}") };
+    text.bytes().map(encode).collect()
 }
 
 async fn get(socket: &Path, path: &str) -> Result<Vec<u8>, AgentError> {
@@ -77,6 +138,12 @@ fn parted(answer: &[u8]) -> Option<(u16, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_of_a_query_are_encoded() {
+        assert_eq!(encoded("fd00::/64"), "fd00::/64");
+        assert_eq!(encoded("a b&c=[x]"), "a%20b%26c%3D%5Bx%5D");
+    }
 
     #[test]
     fn answers_are_parted_at_the_empty_line() {

@@ -88,6 +88,9 @@ pub(crate) enum Command {
     /// Look at the node this runs on
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Look at the BGP speaker of the node this runs on
+    #[command(subcommand)]
+    Bgp(BgpCommand),
     /// Run or look after a datastore
     #[command(subcommand)]
     Datastore(DatastoreCommand),
@@ -327,8 +330,50 @@ pub(crate) enum NodeCommand {
     Status(NodeStatusArgs),
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum BgpCommand {
+    /// Show routes, or why a route is what it is
+    #[command(
+        visible_alias = "route",
+        after_help = "Example:\n  sudo tortiectl bgp routes\n  sudo tortiectl bgp routes --peer 10.0.0.2 --in\n  \
+                      sudo tortiectl bgp routes --peer Mesh_10_0_0_2 --out -o json\n  \
+                      sudo tortiectl bgp routes --explain 10.64.1.0/26\n\nWithout --in, --out or --explain: what this node \
+                      originates, and every path that import accepted."
+    )]
+    Routes(BgpRoutesArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BgpRoutesArgs {
+    /// Name or address of a peer: only paths it announced
+    #[arg(long, value_name = "PEER")]
+    pub(crate) peer: Option<String>,
+    /// What the peer announced, before import, with what became of it
+    #[arg(long = "in", requires = "peer", group = "view")]
+    pub(crate) received: bool,
+    /// What the peer is told
+    #[arg(long = "out", requires = "peer", group = "view")]
+    pub(crate) sent: bool,
+    /// Only what is in use: originated, best, and equal to the best
+    #[arg(long, group = "view")]
+    pub(crate) best: bool,
+    /// Why this prefix, or the longest one that holds it, is what it is: its paths, the kernel, what peers are told; with
+    /// --peer, what that peer is told
+    #[arg(long, value_name = "PREFIX", group = "view")]
+    pub(crate) explain: Option<String>,
+    /// ps, wide (with reasons), yaml, json
+    #[arg(short, long, default_value = "ps")]
+    pub(crate) output: String,
+    /// Socket of the agent
+    #[arg(long, env = "TORTIE_SOCKET", default_value = tortie_model::local_api::DEFAULT_SOCKET)]
+    pub(crate) socket: PathBuf,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct NodeStatusArgs {
+    /// ps, or wide: with the prefixes accepted from each peer and announced to it
+    #[arg(short, long, default_value = "ps", value_parser = ["ps", "wide"])]
+    pub(crate) output: String,
     /// Socket of the agent
     #[arg(long, env = "TORTIE_SOCKET", default_value = tortie_model::local_api::DEFAULT_SOCKET)]
     pub(crate) socket: PathBuf,

@@ -3,11 +3,14 @@
 use tortie_model::Kind;
 use tortie_model::strict::nearest;
 
-use crate::cli::{Cli, Command, DatastoreCommand, IpamCommand, NodeCommand};
+use crate::agent::AgentError;
+use crate::cli::{BgpCommand, Cli, Command, DatastoreCommand, IpamCommand, NodeCommand};
 use crate::context;
 use crate::operations::{OperationError, Verb};
 use crate::outcome::Outcome;
 
+mod bgp_explain;
+mod bgp_routes;
 mod convert;
 mod datastore_copy;
 mod datastore_serve;
@@ -49,6 +52,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Ipam(IpamCommand::Configure(args)) => ipam_change::configure(global, &args).await,
         Command::Ipam(IpamCommand::Check(args)) => ipam_check::run(global, &args).await,
         Command::Node(NodeCommand::Status(args)) => Ok(node_status::run(&args).await),
+        Command::Bgp(BgpCommand::Routes(args)) => bgp_routes::run(&args).await,
         Command::Datastore(DatastoreCommand::Export(args)) => datastore_copy::export(global, &args).await,
         Command::Datastore(DatastoreCommand::Import(args)) => datastore_copy::import(global, &args).await,
         Command::Datastore(DatastoreCommand::Serve(args)) => datastore_serve::run(&args).await,
@@ -79,6 +83,16 @@ fn kind_of(argument: &str) -> anyhow::Result<Kind> {
 /// The value of `--ip`.
 fn address(text: &str) -> anyhow::Result<std::net::IpAddr> {
     text.parse().map_err(|_| anyhow::anyhow!("failed to execute command: --ip {text}: must be an IP address"))
+}
+
+/// The words for an agent that does not answer, with what to do.
+fn unanswered(error: &AgentError) -> String {
+    match error {
+        AgentError::NotRunning { .. } => format!(
+            "{error}; is tortie-node started, and is this its socket? --socket or TORTIE_SOCKET name another one"
+        ),
+        AgentError::Refused(_) | AgentError::Failed { .. } => error.to_string(),
+    }
 }
 
 /// The namespace of `-n`; an empty one is none.

@@ -9,6 +9,8 @@
 //! | `POST /v1/workload/detach` | [`DetachRequest`] | `{}` |
 //! | `POST /v1/workload/check` | [`AttachRequest`] | `{}` |
 //! | `GET /v1/node/status` | | [`NodeStatus`] |
+//! | `GET /v1/bgp/routes?view=table\|best\|received\|sent&peer=&from=` | | [`BgpRoutes`]; `from` is `next` of the page before |
+//! | `GET /v1/bgp/explain?prefix=&peer=` | | [`BgpExplanation`] |
 //! | `GET /live`, `GET /ready` | | text; 503 when not |
 
 use std::collections::BTreeMap;
@@ -16,6 +18,13 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
+
+mod bgp;
+
+pub use bgp::{
+    BgpAnnouncement, BgpAttributes, BgpExplanation, BgpKernel, BgpPath, BgpPeerName, BgpRoute, BgpRoutes,
+    BgpStanding, BgpTold,
+};
 
 /// Where the agent listens unless told otherwise (`TORTIE_SOCKET`).
 pub const DEFAULT_SOCKET: &str = "/var/run/tortie/tortie.sock";
@@ -133,6 +142,12 @@ pub struct PeerStatus {
     pub since: String,
     /// FSM state and, when not up, the last error.
     pub info: String,
+    /// Prefixes accepted from the peer.
+    #[serde(default)]
+    pub received: usize,
+    /// Prefixes announced to it.
+    #[serde(default)]
+    pub announced: usize,
 }
 
 /// Where a session comes from.

@@ -2,6 +2,8 @@
 //!
 //! Every failure is a status of 400 or more with an error body; nothing here decides anything.
 
+mod bgp;
+mod query;
 mod socket;
 mod status;
 

@@ -12,7 +12,9 @@ use tortie_bgp::net::Handle;
 use tortie_datastore::syncer::SyncState;
 use tortie_model::local_api::NodeStatus;
 
+use super::bgp;
 use crate::app::Progress;
+use crate::dataplane::question::Asker;
 use crate::desired::Applied;
 use crate::status;
 
@@ -29,6 +31,8 @@ pub struct Sources {
     pub applied: watch::Receiver<Arc<Applied>>,
     /// The speaker.
     pub speaker: Handle,
+    /// The data plane.
+    pub kernel: Asker,
     /// When the agent began.
     pub started: Instant,
 }
@@ -57,6 +61,8 @@ pub(super) fn router(sources: Sources) -> Router {
         .route("/ready", get(ready))
         .route("/ready/bgp", get(bgp_ready))
         .route("/v1/node/status", get(node_status))
+        .route("/v1/bgp/routes", get(bgp::routes))
+        .route("/v1/bgp/explain", get(bgp::explain))
         .with_state(sources)
 }
 
@@ -75,7 +81,7 @@ async fn ready(State(sources): State<Sources>) -> (StatusCode, String) {
 async fn bgp_ready(State(sources): State<Sources>) -> (StatusCode, String) {
     let mut faults = Vec::new();
     if sources.progress.borrow().in_sync {
-        faults.extend(status::bgp_faults(&sources.speaker.snapshot().await, sources.started.elapsed()));
+        faults.extend(status::bgp_faults(&sources.speaker.sessions().await, sources.started.elapsed()));
     } else {
         faults.extend(sources.progress.borrow().lines());
     }
@@ -86,7 +92,7 @@ async fn bgp_ready(State(sources): State<Sources>) -> (StatusCode, String) {
 }
 
 async fn node_status(State(sources): State<Sources>) -> Json<NodeStatus> {
-    let speaker = sources.speaker.snapshot().await;
+    let speaker = sources.speaker.sessions().await;
     let mut problems = sources.problems();
     problems.extend(
         speaker.listen_errors.iter().map(|(end, reason)| format!("cannot listen for BGP at {end}: {reason}")),
@@ -116,6 +122,7 @@ mod tests {
             progress: progress_reader,
             applied: applied_reader,
             speaker,
+            kernel: crate::dataplane::question::channel().0,
             started: Instant::now(),
         };
         let (code, text) = bgp_ready(State(sources.clone())).await;

@@ -129,6 +129,14 @@ impl<K: Kernel> Engine<K> {
         self.fib.learned()
     }
 
+    pub(super) fn fib(&self) -> &Fib {
+        &self.fib
+    }
+
+    pub(super) fn forwarding(&self) -> &Forwarding {
+        &self.forwarding
+    }
+
     fn load_ruleset(&mut self, wanted: &Arc<Ruleset>) {
         if std::mem::take(&mut self.dirty.ruleset)
             && let Err(error) = self.loaded.check(&mut self.kernel)

@@ -14,6 +14,7 @@
 //! | `forwarding`, `groups` | all routes with the nexthop objects they use; pure |
 //! | [`cycle`] | one cycle: reading, order of writing |
 //! | `report` | failures in words |
+//! | `question` | what became of a learned route, for operators |
 //! | this one | when a cycle runs |
 //!
 //! Inputs are levels: a cycle takes the newest, and whatever came between never existed. Learned routes come as changes, the
@@ -23,7 +24,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
@@ -39,6 +40,7 @@ mod forwarding;
 mod groups;
 mod neighbours;
 pub mod owner;
+pub mod question;
 mod report;
 mod routes;
 mod ruleset;
@@ -46,6 +48,7 @@ mod sysctls;
 mod tunnel;
 
 use cycle::Engine;
+use question::Question;
 
 /// How often things are done without being asked for.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +86,8 @@ pub struct Channels {
     pub learned: LearnedQueue,
     /// What the kernel holds.
     pub applied: watch::Sender<Arc<Applied>>,
+    /// What operators ask; answered between cycles.
+    pub questions: mpsc::Receiver<Question>,
 }
 
 /// Keeps the kernel of the calling thread's network namespace as desired, until the sender of `desired` is gone.
@@ -93,13 +98,14 @@ pub async fn run(
     desired: watch::Receiver<Option<Arc<Desired>>>,
     learned: LearnedQueue,
     applied: watch::Sender<Arc<Applied>>,
+    questions: mpsc::Receiver<Question>,
 ) -> Result<(), KernelError> {
     let kernel = Linux::open()?;
     let hints = Arc::new(Hints::default());
     let protocols = [owner::LOCAL_PROTOCOL, owner::LEARNED_PROTOCOL];
     let _monitor = Monitor::start(Arc::clone(&hints), kernel.port(), protocols)?;
     let engine = Engine::new(kernel);
-    run_on(engine, &hints, Channels { desired, learned, applied }, Timing::default()).await;
+    run_on(engine, &hints, Channels { desired, learned, applied, questions }, Timing::default()).await;
     Ok(())
 }
 
@@ -131,14 +137,19 @@ pub async fn run_on<K: Kernel>(mut engine: Engine<K>, hints: &Hints, mut channel
         };
         schedule.ran(Instant::now(), outcome.retry, outcome.wake.map(Instant::from_std));
         publish(&channels.applied, outcome.applied);
-        if wait(&mut channels, hints, &mut schedule).await.is_break() {
+        if wait(&engine, &mut channels, hints, &mut schedule).await.is_break() {
             return;
         }
     }
 }
 
 /// Until there is a reason for another cycle.
-async fn wait(channels: &mut Channels, hints: &Hints, schedule: &mut Schedule) -> std::ops::ControlFlow<()> {
+async fn wait<K: Kernel>(
+    engine: &Engine<K>,
+    channels: &mut Channels,
+    hints: &Hints,
+    schedule: &mut Schedule,
+) -> std::ops::ControlFlow<()> {
     let mut ready = false;
     while !ready {
         tokio::select! {
@@ -147,6 +158,7 @@ async fn wait(channels: &mut Channels, hints: &Hints, schedule: &mut Schedule) -
                 Err(_) => return std::ops::ControlFlow::Break(()),
             },
             () = channels.learned.changed() => ready = true,
+            Some(question) = channels.questions.recv() => question.answer(engine),
             () = hints.changed() => ready = schedule.hinted(Instant::now(), hints.take()),
             () = sleep_until(schedule.next) => ready = true,
         }

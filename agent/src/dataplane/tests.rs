@@ -18,7 +18,8 @@ struct Running {
     kernel: FakeKernel,
     hints: Arc<Hints>,
     desired: watch::Sender<Option<Arc<Desired>>>,
-    _learned: LearnedQueue,
+    learned: LearnedQueue,
+    asker: question::Asker,
     applied: watch::Receiver<Arc<Applied>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -29,11 +30,12 @@ fn start(timing: Timing) -> Running {
     let learned = LearnedQueue::default();
     learned.put(LearnedChanges { converged: true, ..LearnedChanges::default() });
     let (applied, applied_seen) = watch::channel(Arc::new(Applied::default()));
-    let channels = Channels { desired: desired_seen, learned: learned.clone(), applied };
+    let (asker, questions) = question::channel();
+    let channels = Channels { desired: desired_seen, learned: learned.clone(), applied, questions };
     let hints = Arc::new(Hints::default());
     let (engine, given) = (Engine::new(kernel.clone()), Arc::clone(&hints));
     let task = tokio::spawn(async move { run_on(engine, &given, channels, timing).await });
-    Running { kernel, hints, desired, _learned: learned, applied: applied_seen, task }
+    Running { kernel, hints, desired, learned, asker, applied: applied_seen, task }
 }
 
 fn wants(address: &str) -> Option<Arc<Desired>> {
@@ -103,6 +105,23 @@ async fn a_change_costs_its_difference_and_no_reading() {
         "route and neighbour come, route and neighbour go, connections go: {writes:#?}"
     );
     assert_eq!(running.kernel.calls() - calls, writes.len());
+}
+
+#[tokio::test]
+async fn questions_are_answered_between_cycles() {
+    let mut running = start(quick());
+    running.desired.send_replace(wants("192.168.1.1"));
+    running.until("ready", |applied| applied.ready).await;
+    let prefix = "172.30.0.0/16".parse().unwrap();
+    assert_eq!(running.asker.ask(prefix).await, None);
+    let next_hops = vec!["fd00::9".parse().unwrap()];
+    let route = tortie_bgp::table::LearnedRoute { next_hops, internal: true, local_pref: 100 };
+    let routes = [(prefix, Some(route))].into();
+    running.learned.put(LearnedChanges { routes, converged: true });
+    running.until("it is noted", |applied| !applied.failures.is_empty()).await;
+    let fate = running.asker.ask(prefix).await.unwrap();
+    let reason = "the next hop fd00::9 is of the other address family";
+    assert_eq!((fate.programmed, fate.reason.as_deref()), (false, Some(reason)));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tortie_model::resource::{
     NodeRouteSource, NodeRouteStatus, NodeStatusClass,
 };
 
-use super::{peer_type, state};
+use super::peer_type;
 
 /// Routes of a family at most: the report is one value in the datastore, and etcd takes 1.5 MiB.
 const MOST_ROUTES: usize = 2000;
@@ -91,7 +91,7 @@ fn session(end: PeerId, peer: &PeerSnapshot, now: Timestamp) -> NodePeerStatus {
             PeerType::Node | PeerType::LocalWorkload => "NodePeer",
         }
         .to_owned(),
-        state: state(peer.state).to_owned(),
+        state: peer.state.to_string(),
         since: now.checked_sub(peer.since).map(seconds).unwrap_or_default(),
     }
 }

@@ -26,6 +26,7 @@ pub struct Handle {
 #[derive(Debug)]
 pub(super) enum Request {
     Snapshot(oneshot::Sender<Snapshot>),
+    Sessions(oneshot::Sender<Snapshot>),
     Routes(Query, oneshot::Sender<Result<Page, QueryError>>),
     Explain(IpNetwork, Option<String>, oneshot::Sender<Result<Explanation, QueryError>>),
     Shutdown(oneshot::Sender<()>),
@@ -67,6 +68,15 @@ impl Handle {
     pub async fn snapshot(&self) -> Snapshot {
         let (answer, receiver) = oneshot::channel();
         if self.requests.send(Request::Snapshot(answer)).await.is_err() {
+            return Snapshot::default();
+        }
+        receiver.await.unwrap_or_default()
+    }
+
+    /// The same without routes: a large table is not copied.
+    pub async fn sessions(&self) -> Snapshot {
+        let (answer, receiver) = oneshot::channel();
+        if self.requests.send(Request::Sessions(answer)).await.is_err() {
             return Snapshot::default();
         }
         receiver.await.unwrap_or_default()

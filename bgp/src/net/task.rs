@@ -18,6 +18,7 @@ use super::socket::{Security, set_hop_limit};
 use super::table_queue::TableQueue;
 use super::{AbortOnDrop, Event, TableEvent, dialer, words};
 use crate::config::{PeerId, SpeakerConfig};
+use crate::snapshot::Snapshot;
 use crate::speaker::{ConnId, Input, Note, Output, Speaker};
 
 /// Events of tasks that may wait for the owner.
@@ -111,9 +112,12 @@ impl Owner {
     fn answer(&self, request: Request) {
         match request {
             Request::Snapshot(answer) => {
-                let mut snapshot = self.speaker.snapshot(Instant::now());
-                snapshot.listen_errors.clone_from(self.listeners.failed());
-                answer.send(snapshot).ok();
+                let snapshot = self.speaker.snapshot(Instant::now());
+                answer.send(self.with_listeners(snapshot)).ok();
+            }
+            Request::Sessions(answer) => {
+                let sessions = self.speaker.sessions(Instant::now());
+                answer.send(self.with_listeners(sessions)).ok();
             }
             Request::Routes(query, answer) => {
                 answer.send(self.speaker.routes(&query)).ok();
@@ -125,6 +129,10 @@ impl Owner {
                 answer.send(()).ok();
             }
         }
+    }
+
+    fn with_listeners(&self, snapshot: Snapshot) -> Snapshot {
+        Snapshot { listen_errors: self.listeners.failed().clone(), ..snapshot }
     }
 
     async fn wake(&mut self, commands: &mut Commands) -> Wake {

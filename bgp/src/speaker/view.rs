@@ -8,9 +8,15 @@ use crate::rib::PeerKey;
 use crate::snapshot::{PeerSnapshot, Snapshot};
 
 impl Speaker {
-    /// Peers and routes as they are.
+    /// Peers and routes as they are. Copies the table; see [`Speaker::sessions`] and [`Speaker::routes`].
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Snapshot {
+        Snapshot { routes: self.routes.learned(), originated: self.routes.originated(), ..self.sessions(now) }
+    }
+
+    /// Peers as they are, without routes.
+    #[must_use]
+    pub fn sessions(&self, now: Instant) -> Snapshot {
         let mut announced: BTreeMap<PeerKey, usize> = BTreeMap::new();
         for group in self.routes.groups() {
             for (key, count) in group.out.counts(&group.members, self.routes.table(group.family())) {
@@ -33,8 +39,8 @@ impl Speaker {
         }
         Snapshot {
             peers,
-            routes: self.routes.learned(),
-            originated: self.routes.originated(),
+            routes: BTreeMap::new(),
+            originated: Vec::new(),
             listen_errors: BTreeMap::new(),
             converged: self.startup.is_done(),
         }

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use tortie_bgp::config::NextHopMode;
 use tortie_bgp::filter::{Change, Filter, PrefixMatch, Rule, Verdict};
 use tortie_bgp::query::{Attributes, Cursor, Explanation, Query, QueryError, Route, Standing, Told, View};
-use tortie_bgp::speaker::Speaker;
+use tortie_bgp::speaker::{Input, Speaker};
+use tortie_bgp::table::OriginatedRoute;
 
 use super::network::{Network, accept_all, address, config, peer, peer_id, routes};
 use super::{SECOND, reflector};
@@ -87,6 +88,7 @@ fn check_table(network: &Network, node: usize) {
         let accepted = received.len() - received.iter().filter(rejected).count();
         assert_eq!(accepted, network.snapshot(node).peers[peer].received);
     }
+    assert_eq!(speaker.sessions(network.now).peers, network.snapshot(node).peers);
 }
 
 fn check(network: &Network) {
@@ -265,7 +267,7 @@ fn the_decision_names_what_decided() {
     network.nodes[2].originated = routes(&[prefix]);
     network.nodes[2].originated.values_mut().for_each(|route| route.local_pref = 5);
     let originated = network.nodes[2].originated.clone();
-    network.input(2, tortie_bgp::speaker::Input::Originate(originated));
+    network.input(2, Input::Originate(originated));
     network.run(SECOND * 2);
     let standings: Vec<Standing> =
         explain(&network, 0, prefix).paths.into_iter().map(|path| path.received.standing).collect();
@@ -328,4 +330,30 @@ fn an_unknown_peer_is_answered_with_those_there_are() {
     assert_eq!(error(View::Best, Some("tor")), format!("no peer 'tor'; {known}"));
     assert!(error(View::Sent, None).ends_with(known));
     assert_eq!("x".parse::<Cursor>(), Err(QueryError::Cursor("x".to_owned())));
+}
+
+/// Who asks for a few routes among many makes nobody wait: a page has an end even where there is nothing to show.
+#[test]
+fn no_page_looks_at_the_whole_table() {
+    let mut network = Network::mesh(3, |own, other| own < other);
+    let many = (0..20_000_u32).map(|n| {
+        let [.., a, b] = n.to_be_bytes();
+        (format!("10.9.{a}.{b}/32").parse().unwrap(), OriginatedRoute { local_pref: 1 })
+    });
+    network.nodes[1].originated = many.collect();
+    let originated = network.nodes[1].originated.clone();
+    network.input(1, Input::Originate(originated));
+    network.run(SECOND * 2);
+    let speaker = network.nodes[0].speaker.as_ref().unwrap();
+    let page = speaker.routes(&Query::new(View::Table, None)).unwrap();
+    assert_eq!(page.routes.len(), 500);
+    let mut query = Query::new(View::Received, Some("10.0.0.3"));
+    let (mut pages, mut found) = (0, 0);
+    loop {
+        let page = speaker.routes(&query).unwrap();
+        (pages, found) = (pages + 1, found + page.routes.len());
+        let Some(next) = page.next else { break };
+        query.from = next;
+    }
+    assert_eq!((pages, found), (3, 1));
 }

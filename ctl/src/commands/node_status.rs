@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use tortie_model::local_api::{NodeStatus, PeerStatus};
 
-use super::chain;
+use super::{chain, unanswered};
 use crate::agent::{self, AgentError};
 use crate::cli::NodeStatusArgs;
 use crate::outcome::Outcome;
@@ -12,16 +12,15 @@ use crate::output::table::boxed;
 
 pub(super) async fn run(args: &NodeStatusArgs) -> Outcome {
     match agent::node_status(&args.socket).await {
-        Ok(status) => Outcome::ok(text(&status)),
-        Err(error @ AgentError::NotRunning { .. }) => Outcome::failed(format!(
-            "Calico process is not running.\n({error}; is tortie-node started, and is this its socket? \
-             --socket or TORTIE_SOCKET name another one)"
-        )),
+        Ok(status) => Outcome::ok(text(&status, args.output == "wide")),
+        Err(error @ AgentError::NotRunning { .. }) => {
+            Outcome::failed(format!("Calico process is not running.\n({})", unanswered(&error)))
+        }
         Err(error) => Outcome::failed(format!("Error querying the agent: {}", chain(&error))),
     }
 }
 
-fn text(status: &NodeStatus) -> String {
+fn text(status: &NodeStatus, wide: bool) -> String {
     let mut text = "Calico process is running.\n".to_owned();
     for problem in &status.problems {
         text.push_str(&format!("INFO: {problem}\n"));
@@ -33,22 +32,28 @@ fn text(status: &NodeStatus) -> String {
         if peers.is_empty() {
             text.push_str(&format!("No {family} peers found.\n"));
         } else {
-            text.push_str(&table(&peers));
+            text.push_str(&table(&peers, wide));
         }
     }
     text.push('\n');
     text
 }
 
-fn table(peers: &[&PeerStatus]) -> String {
-    let rows: Vec<Vec<String>> = peers
-        .iter()
-        .map(|peer| {
-            let PeerStatus { address, peer_type, state, since, info } = peer;
-            vec![address.clone(), peer_type.to_string(), state.clone(), since.clone(), info.clone()]
-        })
-        .collect();
-    boxed(&["PEER ADDRESS", "PEER TYPE", "STATE", "SINCE", "INFO"], &rows)
+fn table(peers: &[&PeerStatus], wide: bool) -> String {
+    let row = |peer: &&PeerStatus| {
+        let PeerStatus { address, peer_type, state, since, info, received, announced } = peer;
+        let mut row =
+            vec![address.clone(), peer_type.to_string(), state.clone(), since.clone(), info.clone()];
+        if wide {
+            row.extend([received.to_string(), announced.to_string()]);
+        }
+        row
+    };
+    let mut headers = vec!["PEER ADDRESS", "PEER TYPE", "STATE", "SINCE", "INFO"];
+    if wide {
+        headers.extend(["RECEIVED", "ANNOUNCED"]);
+    }
+    boxed(&headers, &peers.iter().map(row).collect::<Vec<_>>())
 }
 
 /// Of an address with or without a port.
@@ -70,6 +75,8 @@ mod tests {
             state: "up".into(),
             since: "23:30:04".into(),
             info: info.into(),
+            received: 12,
+            announced: 3,
         };
         let status = NodeStatus {
             peers: vec![
@@ -93,7 +100,10 @@ IPv6 BGP status
 No IPv6 peers found.
 
 ";
-        assert_eq!(text(&status), expected);
+        assert_eq!(text(&status, false), expected);
+        let wide = text(&status, true);
+        assert!(wide.contains("|    INFO     | RECEIVED | ANNOUNCED |\n"), "{wide}");
+        assert!(wide.contains("| Established |       12 |         3 |\n"), "{wide}");
         assert!(is_ipv6("fd00::1") && is_ipv6("[fd00::1]:1790") && !is_ipv6("10.0.0.1:1790"));
     }
 }

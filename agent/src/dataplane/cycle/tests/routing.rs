@@ -302,3 +302,35 @@ fn what_a_workload_announces_leads_to_it_once_there_is_policy() {
     engine.run(&desired, &table, Dirty { links: true, ..Dirty::default() });
     assert_eq!(kernel.state().routes[&key("198.51.100.0/24")].hops[0].interface, 30);
 }
+
+/// What operators are told of a learned route is what the kernel got, and why not.
+#[test]
+fn the_fate_of_a_learned_route_is_told() {
+    let kernel = FakeKernel::new(machine(&[]));
+    let mut engine = engine(&kernel);
+    let desired = Desired { routes: [(net("192.168.4.0/26"), RouteTarget::Blackhole)].into(), ..plain() };
+    let mut routes: Vec<(&str, &[&str])> =
+        vec![("192.168.2.0/26", BOTH), ("192.168.4.0/26", &["10.0.0.2"]), ("172.21.1.0/26", &["10.0.0.2"])];
+    engine.run(&desired, &learned(&routes, true), Dirty::ALL);
+    routes.push(("192.168.5.0/26", &["10.0.0.3"]));
+    kernel.fail_at(0, Errno::EPERM);
+    engine.run(&desired, &learned(&routes, true), Dirty::default());
+    let fate = |prefix: &str| {
+        engine.fate(net(prefix)).map(|fate| {
+            let gateways: Vec<String> = fate.gateways.iter().map(|one| one.address.to_string()).collect();
+            (fate.programmed, gateways.join(","), fate.reason.unwrap_or_default())
+        })
+    };
+    let told =
+        |programmed, gateways: &str, reason: &str| Some((programmed, gateways.to_owned(), reason.to_owned()));
+    assert_eq!(fate("192.168.2.0/26"), told(true, "10.0.0.2,10.0.0.3", ""));
+    assert_eq!(
+        fate("192.168.4.0/26"),
+        told(false, "", "a route of this node for the same prefix goes first")
+    );
+    assert_eq!(fate("172.21.1.0/26"), told(false, "", "VXLAN of pool 172.21.0.0/16 is not supported"));
+    let (programmed, gateways, reason) = fate("192.168.5.0/26").unwrap();
+    assert_eq!((programmed, gateways.as_str()), (false, "10.0.0.3"));
+    assert!(reason.contains("does not hold it"), "{reason}");
+    assert_eq!(fate("192.168.9.0/26"), None, "it was not learned");
+}
