@@ -40,7 +40,9 @@ soak: ## an etcd cluster whose members die, hang and lose each other, for SOAK_S
 
 e2e: build ## only the end-to-end tests
 	@$(NEED) $(LAB_NEEDS) $(STORE_NEEDS) $(SPEAKER_NEEDS)
-	cargo test --package tortie-e2e
+	cargo test --package tortie-e2e --lib --bins --test demo --test main_job --test leaks --test mixed_mesh
+	TORTIE_KILLS=20 cargo test --package tortie-e2e --test kills
+	cargo test --package tortie-e2e --test interop -- --test-threads 6 # they mostly wait
 
 check: deps-check deny ## formatting, lints, docs, licences, direction of dependencies
 	cargo fmt --all --check

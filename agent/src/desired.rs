@@ -17,16 +17,20 @@ pub struct Desired {
     pub interfaces: BTreeMap<String, WorkloadInterface>,
     /// Routes other than those of workloads: blackholes of own blocks and of announced service ranges. Protocol 80.
     pub routes: BTreeMap<IpNetwork, RouteTarget>,
+    /// Gateways to BGP peers that no other route leads to: a host route each.
+    pub reachable_by: BTreeMap<IpAddr, IpAddr>,
+    /// Learned routes equal to one of these ranges or inside it stay out of the kernel: services are there.
+    pub never_program: BTreeSet<IpNetwork>,
+    /// Addresses of this node on the interfaces of workloads that speak BGP with it.
+    pub peering_addresses: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Workloads of this node that speak BGP with it, by address, and their interfaces: next hops that need no route.
+    pub workload_peers: BTreeMap<IpAddr, String>,
     /// Rules.
     pub ruleset: Arc<tortie_policy::Ruleset>,
     /// The IPIP device, when some pool uses it.
     pub ipip: Option<IpipDevice>,
     /// How learned routes become kernel routes.
     pub route_context: RouteContext,
-    /// Peers that are reached over a gateway no route names: peer to gateway, of one family. A host route each, protocol 80.
-    pub reachable_by: BTreeMap<IpAddr, IpAddr>,
-    /// Host-side addresses of workload interfaces, by name: what workloads that speak BGP dial.
-    pub local_peering: BTreeMap<String, BTreeSet<IpAddr>>,
 }
 
 /// The host side of a workload's veth.
@@ -76,10 +80,6 @@ pub struct RouteContext {
     pub node_addresses: Vec<IpNetwork>,
     /// Pools and their encapsulation.
     pub pools: Vec<PoolEncap>,
-    /// Ranges of services: what lies inside is never programmed.
-    pub never_program: BTreeSet<IpNetwork>,
-    /// Workloads of this node that speak BGP with it, by address, and their interfaces: next hops that need no route.
-    pub workload_peers: BTreeMap<IpAddr, String>,
     /// Addresses of other nodes that lie in some pool, as they should not: no tunnel may swallow them.
     pub nodes_in_pools: BTreeSet<IpAddr>,
 }

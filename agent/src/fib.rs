@@ -4,10 +4,11 @@
 //!
 //! 1. a local route of the same prefix: a workload, a blackhole of an own block, a connected network → the local one stays;
 //! 2. inside a service range → not programmed, as it should be;
-//! 3. in a pool with VXLAN → not programmed, reported;
-//! 4. in a pool with IPIP `Always`, or with `CrossSubnet` and the next hop outside the node's own subnets → over `tunl0`,
+//! 3. announced by a workload of this node → to that workload, whatever the pool;
+//! 4. in a pool with VXLAN → not programmed, reported;
+//! 5. in a pool with IPIP `Always`, or with `CrossSubnet` and the next hop outside the node's own subnets → over `tunl0`,
 //!    gateway = the BGP next hop, onlink; never plain instead when there is no `tunl0`;
-//! 5. everything else → plain, the next hop resolved over the kernel's own routes.
+//! 6. everything else → plain, the next hop resolved over the kernel's own routes.
 //!
 //! Several next hops become one multipath route. What cannot be resolved is left out and named.
 //!
@@ -44,6 +45,10 @@ pub struct Surroundings {
     pub context: RouteContext,
     /// Prefixes this node routes itself.
     pub local: BTreeSet<IpNetwork>,
+    /// Ranges of services: what lies inside is never programmed.
+    pub never_program: BTreeSet<IpNetwork>,
+    /// Workloads of this node that announce routes, by address, and their interfaces.
+    pub workload_peers: BTreeMap<IpAddr, String>,
     /// Peers and the gateways they are behind.
     pub reachable_by: BTreeMap<IpAddr, IpAddr>,
     /// `tunl0` is up and carries what is sent to it.
@@ -90,9 +95,10 @@ impl Fib {
     pub fn set_surroundings(&mut self, surroundings: Surroundings) {
         let before = std::mem::replace(&mut self.surroundings, surroundings);
         let now = &self.surroundings;
-        if before.context != now.context || before.tunnel != now.tunnel {
-            self.all_undecided = true;
-        }
+        self.all_undecided |= before.context != now.context
+            || before.tunnel != now.tunnel
+            || before.never_program != now.never_program
+            || before.workload_peers != now.workload_peers;
         if before.reachable_by != now.reachable_by {
             self.ways.set_reachable_by(now.reachable_by.clone());
             self.all_undecided = true;

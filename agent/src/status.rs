@@ -87,6 +87,7 @@ mod tests {
             state,
             since: Duration::from_secs(seconds),
             last_error: last_error.map(str::to_owned),
+            held: false,
             received: 0,
             announced: 0,
         }

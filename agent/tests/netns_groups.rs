@@ -244,18 +244,19 @@ fn a_neighbour_whose_network_vanishes_keeps_its_routes_for_a_while() {
     });
 }
 
-/// Three gateways behind a bridge, each of which answers for all of 198.51.100.0/24.
+/// Three gateways behind a bridge, each of which answers for all of 198.51.100.0/24 and fd98::/64.
 const GATEWAYS: &str = "
     mount -t tmpfs tmpfs /run
     ip netns add fabric
     ip link add eth0 type veth peer name node netns fabric
     ip addr add 10.0.0.1/24 dev eth0
+    ip addr add fd00::1/64 dev eth0 nodad
     ip link set eth0 up
     ip -n fabric link add br0 type bridge
     ip -n fabric link set node master br0
     ip -n fabric link set node up
     ip -n fabric link set br0 up
-    for n in 2 3 4; do ip netns add g$n && ip link add g$n netns fabric type veth peer name eth0 netns g$n && ip -n fabric link set g$n master br0 && ip -n fabric link set g$n up && ip -n g$n addr add 10.0.0.$n/24 dev eth0 && ip -n g$n link set eth0 up && ip -n g$n link set lo up && ip -n g$n route add local 198.51.100.0/24 dev lo; done";
+    for n in 2 3 4; do ip netns add g$n && ip link add g$n netns fabric type veth peer name eth0 netns g$n && ip -n fabric link set g$n master br0 && ip -n fabric link set g$n up && ip -n g$n addr add 10.0.0.$n/24 dev eth0 && ip -n g$n link set eth0 up && ip -n g$n link set lo up && ip -n g$n route add local 198.51.100.0/24 dev lo && ip -n g$n addr add fd00::$n/64 dev eth0 nodad && ip -n g$n -6 route add local fd98::/64 dev lo; done";
 
 /// Echo requests without a pause worth mentioning.
 fn ping(address: &str) -> Child {
@@ -267,23 +268,28 @@ fn ping(address: &str) -> Child {
 }
 
 #[test]
-fn no_packet_is_lost_while_a_group_grows_and_shrinks() {
-    inside("no_packet_is_lost_while_a_group_grows_and_shrinks", || {
+fn nothing_is_lost_while_a_group_grows_and_shrinks() {
+    inside("nothing_is_lost_while_a_group_grows_and_shrinks", || {
         run(GATEWAYS);
-        for gateway in ["10.0.0.2", "10.0.0.3", "10.0.0.4"] {
-            run(&format!("ping -n -c 1 -W 5 {gateway}"));
+        for gateway in ["10.0.0.2", "10.0.0.3", "10.0.0.4", "fd00::2", "fd00::3", "fd00::4"] {
+            eventually(gateway, || {
+                let answer =
+                    Command::new("ping").args(["-n", "-c", "1", "-W", "1", gateway]).output().unwrap();
+                answer.status.success()
+            });
         }
         let mut engine = engine();
-        let hops: [&[&str]; 5] = [
-            &["10.0.0.2", "10.0.0.3"],
-            &["10.0.0.2"],
-            &["10.0.0.2", "10.0.0.3", "10.0.0.4"],
-            &["10.0.0.3", "10.0.0.4"],
-            &["10.0.0.4"],
-        ];
-        let table = |hops: &[&str]| learned(&[("198.51.100.0/24", hops), ("198.51.101.0/24", hops)], true);
+        let hops: [&[u8]; 5] = [&[2, 3], &[2], &[2, 3, 4], &[3, 4], &[4]];
+        let table = |hops: &[u8]| {
+            let of = |network: &str| hops.iter().map(|last| format!("{network}{last}")).collect::<Vec<_>>();
+            let (v4, v6) = (of("10.0.0."), of("fd00::"));
+            let v4: Vec<&str> = v4.iter().map(String::as_str).collect();
+            let v6: Vec<&str> = v6.iter().map(String::as_str).collect();
+            learned(&[("198.51.100.0/24", &v4), ("198.51.101.0/24", &v4), ("fd98::/64", &v6)], true)
+        };
         settle(&mut engine, &desired_plain(), &table(hops[0]));
-        let mut pings: Vec<Child> = (1..=8).map(|last| ping(&format!("198.51.100.{last}"))).collect();
+        let targets = (1..=4).flat_map(|last| [format!("198.51.100.{last}"), format!("fd98::{last}")]);
+        let mut pings: Vec<Child> = targets.map(|target| ping(&target)).collect();
         let mut changes = 0;
         while pings.iter_mut().any(|ping| ping.try_wait().unwrap().is_none()) {
             for hops in hops {
@@ -317,8 +323,19 @@ fn peers_behind_gateways_and_peers_among_the_workloads_are_reached() {
             .map(|(peer, by)| (address(peer), address(by)))
             .into();
         let dialled = [address("169.254.9.9"), address("fd09::9")];
-        desired.local_peering = [("cali1".to_string(), dialled.into())].into();
-        let table = learned(&[("198.51.100.0/24", &["203.0.113.7"]), ("fd98::/64", &["fd77::7"])], true);
+        desired.peering_addresses = [("cali1".to_string(), dialled.into())].into();
+        desired.interfaces = netns::interfaces(&[("cali1", &["192.168.1.1", "fd01::1"])]);
+        let workload = [("192.168.1.1", "cali1"), ("fd01::1", "cali1")];
+        desired.workload_peers = workload.map(|(peer, name)| (address(peer), name.to_string())).into();
+        let table = learned(
+            &[
+                ("198.51.100.0/24", &["203.0.113.7"]),
+                ("fd98::/64", &["fd77::7"]),
+                ("198.51.102.0/24", &["192.168.1.1"]),
+                ("fd97::/64", &["fd01::1"]),
+            ],
+            true,
+        );
         let mut engine = engine();
         let applied = settle(&mut engine, &desired, &table);
         assert_eq!(applied.failures, Default::default());
@@ -326,6 +343,8 @@ fn peers_behind_gateways_and_peers_among_the_workloads_are_reached() {
         assert!(run("ip -6 route show fd77::7").contains("via fd00::9 dev eth0 proto 80"));
         assert_eq!(way("198.51.100.0/24"), "10.0.0.9 eth0");
         assert_eq!(way("fd98::/64"), "fd00::9 eth0");
+        assert_eq!(way("198.51.102.0/24"), "192.168.1.1 cali1 onlink");
+        assert_eq!(way("fd97::/64"), "fd01::1 cali1 onlink");
         let on_cali1 = || run("ip -o addr show dev cali1 scope global");
         assert!(
             on_cali1().contains("169.254.9.9/32") && on_cali1().contains("fd09::9/128"),

@@ -116,6 +116,12 @@ impl Filter {
         Decision { verdict: None, rule: None, reason: UNDECIDED }
     }
 
+    /// The reason of a rule, or what is said where none decides.
+    #[must_use]
+    pub fn reason(&self, rule: Option<usize>) -> &str {
+        rule.and_then(|rule| self.0.rules.get(rule)).map_or(UNDECIDED, |rule| &rule.reason)
+    }
+
     /// As [`Filter::decide`], for a route without interface and a caller who does not ask why.
     pub fn judge(
         &self,

@@ -21,6 +21,7 @@ mod fsm;
 mod import;
 #[cfg(feature = "net")]
 pub mod net;
+pub mod query;
 mod rib;
 mod roles;
 pub mod snapshot;

@@ -1,6 +1,7 @@
 //! Read-only views of a speaker for operators.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -27,6 +28,19 @@ pub enum SessionState {
     Established,
 }
 
+impl fmt::Display for SessionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SessionState::Idle => "Idle",
+            SessionState::Connect => "Connect",
+            SessionState::Active => "Active",
+            SessionState::OpenSent => "OpenSent",
+            SessionState::OpenConfirm => "OpenConfirm",
+            SessionState::Established => "Established",
+        })
+    }
+}
+
 /// One peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerSnapshot {
@@ -38,6 +52,9 @@ pub struct PeerSnapshot {
     pub since: Duration,
     /// Why the last session ended, or what keeps it from coming up.
     pub last_error: Option<String>,
+    /// It is kept down until its configuration changes, and `last_error` says why: by the operator, or for too many
+    /// prefixes.
+    pub held: bool,
     /// Prefixes accepted from it.
     pub received: usize,
     /// Prefixes announced to it.

@@ -277,3 +277,32 @@ async fn keys_that_differ_are_suspected() {
     b.configure(with_password(config(84, port, &[(83, false)]), "one"));
     until(&b, "the session", |s| established(s) == 1).await;
 }
+
+/// The key of an IPv6 connection, on the one address a loopback has.
+#[tokio::test]
+async fn a_changed_password_over_ipv6() {
+    let localhost: IpAddr = "::1".parse().unwrap();
+    let (port_a, port_b) = (free_port(), free_port());
+    let at = |own: u16, other: u16, password: &str| {
+        let mut config = with_password(config(91, own, &[(92, own == port_b)]), password);
+        config.router_id = Ipv4Addr::from(u32::from(own));
+        config.listen = vec![SocketAddr::new(localhost, own)];
+        let mut peer = config.peers.pop_first().unwrap().1;
+        (peer.local_address, peer.hold_time) = (Some(localhost), Duration::from_secs(3));
+        config.peers.insert(SocketAddr::new(localhost, other), peer);
+        config
+    };
+    let (a, _ra) = start(Some(at(port_a, port_b, "first")), false);
+    let (b, _rb) = start(Some(at(port_b, port_a, "first")), false);
+    until(&a, "the session", |s| established(s) == 1).await;
+    let begin = Instant::now();
+    b.configure(at(port_b, port_a, "second"));
+    a.configure(at(port_a, port_b, "second"));
+    // KEEPALIVEs under the new key hold it beyond the hold time.
+    until(&a, "the session at five seconds", |s| time_established(s) > Duration::from_secs(5)).await;
+    assert!(time_established(&a.snapshot().await) >= begin.elapsed(), "a session of before");
+    a.configure(at(port_a, port_b, "third"));
+    until(&a, "the end of it with two keys", |s| established(s) == 0).await;
+    let error = a.snapshot().await.peers.into_values().next().unwrap().last_error.unwrap();
+    assert!(error.contains("Hold Timer Expired") || error.contains("connect: "), "{error}");
+}

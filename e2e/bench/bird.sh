@@ -2,11 +2,13 @@
 dut_version() { bird --version 2>&1; }
 dut_config() {
   {
-    echo "router id $DUT_IP;"
+    channel='import all; export all;' graceful=off
+    [ "$CAPABILITIES" != all ] || { channel="$channel add paths on;" graceful=on; }
+    echo 'router id 10.0.0.1;'
     echo 'log stderr { fatal, error };'
     echo 'protocol device {}'
-    echo "template bgp t { local $DUT_IP as $DUT_AS; direct; passive yes; ipv4 { import all; export all; };"
-    [ "$MODE" != rr ] || echo "  rr client; rr cluster id $DUT_IP;"
+    echo "template bgp t { local $DUT_IP as $DUT_AS; direct; passive yes; graceful restart $graceful; $FAMILY { $channel };"
+    [ "$MODE" != rr ] || echo "  rr client; rr cluster id 10.0.0.1;"
     echo '}'
     for i in $(seq 0 $((PEERS - 1))); do
       echo "protocol bgp p$i from t { neighbor $(peer_ip "$i") as $(peer_as "$i"); }"

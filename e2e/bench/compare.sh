@@ -5,8 +5,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/../.."
 export PATH="$PATH:/usr/sbin:/sbin"
-cargo build --release --package tortie-bgpd
-cargo build --release --package tortie-e2e --bin tortie-speaker-bench
+cargo build --release --package tortie-bgpd --package tortie-e2e --bin tortie-bgpd --bin tortie-speaker-bench
 results=target/speaker-bench.jsonl
 : >$results
 measure() { # SPEAKERS SCENARIO [OPTION]...
@@ -24,6 +23,10 @@ for _ in $(seq "${1:-1}"); do
   measure "bird frr tortie" rr --peers 50 --each 1000
   measure "bird frr gobgp tortie" rr --peers 100 --each 20
   measure "bird frr gobgp tortie" rr --peers 250 --each 4 --per-set 4
+  # What IPv6 and the capabilities with a price change.
+  measure "bird frr tortie" feed --prefixes 100000 --ipv6
+  measure "bird frr tortie" feed --prefixes 100000 --all-capabilities
+  measure "bird frr tortie" rr --peers 50 --each 1000 --all-capabilities
 done
 model=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1)
 echo

@@ -60,5 +60,11 @@ row "match a selector of three terms" "/endpoint" selector/match/typical 10000 "
 ipam=ipam/assign_and_release_with_addresses
 row "assign and release an address, 50 in use" "" $ipam/50 1
 row "assign and release an address, 10 000 in use" "" $ipam/10000 1 "50 in use" $ipam/50 1
+row "decide a changed route, of 1000" "" route_change/decided/1000 1
+row "decide a changed route, of 100 000" "" route_change/decided/100000 1 "of 1000" route_change/decided/1000 1
+row "and write it to the kernel, of 1000" "" route_write/one/1000 1
+row "and write it to the kernel, of 100 000" "" route_write/one/100000 1 "of 1000" route_write/one/1000 1
+row "10 000 routes get another next hop, each" "/route" route_write/all_of_10000/route_each 10000
+row "the same as a group" "/route" route_write/all_of_10000/group 10000 "each" route_write/all_of_10000/route_each 10000
 # A cluster of 1000 nodes, 10 000 endpoints and 2000 policies, as one node loads it.
 cat "$results/scale/table"

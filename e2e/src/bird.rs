@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 
 use crate::eventually::{eventually, seconds};
 use crate::netns::Netns;
@@ -22,9 +23,9 @@ pub enum Fabric {
 /// A running BIRD.
 #[derive(Debug)]
 pub struct Bird {
-    daemon: Daemon,
+    daemon: Option<Daemon>,
     netns: Netns,
-    socket: PathBuf,
+    dir: PathBuf,
 }
 
 impl Bird {
@@ -34,27 +35,48 @@ impl Bird {
     /// When it does not come up; with its own words.
     pub fn start(netns: &Netns, dir: &Path, fabric: Fabric) -> Result<Bird> {
         let config = dir.join("bird.conf");
-        let socket = dir.join("bird.ctl");
         fs::write(&config, configuration(fabric))
             .with_context(|| format!("cannot write {}", config.display()))?;
-        let run = netns
-            .run("bird -f -c")
-            .arg(config.display().to_string())
-            .arg("-s")
-            .arg(socket.display().to_string());
-        let daemon = Daemon::start(&run, &dir.join("bird.log"))?;
-        let mut bird = Bird { daemon, netns: netns.clone(), socket };
-        eventually("BIRD answering", seconds(10), || {
-            bird.daemon.still_runs()?;
-            bird.birdc("show status").ok()
-        })?;
+        let mut bird = Bird { daemon: None, netns: netns.clone(), dir: dir.to_owned() };
+        bird.launch("")?;
         Ok(bird)
+    }
+
+    fn launch(&mut self, flags: &str) -> Result<()> {
+        let path = |name: &str| self.dir.join(name).display().to_string();
+        let run =
+            self.netns.run("bird -f -c").arg(path("bird.conf")).arg("-s").arg(path("bird.ctl")).args(flags);
+        let mut daemon = Daemon::start(&run, &self.dir.join("bird.log"))?;
+        eventually("BIRD answering", seconds(10), || {
+            daemon.still_runs()?;
+            self.birdc("show status").ok()
+        })?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// Kills it as `kill -9` does. The kernel keeps its routes.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&mut self) -> Result<()> {
+        self.daemon.take().context("BIRD does not run")?.stop(Signal::SIGKILL)?;
+        // Nobody is to find the socket of the dead.
+        fs::remove_file(self.dir.join("bird.ctl")).context("BIRD left no socket")
+    }
+
+    /// Starts it again as after a crash: it recovers gracefully.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn recover(&mut self) -> Result<()> {
+        self.launch("-R")
     }
 
     /// A question for it.
     pub fn birdc(&self, question: &str) -> Run {
         Run::line("birdc -s")
-            .arg(self.socket.display().to_string())
+            .arg(self.dir.join("bird.ctl").display().to_string())
             .arg("-r")
             .arg(question)
             .within(&self.netns)
@@ -82,7 +104,7 @@ impl Bird {
 
     /// The end of its log.
     pub fn log(&self) -> String {
-        self.daemon.output()
+        fs::read_to_string(self.dir.join("bird.log")).unwrap_or_default()
     }
 }
 
@@ -133,14 +155,14 @@ fn configuration(fabric: Fabric) -> String {
          log stderr all;\n\
          protocol device { scan time 2; }\n\
          protocol direct { ipv4; interface \"outside\"; }\n\
-         protocol kernel { ipv4 { import none; export where source = RTS_BGP; }; }\n"
+         protocol kernel { graceful restart; ipv4 { import none; export where source = RTS_BGP; }; }\n"
         .to_owned();
     for place in PLACES {
         text += &format!(
             "protocol bgp {} {{\n\
              \x20 local {} as {ROUTER_AS};\n\
              \x20 neighbor {} as {NODE_AS};\n\
-             \x20 connect delay time 1; connect retry time 2; error wait time 1, 2;\n\
+             \x20 connect delay time 1; connect retry time 2; error wait time 1, 2; graceful restart on;\n\
              \x20 ipv4 {{ import {import}; export where net = {OUTSIDE_NET}; }};\n\
              }}\n",
             place.node, place.rack.gateway, place.address

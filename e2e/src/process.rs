@@ -35,16 +35,13 @@ pub fn bin_dir() -> Result<PathBuf> {
     let candidates = given.into_iter().chain(own.ancestors().skip(1).take(2).map(Path::to_owned));
     let mut tried = Vec::new();
     for candidate in candidates {
-        if ["tortie-node", "tortie-cni", "tortiectl", "tortie-bgpd"]
-            .iter()
-            .all(|name| candidate.join(name).is_file())
-        {
+        if ["tortie-node", "tortie-cni", "tortiectl"].iter().all(|name| candidate.join(name).is_file()) {
             return Ok(candidate);
         }
         tried.push(candidate.display().to_string());
     }
     bail!(
-        "tortie-node, tortie-cni, tortiectl and tortie-bgpd are in none of {}: run `cargo build --workspace --bins` or set {BIN_DIR}",
+        "tortie-node, tortie-cni and tortiectl are in none of {}: run `cargo build --workspace --bins` or set {BIN_DIR}",
         tried.join(", ")
     )
 }

@@ -52,21 +52,29 @@ pub fn ping_ttl(text: &str) -> Option<u8> {
     text.split("ttl=").nth(1)?.split_whitespace().next()?.parse().ok()
 }
 
-/// A ping that runs until it is stopped, 100 packets a second.
+/// A ping that runs until it is stopped.
 #[derive(Debug)]
 pub struct LongPing {
     daemon: Daemon,
 }
 
 impl LongPing {
-    /// Starts it and waits for its first answer.
+    /// Starts one of 100 packets a second and waits for its first answer.
     ///
     /// # Errors
     /// When no answer comes.
     pub fn start(netns: &Netns, to: Ipv4Addr) -> Result<LongPing> {
+        LongPing::start_every("0.01", netns, to)
+    }
+
+    /// Starts one of a packet every so many seconds and waits for its first answer.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub fn start_every(interval: &str, netns: &Netns, to: Ipv4Addr) -> Result<LongPing> {
         let log = Path::new(LAB_DIR).join(format!("ping-{}-{to}.log", netns.name()));
         let _ = std::fs::remove_file(&log);
-        let mut daemon = Daemon::start(&netns.run(&format!("ping -n -i 0.01 {to}")), &log)?;
+        let mut daemon = Daemon::start(&netns.run(&format!("ping -n -i {interval} {to}")), &log)?;
         daemon.wait_for_output("ttl=", seconds(5))?;
         Ok(LongPing { daemon })
     }

@@ -5,6 +5,8 @@
 mod establish;
 #[path = "interop/faulty.rs"]
 mod faulty;
+#[path = "interop/features.rs"]
+mod features;
 #[path = "interop/feed.rs"]
 mod feed;
 #[path = "interop/graceful.rs"]

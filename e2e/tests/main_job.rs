@@ -275,3 +275,54 @@ scenario!(
         allocations_match_pods(lab)
     }
 );
+
+scenario!(
+    with_pods,
+    fn no_packet_is_lost_while_the_router_dies_and_returns(lab) {
+        // Between racks and to the outside, where the router is on the way; and inside a rack, where it is not.
+        let far = lab.pods[3].clone();
+        let pings = [
+            LongPing::start(&lab.pods[0].netns, far.address)?,
+            LongPing::start(&far.netns, OUTSIDE)?,
+            LongPing::start(&lab.pods[0].netns, lab.pods[2].address)?,
+        ];
+        let watches: Vec<RouteWatch> = lab.nodes.iter().map(RouteWatch::start).collect::<Result<_>>()?;
+        let more = |what: &str| -> Result<()> {
+            for ping in &pings {
+                let goal = ping.answers() + 50;
+                eventually(&format!("answers {what}"), seconds(10), || {
+                    ensure!(ping.answers() >= goal, "{} of {goal}", ping.answers());
+                    Ok(())
+                })?;
+            }
+            Ok(())
+        };
+        for _ in 0..2 {
+            lab.bird.kill()?;
+            for node in &lab.nodes {
+                let status = node.tortiectl("node status")?;
+                eventually("the loss noticed", seconds(10), || {
+                    let text = status.ok()?;
+                    ensure!(text.matches("Established").count() < 3, "still up:\n{text}");
+                    Ok(())
+                })?;
+            }
+            more("without the router's BIRD")?;
+            lab.bird.recover()?;
+            lab.wait_established()?;
+            eventually("recovery done", seconds(20), || {
+                let status = lab.bird.ask("show status")?.stdout;
+                ensure!(status.contains("Daemon is up") && !status.contains("recovery in progress"), "{status}");
+                Ok(())
+            })?;
+            more("with the router back")?;
+        }
+        for ping in pings {
+            let count = ping.stop()?;
+            ensure!(count.lost() == 0, "{count:?}");
+        }
+        let deleted: Vec<String> = watches.iter().flat_map(RouteWatch::deleted).collect();
+        ensure!(deleted.is_empty(), "routes were deleted: {deleted:?}");
+        Ok(())
+    }
+);

@@ -34,7 +34,7 @@ use tortie_model::{Key, Kind};
 use tortie_policy::Ruleset;
 use tortie_policy::snapshot::EndpointToHost;
 
-use crate::desired::{BgpDesired, Desired, RouteContext};
+use crate::desired::{BgpDesired, Desired};
 use cache::{Cache, StoredEndpoint};
 
 pub use bgp::RouterId;
@@ -247,14 +247,12 @@ impl Calc {
             interfaces: endpoints.interfaces,
             routes: routes::blackholes(&own_blocks, bgp.announced_services()),
             reachable_by: bgp.reachable_by.clone(),
-            local_peering: bgp.peering_addresses.clone(),
+            never_program: bgp.never_program().clone(),
+            peering_addresses: bgp.peering_addresses.clone(),
+            workload_peers: bgp.workload_peers.clone(),
             ruleset: Arc::clone(&self.ruleset),
             ipip: routes::ipip_device(cache, settings, &mut problems),
-            route_context: RouteContext {
-                never_program: bgp.never_program().clone(),
-                workload_peers: bgp.workload_peers.clone(),
-                ..routes::context(cache, settings)
-            },
+            route_context: routes::context(cache, settings),
         };
         let workload_mtu = routes::workload_mtu(cache, settings, desired.ipip.as_ref());
         Output {

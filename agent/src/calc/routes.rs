@@ -61,7 +61,6 @@ pub(super) fn context(cache: &Cache, settings: &Settings) -> RouteContext {
             .map(|pool| PoolEncap { cidr: pool.cidr, ipip: pool.ipip(), vxlan: pool.vxlan() })
             .collect(),
         nodes_in_pools: nodes_in_pools(cache, settings),
-        ..RouteContext::default()
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) type Addresses = BTreeMap<(u32, IpNetwork), ()>;
 /// A /32 or /128 each, on interfaces that are up: IPv6 takes none before.
 pub(super) fn desired(desired: &Desired, links: &BTreeMap<String, Link>) -> Addresses {
     let mut addresses = Addresses::new();
-    for (name, wanted) in &desired.local_peering {
+    for (name, wanted) in &desired.peering_addresses {
         let usable = |link: &&Link| link.up && owner::is_workload_interface(name);
         let Some(link) = links.get(name).filter(usable) else { continue };
         addresses.extend(wanted.iter().map(|address| ((link.index, IpNetwork::from(*address)), ())));

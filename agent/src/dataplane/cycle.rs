@@ -20,16 +20,17 @@ use tortie_policy::{Ruleset, nft};
 
 use super::delta::Delta;
 use super::forwarding::Forwarding;
-use super::owner::{self, IPIP_DEVICE};
+use super::owner;
 use super::report::Report;
 use super::ruleset::Loaded;
 use super::{addresses, neighbours, routes, sysctls, tunnel};
-use crate::desired::{Applied, Desired, LearnedChanges, RouteTarget, Wired, WorkloadInterface};
-use crate::fib::{Fib, Resolver, Surroundings};
+use crate::desired::{Applied, Desired, LearnedChanges, Wired, WorkloadInterface};
+use crate::fib::{Fib, Resolver};
 use crate::kernel::monitor::Dirty;
 use crate::kernel::{Kernel, KernelError, Link, NeighbourKey, Route};
 
 mod forward;
+mod plan;
 mod write;
 
 /// The actual state as far as known, and the way to change it.
@@ -219,77 +220,6 @@ impl<K: Kernel> Engine<K> {
             self.machine = Some((rp_filter.unwrap_or_else(|| "1".to_string()), ipv6));
         }
         Ok(())
-    }
-
-    /// `tunl0` can carry packets.
-    fn tunnel_up(&self, desired: &Desired) -> bool {
-        desired.ipip.is_some() && self.links.get(IPIP_DEVICE).is_some_and(|link| link.up)
-    }
-
-    fn plan(&mut self, desired: &Desired, now: Instant) {
-        self.plan_routes(desired, now);
-        let (rp_filter, ipv6) = self.machine.clone().unwrap_or_default();
-        let mut settings = sysctls::of_machine(ipv6);
-        for name in desired.interfaces.keys() {
-            if !owner::is_workload_interface(name) {
-                self.report.note(
-                    name,
-                    format!("{name:?} is no name of a workload interface: it must begin with cali"),
-                );
-            } else if self.links.contains_key(name) {
-                settings.extend(sysctls::of_interface(name, &rp_filter, ipv6));
-            }
-        }
-        self.sysctls.set_desired(settings);
-        self.neighbours.set_desired(neighbours::desired(desired, &self.links));
-        self.addresses.set_desired(addresses::desired(desired, &self.links));
-        self.report.left_out(self.fib.left_out(), self.no_ipip);
-        for next_hop in self.fib.held() {
-            let text =
-                "it is on none of this node's interfaces any more; its routes stay as they were for now";
-            self.report.note_first(&format!("next hop {next_hop}"), text.to_string());
-        }
-        if desired.ipip.is_some() && self.no_ipip {
-            self.report.note_first(IPIP_DEVICE, "kernel has no IPIP (ipip module)".to_string());
-        }
-    }
-
-    fn plan_routes(&mut self, desired: &Desired, now: Instant) {
-        self.fib.set_surroundings(Surroundings {
-            context: desired.route_context.clone(),
-            local: routes::local_prefixes(desired),
-            reachable_by: desired.reachable_by.clone(),
-            tunnel: self.tunnel_up(desired),
-        });
-        let changed = self.fib.decide(now);
-        let peers = self.peer_routes();
-        let wanted = routes::local(desired, peers, &self.links);
-        for (address, holder, loser) in wanted.contested {
-            self.report.note(
-                &loser,
-                format!("its address {address} is also that of {holder}, which is newer and has it"),
-            );
-        }
-        self.forwarding.plan(&self.fib, changed, wanted.routes, &self.links);
-    }
-
-    /// Routes to peers behind gateways. One in the way stays, and one without a gateway on the link is not made.
-    fn peer_routes(&mut self) -> Vec<(IpNetwork, RouteTarget)> {
-        let mut routes = Vec::new();
-        for (prefix, route) in self.fib.peer_routes() {
-            let peer = format!("peer {}", prefix.ip());
-            match route {
-                Ok(_) if self.fib.resolver().foreign(&prefix).is_some() => {
-                    self.report
-                        .note(&peer, "a route to it is in the kernel and not ours; it stays".to_string());
-                }
-                Ok(target) => routes.push((prefix, target)),
-                Err(gateway) => {
-                    self.report.note(&peer, format!("its gateway {gateway} is no neighbour of this node"));
-                }
-            }
-        }
-        routes
     }
 
     fn outcome(&mut self, desired: &Desired) -> Outcome {

@@ -30,15 +30,16 @@ struct Underlay {
 
 impl Forwarding {
     /// Learned routes as decided, `changed` naming those that were decided otherwise since the last time, and local
-    /// ones, all of them.
+    /// ones, all of them. `peers` are interfaces of workloads that learned routes may lead to.
     pub(super) fn plan(
         &mut self,
         fib: &Fib,
         changed: BTreeSet<IpNetwork>,
         local: BTreeMap<RouteKey, Route>,
         links: &BTreeMap<String, Link>,
+        peers: &BTreeSet<&str>,
     ) {
-        let underlay = Underlay { links: underlay(links), groups: self.groups.supported() };
+        let underlay = Underlay { links: underlay(links, peers), groups: self.groups.supported() };
         let mut learned: BTreeSet<RouteKey> = changed.into_iter().map(routes::key).collect();
         if underlay != self.underlay {
             learned.extend(fib.routes().keys().map(|prefix| routes::key(*prefix)));
@@ -113,8 +114,10 @@ impl Forwarding {
     }
 }
 
-/// Workload interfaces come and go all the time, and no learned route leads to one.
-fn underlay(links: &BTreeMap<String, Link>) -> BTreeMap<String, (u32, bool, bool)> {
-    let underlay = links.values().filter(|link| !owner::is_workload_interface(&link.name));
+/// Workload interfaces come and go all the time, and only to those of peers a learned route leads.
+fn underlay(links: &BTreeMap<String, Link>, peers: &BTreeSet<&str>) -> BTreeMap<String, (u32, bool, bool)> {
+    let underlay = links
+        .values()
+        .filter(|link| !owner::is_workload_interface(&link.name) || peers.contains(link.name.as_str()));
     underlay.map(|link| (link.name.clone(), (link.index, link.up, link.no_carrier))).collect()
 }

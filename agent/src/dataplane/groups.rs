@@ -5,7 +5,8 @@
 //! interface loses its carrier, while a route that says itself where it leads stays (docs/decisions/0008). Groups accept that, since
 //! it is what takes a dead next hop out of use at once.
 //!
-//! When all routes of a group move to one other set together, the group is changed instead of the routes: one message.
+//! When all routes of a group move to one other set together, the group is changed instead of the routes: one message. Not of
+//! IPv6: there the kernel loses packets while a group changes under its routes (Linux 6.18), and none while routes are replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,7 +73,7 @@ impl Groups {
     }
 
     /// Looks at changes that are about to be made together: a group all of whose routes move to one set that has no group
-    /// yet becomes the group of that set.
+    /// yet becomes the group of that set. IPv4 only.
     pub(super) fn follow<'a>(&mut self, moves: impl Iterator<Item = Move<'a>>) {
         let mut leaving: BTreeMap<u32, (usize, Option<&[Hop]>)> = BTreeMap::new();
         for (group, to) in moves {
@@ -85,7 +86,9 @@ impl Groups {
         }
         for (group, (count, target)) in leaving {
             let (Some(target), Some(before)) = (target, self.hops.get(&group)) else { continue };
-            if self.groups.contains_key(target)
+            let ipv6 = target.iter().any(|hop| hop.gateway.is_some_and(|gateway| gateway.is_ipv6()));
+            if ipv6
+                || self.groups.contains_key(target)
                 || self.groups.get(before).is_none_or(|used| used.users != count)
             {
                 continue;

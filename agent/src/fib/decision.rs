@@ -40,13 +40,10 @@ impl Decisions<'_> {
             return Err(Reason::Martian);
         }
         let context = &self.surroundings.context;
-        if let Some(range) = context.never_program.iter().find(|range| contains(range, &prefix)) {
+        if let Some(range) = self.surroundings.never_program.iter().find(|range| contains(range, &prefix)) {
             return Err(Reason::Service(*range));
         }
         let pool = context.pools.iter().find(|pool| contains(&pool.cidr, &prefix));
-        if let Some(pool) = pool.filter(|pool| pool.vxlan != EncapMode::Never) {
-            return Err(Reason::Vxlan(pool.cidr));
-        }
         let (mut gateways, mut reason) = (BTreeSet::new(), None);
         for next_hop in &route.next_hops {
             match self.next_hop(prefix, pool, *next_hop) {
@@ -73,8 +70,12 @@ impl Decisions<'_> {
         if self.ways.resolver().is_own_address(next_hop) {
             return Err(Reason::OwnNextHop(next_hop));
         }
-        if let Some(interface) = self.surroundings.context.workload_peers.get(&next_hop) {
+        if let Some(interface) = self.surroundings.workload_peers.get(&next_hop) {
+            // Its own route may come later, or be looked for before the interface is up.
             return Ok(vec![Gateway { address: next_hop, interface: interface.clone(), onlink: true }]);
+        }
+        if let Some(pool) = pool.filter(|pool| pool.vxlan != EncapMode::Never) {
+            return Err(Reason::Vxlan(pool.cidr));
         }
         let neighbour = self.surroundings.context.node_addresses.iter().any(|own| own.contains(next_hop));
         let over_tunnel = pool.filter(|pool| {

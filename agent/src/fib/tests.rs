@@ -66,7 +66,6 @@ fn context() -> RouteContext {
             pool("172.22.0.0/16", EncapMode::Never, EncapMode::CrossSubnet),
             pool("fd02::/48", EncapMode::Never, EncapMode::Never),
         ],
-        workload_peers: BTreeMap::from([("192.168.1.5".parse().unwrap(), "cali1".to_owned())]),
         ..RouteContext::default()
     }
 }
@@ -132,8 +131,6 @@ fn each_decision() {
         // Several next hops; those resolved to the same gateway are one.
         ("192.168.2.0/26", &["10.0.0.3", "10.0.0.2"], false, Ok("10.0.0.2 eth0, 10.0.0.3 eth0")),
         ("192.168.2.0/26", &["203.0.113.9", "203.0.113.8"], false, Ok("10.0.0.254 eth0")),
-        // A workload of this node that speaks BGP needs no route to it.
-        ("10.200.0.0/24", &["192.168.1.5"], false, Ok("192.168.1.5 cali1 onlink")),
         // CrossSubnet: the next hop decides. A second subnet this node is in by chance is not the node's.
         ("172.20.2.0/26", &["10.0.0.2"], true, Ok("10.0.0.2 eth0")),
         ("172.20.2.0/26", &["10.0.1.2"], true, Ok("10.0.1.2 tunl0 onlink")),

@@ -155,6 +155,7 @@ mod tests {
                 state,
                 since: Duration::from_secs(60),
                 last_error: None,
+                held: false,
                 received: 0,
                 announced: 0,
             };

@@ -25,6 +25,7 @@ fn rules(peer_type: PeerType) -> ExportRules {
         client: false,
         cluster_id: None,
         role: None,
+        closed: false,
         filter: Filter::new(vec![rule(Verdict::Accept, vec![])]),
     }
 }
@@ -48,20 +49,20 @@ fn learned<'a>(
     attrs: &PathAttributes<'a>,
     source: Source,
 ) -> Option<PathAttributes<'a>> {
-    rules.export(net(), attrs.clone(), Some(source))
+    rules.decide(net(), attrs.clone(), Some(source)).ok().map(|(attributes, _)| attributes)
 }
 
 #[test]
 fn originated_routes() {
     let own = attrs(|a| a.local_pref = Some(2147482623));
-    let inside = rules(PeerType::Internal).export(net(), own.clone(), None).unwrap();
+    let inside = rules(PeerType::Internal).decide(net(), own.clone(), None).unwrap().0;
     assert_eq!((inside.next_hop, inside.local_pref, inside.med), (OWN, Some(2147482623), None));
     assert!(inside.as_path.is_empty());
-    let outside = rules(PeerType::External).export(net(), own.clone(), None).unwrap();
+    let outside = rules(PeerType::External).decide(net(), own.clone(), None).unwrap().0;
     assert_eq!((outside.next_hop, outside.local_pref, outside.med), (OWN, None, None));
     assert_eq!(*outside.as_path, as_path::prepend(&[], 64512));
     let keep = ExportRules { next_hop: NextHopMode::Keep, ..rules(PeerType::External) };
-    assert_eq!(keep.export(net(), own.clone(), None).unwrap().next_hop, OWN, "there is none to keep");
+    assert_eq!(keep.decide(net(), own.clone(), None).unwrap().0.next_hop, OWN, "there is none to keep");
 }
 
 /// bgp-behaviour 6.1.
@@ -181,4 +182,41 @@ fn non_transitive_extended_communities_stay_inside() {
     let sent = |peer_type| learned(&rules(peer_type), &route, source(false, false)).unwrap();
     assert_eq!(sent(PeerType::Internal).extended_communities.len(), 16);
     assert_eq!(*sent(PeerType::External).extended_communities, [0, 2, 0, 0, 0, 0, 0, 2]);
+}
+
+/// Each reason, with a route and rules that have it and nothing else in the way.
+#[test]
+fn what_is_withheld_has_a_reason() {
+    let inside = || rules(PeerType::Internal);
+    let outside = || rules(PeerType::External);
+    let reflector = || ExportRules { cluster_id: Some(Ipv4Addr::new(9, 9, 9, 9)), ..inside() };
+    let empty = Filter::default();
+    let rejecting = Filter::new(vec![rule(Verdict::Continue, vec![]), Rule::new("no", Verdict::Reject)]);
+    let customer = ExportRules { role: Some(Role::Customer), ..outside() };
+    let other_family = Form { layout: Layout::plain(Family::Ipv6), four_octet: true };
+    let community = |value: u32| attrs(|a| a.communities = value.to_be_bytes().to_vec().into());
+    let plain = || attrs(|_| ());
+    let cases = [
+        (inside(), community(NO_ADVERTISE), Withheld::Community("NO_ADVERTISE")),
+        (outside(), community(NO_EXPORT), Withheld::Community("NO_EXPORT")),
+        (inside(), plain(), Withheld::NotReflected),
+        (reflector(), plain(), Withheld::NeitherClient),
+        (customer, attrs(|a| a.only_to_customer = Some(1)), Withheld::Role(Role::Customer)),
+        (ExportRules { closed: true, filter: empty.clone(), ..outside() }, plain(), Withheld::NoPolicy),
+        (ExportRules { filter: empty, ..outside() }, plain(), Withheld::Filter(None)),
+        (ExportRules { filter: rejecting, ..outside() }, plain(), Withheld::Filter(Some(1))),
+        (ExportRules { own_address: None, ..outside() }, plain(), Withheld::NoNextHop(Family::Ipv4)),
+        (
+            ExportRules { form: other_family, next_hop: NextHopMode::Keep, ..outside() },
+            plain(),
+            Withheld::NextHopFamily(REMOTE),
+        ),
+    ];
+    for (rules, attributes, reason) in cases {
+        let decided = rules.decide(net(), attributes, Some(source(true, false)));
+        assert_eq!(decided.map(|(_, rule)| rule), Err(reason), "{}", rules.words(reason));
+    }
+    let no = ExportRules { filter: Filter::new(vec![Rule::new("no", Verdict::Reject)]), ..outside() };
+    assert_eq!(no.words(Withheld::Filter(Some(0))), "the export filter rejects it: no");
+    assert_eq!(no.words(Withheld::Filter(None)), "the export filter rejects it: no rule decides");
 }

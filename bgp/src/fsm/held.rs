@@ -62,7 +62,8 @@ impl Peer {
         self.stop_with(&notification, now, out);
         self.held = Some(Held::Limit);
         self.last_error = Some(format!(
-            "sent NOTIFICATION {notification}: more than {limit} prefixes of {family}; down until its configuration changes"
+            "prefix limit of {limit} exceeded ({family}), sent NOTIFICATION {notification}; \
+             down until its configuration changes"
         ));
         self.note_state(now);
     }

@@ -115,6 +115,11 @@ impl Peer {
         (self.state.0, self.state.1, self.last_error.as_deref())
     }
 
+    /// Whether it is kept down until its configuration changes: by the operator, or for too many prefixes.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// Something outside the state machine keeps the session from coming up.
     pub(crate) fn set_error(&mut self, error: String) {
         if self.state.0 != SessionState::Established && self.held.is_none() {

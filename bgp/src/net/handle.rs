@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::SpeakerConfig;
+use crate::query::{Explanation, Page, Query, QueryError};
 use crate::snapshot::Snapshot;
 use crate::table::OriginatedRoute;
 
@@ -25,6 +26,8 @@ pub struct Handle {
 #[derive(Debug)]
 pub(super) enum Request {
     Snapshot(oneshot::Sender<Snapshot>),
+    Routes(Query, oneshot::Sender<Result<Page, QueryError>>),
+    Explain(IpNetwork, Option<String>, oneshot::Sender<Result<Explanation, QueryError>>),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -67,6 +70,31 @@ impl Handle {
             return Snapshot::default();
         }
         receiver.await.unwrap_or_default()
+    }
+
+    /// A page of routes.
+    ///
+    /// # Errors
+    /// A peer that is not known, or a speaker that has stopped.
+    pub async fn routes(&self, query: Query) -> Result<Page, QueryError> {
+        self.ask(|answer| Request::Routes(query, answer)).await
+    }
+
+    /// Everything about a prefix, or about the longest one that holds it; `peer` narrows down who is told what.
+    ///
+    /// # Errors
+    /// A peer that is not known, or a speaker that has stopped.
+    pub async fn explain(&self, prefix: IpNetwork, peer: Option<String>) -> Result<Explanation, QueryError> {
+        self.ask(|answer| Request::Explain(prefix, peer, answer)).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, QueryError>>) -> Request,
+    ) -> Result<T, QueryError> {
+        let (answer, receiver) = oneshot::channel();
+        self.requests.send(request(answer)).await.map_err(|_| QueryError::Stopped)?;
+        receiver.await.unwrap_or(Err(QueryError::Stopped))
     }
 
     /// Stops cleanly and returns when all connections are closed.

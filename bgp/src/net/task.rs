@@ -27,6 +27,8 @@ const BATCH: usize = 128;
 /// Octets read at once, and how often of one connection before others have their turn.
 const READ: usize = 128 * 1024;
 const READS: usize = 2;
+/// Octets taken from the speaker before they are written.
+const ROUND: usize = 1 << 18;
 
 /// The owner of a speaker and its tasks.
 #[derive(Debug)]
@@ -91,13 +93,8 @@ impl Owner {
                     let routes = commands.originated.borrow_and_update().clone();
                     routes.into_iter().for_each(|routes| self.input(Input::Originate(routes)));
                 }
-                Wake::Request(Request::Snapshot(answer)) => {
-                    let mut snapshot = self.speaker.snapshot(Instant::now());
-                    snapshot.listen_errors.clone_from(self.listeners.failed());
-                    // Who asked may have gone meanwhile.
-                    answer.send(snapshot).ok();
-                }
                 Wake::Request(Request::Shutdown(answer)) => break Some(answer),
+                Wake::Request(request) => self.answer(request),
                 Wake::Time | Wake::TableSent => {}
                 Wake::Abandoned => break None,
             }
@@ -108,6 +105,26 @@ impl Owner {
         };
         self.stop().await;
         answer.into_iter().for_each(|answer| answer.send(()).unwrap_or(()));
+    }
+
+    /// Who asked may have gone meanwhile.
+    fn answer(&self, request: Request) {
+        match request {
+            Request::Snapshot(answer) => {
+                let mut snapshot = self.speaker.snapshot(Instant::now());
+                snapshot.listen_errors.clone_from(self.listeners.failed());
+                answer.send(snapshot).ok();
+            }
+            Request::Routes(query, answer) => {
+                answer.send(self.speaker.routes(&query)).ok();
+            }
+            Request::Explain(prefix, peer, answer) => {
+                answer.send(self.speaker.explain(prefix, peer.as_deref())).ok();
+            }
+            Request::Shutdown(answer) => {
+                answer.send(()).ok();
+            }
+        }
     }
 
     async fn wake(&mut self, commands: &mut Commands) -> Wake {
@@ -311,7 +328,7 @@ impl Owner {
         Ok(())
     }
 
-    /// Does what the speaker says until it has no more to say.
+    /// Does what the speaker says until it has no more to say; writes in between, so that little waits in memory.
     fn carry_out(&mut self) {
         loop {
             self.take_outputs();
@@ -328,9 +345,13 @@ impl Owner {
     }
 
     fn take_outputs(&mut self) {
-        while let Some(output) = self.speaker.poll_output() {
+        let mut octets = 0;
+        while octets < ROUND
+            && let Some(output) = self.speaker.poll_output()
+        {
             match output {
                 Output::Send { conn, data } => {
+                    octets += data.len();
                     if self.links.get_mut(&conn).is_some_and(|link| link.send(data)) {
                         self.round.push(conn);
                     }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::PeerKey;
 use super::adj_out::{Change, Member, Told};
 use super::attrs::{AttrId, Interner};
+use crate::wire::PathAttributes;
 use crate::wire::nlri::Nlri;
 use crate::wire::update::{Encoded, Layout};
 
@@ -66,6 +67,20 @@ impl Form {
         let (head, tail) = set.view().encode_narrow();
         let narrow = Encoded { head: &head, tail: &tail, next_hop: set.next_hop() };
         self.layout.announce(out, narrow, nlri)
+    }
+
+    /// Whether the attributes leave room for a prefix.
+    pub(crate) fn fits(self, attributes: &PathAttributes<'_>) -> bool {
+        let (head, tail) = if self.four_octet {
+            let (mut head, mut tail) = (Vec::new(), Vec::new());
+            attributes.encode_head(&mut head);
+            attributes.encode_tail(&mut tail);
+            (head, tail)
+        } else {
+            attributes.encode_narrow()
+        };
+        let encoded = Encoded { head: &head, tail: &tail, next_hop: attributes.next_hop };
+        self.layout.announce(&mut Vec::new(), encoded, std::iter::empty())
     }
 
     /// Withdrawals and announcements for one member. Routes whose attributes leave no room for a prefix are withdrawn.

@@ -20,8 +20,10 @@ use crate::table::LearnedRoute;
 use crate::wire::nlri::Nlri;
 
 mod learned;
+mod view;
 
 use learned::{LearnedId, LearnedRoutes};
+pub(crate) use view::Rank;
 
 /// A prefix of a table; reused after [`Table::release`].
 pub(crate) type Slot = u32;
@@ -263,9 +265,18 @@ impl Table {
         slot
     }
 
-    /// The prefixes marked since the last call.
-    pub(crate) fn take_dirty(&mut self) -> Vec<Slot> {
-        std::mem::take(&mut self.dirty)
+    /// The prefixes marked since the last call, at most so many.
+    pub(crate) fn take_dirty(&mut self, most: usize) -> Vec<Slot> {
+        if self.dirty.len() <= most {
+            std::mem::take(&mut self.dirty)
+        } else {
+            self.dirty.drain(..most).collect()
+        }
+    }
+
+    /// Some prefix is marked.
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
     }
 
     /// Decides a marked prefix.
@@ -388,9 +399,15 @@ impl Table {
         self.peers.get(&peer).map_or((0, 0), |counts| (counts.received, counts.accepted))
     }
 
-    /// The learned routes as they were last said.
-    pub(crate) fn learned(&self) -> impl Iterator<Item = (Prefix, &LearnedRoute)> {
-        self.entries.iter().filter_map(|entry| Some((entry.prefix, self.learned.get(entry.learned)?)))
+    /// The learned routes as they were last said; as they are where nobody is told.
+    pub(crate) fn learned(&self) -> impl Iterator<Item = (Prefix, LearnedRoute)> {
+        self.entries.iter().filter_map(|entry| {
+            let route = match self.silent {
+                true => self.select(entry).map(|selected| self.learned_route(entry, selected)),
+                false => self.learned.get(entry.learned).cloned(),
+            };
+            Some((entry.prefix, route?))
+        })
     }
 
     /// Marks the attributes the table holds.

@@ -7,7 +7,7 @@ pub(crate) mod attrs;
 pub(crate) mod batch;
 pub(crate) mod decision;
 pub(crate) mod loc;
-mod paths;
+pub(crate) mod paths;
 
 #[cfg(test)]
 mod tests;

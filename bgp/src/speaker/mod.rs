@@ -5,8 +5,10 @@
 //! and one round of UPDATEs. No socket, task or clock is known here.
 
 mod configure;
+mod explain;
 mod kept;
 mod peer;
+mod query;
 mod routes;
 mod sessions;
 mod startup;

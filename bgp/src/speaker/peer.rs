@@ -7,6 +7,7 @@ use super::kept::Kept;
 use crate::config::{PeerConfig, PeerId, SpeakerConfig};
 use crate::export::ExportRules;
 use crate::family::Family;
+use crate::filter::{Filter, PeerType};
 use crate::fsm::{FamilySession, Peer, Session, Settings};
 use crate::import::ImportRules;
 use crate::rib::PeerKey;
@@ -65,6 +66,14 @@ pub(super) struct Walk {
     pub(super) next: Slot,
     /// It is between the marks of a refresh (RFC 7313).
     pub(super) marked: bool,
+}
+
+impl Channel {
+    /// Whether what was decided of a route has yet to be sent.
+    pub(super) fn is_pending(&self, slot: Slot, nlri: &Nlri) -> bool {
+        self.walk.is_some_and(|walk| slot >= walk.next)
+            || self.behind.as_ref().is_some_and(|missed| missed.contains(nlri))
+    }
 }
 
 impl Established {
@@ -147,6 +156,7 @@ impl PeerEntry {
             client: self.config.reflector_client,
             cluster_id: speaker.cluster_id,
             role: settings.role(),
+            closed: is_closed(&self.config, settings.peer_type(), &self.config.export),
             filter: self.config.export.clone(),
         }
     }
@@ -187,8 +197,14 @@ pub(super) fn import_rules(peer: &PeerConfig, settings: &Settings, speaker: &Spe
         cluster_id: speaker.cluster_id,
         peer_type: settings.peer_type(),
         role: settings.role().map(|role| (role, settings.remote_as)),
+        closed: is_closed(peer, settings.peer_type(), &peer.import),
         filter: peer.import.clone(),
     }
+}
+
+/// Whether nothing may pass in a direction because it has no filter (RFC 8212).
+fn is_closed(peer: &PeerConfig, peer_type: PeerType, filter: &Filter) -> bool {
+    peer.require_policy && peer_type == PeerType::External && filter.is_empty()
 }
 
 impl Conn {

@@ -167,12 +167,13 @@ impl Routes {
         }
     }
 
-    /// Decides everything that changed. Returns the changed learned routes, and per group what its members are told.
-    pub(super) fn settle(&mut self) -> (Vec<TableChange>, Vec<(u32, Vec<Change>)>) {
+    /// Decides what changed, at most so many prefixes of a family. Returns the changed learned routes, and per group what
+    /// its members are told; both empty when nothing had changed or all changes came to nothing.
+    pub(super) fn settle(&mut self, most: usize) -> (Vec<TableChange>, Vec<(u32, Vec<Change>)>) {
         let mut changes = Vec::new();
         let Routes { ipv4, ipv6, groups, relay, .. } = self;
         for (family, table) in [(Family::Ipv4, ipv4), (Family::Ipv6, ipv6)] {
-            let dirty = table.take_dirty();
+            let dirty = table.take_dirty(most);
             if dirty.is_empty() {
                 continue;
             }
@@ -192,6 +193,11 @@ impl Routes {
         }
         let pending = groups.iter_mut().filter(|(_, group)| !group.pending.is_empty());
         (changes, pending.map(|(id, group)| (*id, std::mem::take(&mut group.pending))).collect())
+    }
+
+    /// Something has changed and is not decided.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.ipv4.is_dirty() || self.ipv6.is_dirty()
     }
 
     /// Forgets attributes nobody holds, each time they have doubled in number.
@@ -242,6 +248,11 @@ impl Routes {
         Some((group, self.table(group.family())))
     }
 
+    /// Whether learned routes are announced.
+    pub(super) fn relays(&self) -> bool {
+        self.relay
+    }
+
     pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
         self.groups.values()
     }
@@ -271,7 +282,7 @@ impl Routes {
 
     pub(super) fn learned(&self) -> BTreeMap<IpNetwork, LearnedRoute> {
         let all = self.ipv4.learned().chain(self.ipv6.learned());
-        all.map(|(prefix, route)| (prefix.network(), route.clone())).collect()
+        all.map(|(prefix, route)| (prefix.network(), route)).collect()
     }
 
     pub(super) fn originated(&self) -> Vec<IpNetwork> {
@@ -304,7 +315,7 @@ impl Group {
     }
 
     fn export(&mut self, prefix: Prefix, route: Best, table: &mut Table, relay: bool) -> Option<Told> {
-        if route.source.is_some() && !relay {
+        if is_deferred(route, relay) {
             return None;
         }
         let told = |attrs| Told { attrs, source: route.peer };
@@ -318,17 +329,22 @@ impl Group {
     }
 }
 
+/// Whether a route waits for the start to be complete: learned routes do (RFC 4724 4.1).
+pub(super) fn is_deferred(route: Best, relay: bool) -> bool {
+    route.source.is_some() && !relay
+}
+
 /// What import makes of a received route.
 fn import(interner: &mut Interner, prefix: Prefix, received: AttrId, rules: &ImportRules) -> Option<AttrId> {
-    if rules.is_loop(&interner.get(received).view()) {
+    if rules.admit(&interner.get(received).view()).is_err() {
         None
     } else if rules.is_open() {
         Some(received)
     } else {
-        interner.derive(received, |attributes| rules.import(prefix, attributes))
+        interner.derive(received, |attributes| Some(rules.judge(prefix, attributes).ok()?.0))
     }
 }
 
 fn export(interner: &mut Interner, prefix: Prefix, route: Best, rules: &ExportRules) -> Option<AttrId> {
-    interner.derive(route.attrs, |attributes| rules.export(prefix, attributes, route.source))
+    interner.derive(route.attrs, |attributes| Some(rules.decide(prefix, attributes, route.source).ok()?.0))
 }

@@ -69,7 +69,8 @@ impl Speaker {
         let Some(state) = self.conns.get_mut(&conn) else { return };
         let key = state.peer;
         let mut partial = std::mem::take(&mut state.partial);
-        while !partial.is_empty() && !data.is_empty() {
+        // What follows a faulty message is of no interest, and nothing is missing of that message.
+        while !partial.is_empty() && !data.is_empty() && self.conns.contains_key(&conn) {
             let (head, tail) = data.split_at(frame::missing(&partial).min(data.len()));
             partial.extend_from_slice(head);
             data = tail;

@@ -19,20 +19,28 @@ use crate::wire::update::end_of_rib;
 const HIGH_WATER: usize = 1 << 20;
 /// A peer with fewer gets what it missed.
 const LOW_WATER: usize = 1 << 18;
-/// Prefixes of the table told at a time.
+/// Prefixes of the table decided or told at a time.
 const STRIDE: Slot = 1 << 14;
 
 impl Speaker {
-    /// Decides and tells everything that is due.
+    /// Decides and tells what is due. Large changes in strides: the rest follows when these outputs are taken, so that
+    /// the loss of a peer with a large table costs little memory.
     pub(super) fn settle(&mut self) {
-        self.tell_changes();
+        while self.routes.is_unsettled() {
+            self.tell_changes();
+            if !self.outputs.is_empty() {
+                return;
+            }
+        }
         self.tell_joined();
         self.tell_drained();
         let Speaker { startup, peers, now, .. } = self;
         if startup.completes(*now, || peers.values().all(|entry| entry.is_settled())) {
             self.peers.values_mut().for_each(|entry| entry.fsm.set_restarting(false));
             self.routes.begin_relay();
-            self.tell_changes();
+            while self.routes.is_unsettled() {
+                self.tell_changes();
+            }
             self.outputs.push_back(Output::Converged);
         }
         self.end_ribs();
@@ -41,7 +49,7 @@ impl Speaker {
     }
 
     fn tell_changes(&mut self) {
-        let (changes, told) = self.routes.settle();
+        let (changes, told) = self.routes.settle(STRIDE as usize);
         if !changes.is_empty() {
             self.outputs.push_back(Output::Changes(changes));
         }
@@ -260,7 +268,7 @@ impl Speaker {
             let member = entry.member(key);
             let Some(established) = &mut entry.session else { continue };
             let marked = established.session.enhanced_refresh;
-            let mut again: Vec<u32> = Vec::new();
+            let mut again: Vec<(u32, bool)> = Vec::new();
             let mut due: Vec<(Family, Option<Bytes>)> = Vec::new();
             for channel in &mut established.channels {
                 if let (Some(walk), Some(id)) = (channel.walk, channel.group) {
@@ -268,7 +276,9 @@ impl Speaker {
                     continue;
                 }
                 if std::mem::take(&mut channel.refresh_due) {
-                    again.extend(channel.group);
+                    // A mark before End-of-RIB would undo graceful restart (RFC 7313 4.2).
+                    let marked = marked && !channel.end_of_rib_due;
+                    again.extend(channel.group.map(|id| (id, marked)));
                 }
                 let missed: Option<BTreeSet<Nlri>> = channel.behind.take();
                 let caught_up = missed.zip(channel.group).and_then(|(missed, id)| {
@@ -283,7 +293,7 @@ impl Speaker {
                     self.send_routes(key, family, octets);
                 }
             }
-            again.into_iter().for_each(|id| self.begin_walk(id, &[member], marked));
+            again.into_iter().for_each(|(id, marked)| self.begin_walk(id, &[member], marked));
             if self.drained.is_empty() {
                 let together = std::mem::take(&mut walks);
                 together.into_iter().for_each(|((id, next), members)| self.go_on(id, members, next));

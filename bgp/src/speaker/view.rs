@@ -25,6 +25,7 @@ impl Speaker {
                 name: entry.config.name.clone(),
                 state,
                 since: now.saturating_duration_since(since),
+                held: entry.fsm.is_held(),
                 last_error: last_error.map(str::to_owned),
                 received: self.routes.received(*key).1,
                 announced: announced.get(key).copied().unwrap_or(0),

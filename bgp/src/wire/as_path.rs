@@ -94,6 +94,15 @@ pub fn neighbour(path: &[u8]) -> Option<u32> {
     sound(path).next().filter(|s| s.kind == SEQUENCE).and_then(|s| s.numbers().next())
 }
 
+/// The path as operators write it: numbers in order, sets in braces.
+#[must_use]
+pub fn text(path: &[u8]) -> String {
+    let join = |s: Segment<'_>, between| s.numbers().map(|n| n.to_string()).collect::<Vec<_>>().join(between);
+    let segments =
+        sound(path).map(|s| if s.kind == SET { format!("{{{}}}", join(s, ",")) } else { join(s, " ") });
+    segments.collect::<Vec<_>>().join(" ")
+}
+
 /// How often `asn` stands in the path.
 #[must_use]
 pub fn count(path: &[u8], asn: u32) -> usize {

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod families;
 mod lab;
 mod options;
 #[allow(dead_code, reason = "its main is not ours")]

@@ -1,7 +1,7 @@
 //! Any octets at any time: whatever a peer did, it is dialled again, and taken when it comes with good manners.
 
 use proptest::prelude::*;
-use tortie_bgp::family::Family;
+use tortie_bgp::family::{Family, Prefix};
 use tortie_bgp::snapshot::SessionState;
 use tortie_bgp::speaker::{ConnId, Input};
 use tortie_bgp::wire::refresh::{Subtype, encode};
@@ -10,7 +10,7 @@ use tortie_bgp::wire::{Kind, Notification, Open, frame};
 
 use super::SECOND;
 use super::network::{address, peer_id};
-use super::raw::{BOTH, Raw, THEIR_AS, capabilities, graceful};
+use super::raw::{BOTH, Raw, THEIR_AS, capabilities, graceful, update};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -43,6 +43,11 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
         3 => Just(good_open()),
         5 => Just(frame::keepalive()),
         1 => Just(end_of_rib(Family::Ipv4)),
+        3 => (any::<[u8; 2]>(), 8..25_u8).prop_map(|(net, length)| {
+            let prefix = Prefix::new([10, net[0], net[1], 0].into(), length).unwrap();
+            update(address(1), &[prefix], 0)
+        }),
+        1 => (0..900_usize).prop_map(|communities| update(address(1), &[], communities + 1)),
         1 => Just(encode(Family::Ipv6, Subtype::Begin)),
         1 => Just(encode(Family::Ipv4, Subtype::End)),
         1 => Just(Notification::new(6, 4).encode()),
@@ -120,5 +125,40 @@ proptest! {
         prop_assert_eq!(raw.prefixes(), ["192.0.2.0/24"]);
         prop_assert!(matches!(raw.conn, ConnId::Accepted(_)));
         prop_assert!(raw.told.iter().all(|(kind, _)| *kind != Kind::Notification));
+    }
+}
+
+proptest! {
+    /// TCP keeps no limits between messages: the same octets in other pieces mean the same.
+    #[test]
+    fn pieces_make_no_difference(
+        messages in prop::collection::vec(message(), 0..30),
+        sizes in prop::collection::vec(1..200_usize, 1..20),
+    ) {
+        let mut stream = [good_open(), frame::keepalive()].concat();
+        stream.extend(messages.concat());
+        let mut raws = [(); 2].map(|()| {
+            let mut raw = Raw::new(|peer| (peer.passive, peer.families) = (true, BOTH.into()));
+            raw.accept(address(1));
+            raw
+        });
+        raws[0].send(&stream);
+        let mut rest = &stream[..];
+        for size in sizes.iter().cycle() {
+            let (piece, tail) = rest.split_at((*size).min(rest.len()));
+            raws[1].send(piece);
+            rest = tail;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        let [whole, pieces] = raws;
+        prop_assert_eq!(&whole.notes, &pieces.notes);
+        prop_assert_eq!((whole.closed, whole.prefixes()), (pieces.closed, pieces.prefixes()));
+        // Routes and marks are told once for all that came together, or not at all if the session ended meanwhile.
+        let lasting = |raw: &Raw| -> Vec<(Kind, Vec<u8>)> {
+            raw.told.iter().filter(|(kind, _)| !matches!(kind, Kind::Update | Kind::Refresh)).cloned().collect()
+        };
+        prop_assert_eq!(lasting(&whole), lasting(&pieces));
     }
 }

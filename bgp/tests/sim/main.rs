@@ -4,11 +4,13 @@
 
 mod bulk;
 mod chaos;
+mod explain;
 mod graceful;
 mod hostile;
 mod network;
 mod policy;
 mod raw;
+mod refresh;
 mod sessions;
 
 use std::time::Duration;

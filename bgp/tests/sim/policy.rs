@@ -136,7 +136,7 @@ fn a_peer_that_does_not_drain_gets_the_latest_state_later() {
     network.input(0, tortie_bgp::speaker::Input::Originate(many.clone()));
     network.run(Duration::from_millis(100));
     let first = network.nodes[1].table.len();
-    assert_eq!(first, 250_000, "what was on its way goes on");
+    assert!((100_000..250_000).contains(&first), "somewhat more than a megabyte is on its way: {first}");
     many.retain(|prefix, _| prefix.ip() < "10.1.0.0".parse::<std::net::Ipv4Addr>().unwrap());
     network.input(0, tortie_bgp::speaker::Input::Originate(many.clone()));
     many.insert("192.168.7.0/24".parse().unwrap(), OriginatedRoute { local_pref: 100 });

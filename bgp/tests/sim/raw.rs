@@ -5,8 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tortie_bgp::family::{Family, Prefix};
+use tortie_bgp::filter::Filter;
 use tortie_bgp::snapshot::SessionState;
 use tortie_bgp::speaker::{ConnId, Input, Note, Output, Speaker};
+use tortie_bgp::table::OriginatedRoute;
 use tortie_bgp::wire::attribute::PathAttributes;
 use tortie_bgp::wire::nlri::Nlri;
 use tortie_bgp::wire::refresh::{self, Subtype};
@@ -15,7 +17,7 @@ use tortie_bgp::wire::{Capability, GracefulRestart, Kind, Notification, Open, fr
 use tortie_bgp::{PeerConfig, SpeakerConfig};
 
 use super::SECOND;
-use super::network::{address, config, peer, peer_id};
+use super::network::{accept_all, address, config, peer, peer_id};
 
 const OUR_AS: u32 = 64512;
 pub(crate) const THEIR_AS: u32 = 65000;
@@ -38,6 +40,13 @@ pub(crate) struct Raw {
 
 impl Raw {
     pub(crate) fn new(change: impl FnOnce(&mut PeerConfig)) -> Raw {
+        let mut raw = Raw::mute(change);
+        raw.input(Input::Originate(BTreeMap::new()));
+        raw
+    }
+
+    /// That does not know yet what it originates, so it says no End-of-RIB.
+    pub(crate) fn mute(change: impl FnOnce(&mut PeerConfig)) -> Raw {
         let now = Instant::now();
         let mut config = config(0, OUR_AS);
         let mut peer = peer(0, 1, THEIR_AS);
@@ -56,7 +65,6 @@ impl Raw {
             notes: Vec::new(),
         };
         raw.input(Input::Configure(config));
-        raw.input(Input::Originate(BTreeMap::new()));
         raw
     }
 
@@ -154,7 +162,7 @@ impl Raw {
 }
 
 /// An UPDATE with this many communities.
-fn update(next_hop: IpAddr, prefixes: &[Prefix], communities: usize) -> Vec<u8> {
+pub(crate) fn update(next_hop: IpAddr, prefixes: &[Prefix], communities: usize) -> Vec<u8> {
     let attributes = PathAttributes {
         as_path: vec![2, 1, 0, 0, 0xfd, 0xe8].into(),
         communities: vec![1; communities * 4].into(),
@@ -195,76 +203,6 @@ pub(crate) fn graceful(families: &[(Family, bool)]) -> Capability {
         time: 100,
         families: families.iter().map(|(family, forwarding)| (family.afi(), 1, *forwarding)).collect(),
     })
-}
-
-/// RFC 7313: what a marked refresh does not bring again goes with its end, not before.
-#[test]
-fn a_marked_refresh_removes_what_it_does_not_bring() {
-    let mut raw = Raw::new(|_| {});
-    raw.connect(capabilities(&[Family::Ipv4]));
-    raw.announce(&["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"]);
-    raw.mark(Family::Ipv4, Subtype::Begin);
-    raw.announce(&["192.0.2.0/24"]);
-    // Once more from the beginning: what came since counts no more.
-    raw.mark(Family::Ipv4, Subtype::Begin);
-    raw.announce(&["198.51.100.0/24"]);
-    raw.send(&end_of_rib(Family::Ipv4));
-    assert_eq!(raw.prefixes().len(), 3, "End-of-RIB does not end a refresh");
-    raw.mark(Family::Ipv4, Subtype::End);
-    assert_eq!(raw.prefixes(), ["198.51.100.0/24"]);
-    raw.mark(Family::Ipv4, Subtype::End);
-    assert_eq!(raw.prefixes(), ["198.51.100.0/24"], "nothing is unconfirmed any more");
-    assert_eq!(raw.faults(), ["end of a route refresh without its beginning; ignored"]);
-}
-
-#[test]
-fn a_refresh_that_never_ends_is_ended_after_a_while() {
-    let mut raw = Raw::new(|_| {});
-    raw.connect(capabilities(&[Family::Ipv4]));
-    raw.announce(&["192.0.2.0/24", "198.51.100.0/24"]);
-    raw.mark(Family::Ipv4, Subtype::Begin);
-    raw.announce(&["192.0.2.0/24"]);
-    raw.run(SECOND * 299);
-    assert_eq!(raw.prefixes().len(), 2);
-    raw.run(SECOND);
-    assert_eq!(raw.prefixes(), ["192.0.2.0/24"]);
-    assert_eq!(raw.state(), SessionState::Established);
-}
-
-/// RFC 7313 4.2: a beginning before End-of-RIB would undo graceful restart.
-#[test]
-fn a_refresh_before_end_of_rib_is_ignored() {
-    let mut raw = Raw::new(|_| {});
-    let mut capabilities = capabilities(&[Family::Ipv4]);
-    capabilities.push(graceful(&[(Family::Ipv4, true)]));
-    raw.connect(capabilities);
-    raw.announce(&["192.0.2.0/24"]);
-    raw.mark(Family::Ipv4, Subtype::Begin);
-    raw.mark(Family::Ipv4, Subtype::End);
-    assert_eq!(raw.prefixes(), ["192.0.2.0/24"]);
-    assert_eq!(raw.faults().len(), 2);
-    raw.send(&end_of_rib(Family::Ipv4));
-    raw.mark(Family::Ipv4, Subtype::Begin);
-    raw.mark(Family::Ipv4, Subtype::End);
-    assert!(raw.prefixes().is_empty());
-}
-
-#[test]
-fn a_session_lost_in_the_middle_of_a_refresh_keeps_its_routes() {
-    let mut raw = Raw::new(|_| {});
-    let mut capabilities = capabilities(&[Family::Ipv4]);
-    capabilities.push(graceful(&[(Family::Ipv4, true)]));
-    raw.connect(capabilities.clone());
-    raw.announce(&["192.0.2.0/24", "198.51.100.0/24"]);
-    raw.send(&end_of_rib(Family::Ipv4));
-    raw.mark(Family::Ipv4, Subtype::Begin);
-    raw.announce(&["192.0.2.0/24"]);
-    raw.lose();
-    assert_eq!(raw.prefixes().len(), 2);
-    raw.connect(capabilities);
-    raw.announce(&["198.51.100.0/24"]);
-    raw.send(&end_of_rib(Family::Ipv4));
-    assert_eq!(raw.prefixes(), ["198.51.100.0/24"]);
 }
 
 /// Each family of a session is kept, confirmed and swept by itself (RFC 4724 4.2).
@@ -321,6 +259,24 @@ fn an_extended_update_is_taken_where_it_was_offered() {
     assert_eq!(raw.ended(), Notification { code: 1, subcode: 2, data: length.to_vec() });
 }
 
+/// And sent where the peer said so, provided that we did, too.
+#[test]
+fn long_messages_go_to_those_who_take_them() {
+    for (ours, theirs, longest) in
+        [(true, true, 4097..65536), (true, false, 1000..4097), (false, true, 1000..4097)]
+    {
+        let mut raw = Raw::new(|peer| peer.extended_messages = ours);
+        let block = |i: u32| format!("10.0.{}.{}/32", i >> 8, i & 255).parse().unwrap();
+        let routes = (0..5000).map(|i| (block(i), OriginatedRoute { local_pref: 100 })).collect();
+        let mut all = capabilities(&[Family::Ipv4]);
+        all.extend(theirs.then_some(Capability::ExtendedMessage));
+        raw.connect(all);
+        raw.input(Input::Originate(routes));
+        let most = raw.told.iter().map(|(_, body)| body.len() + 19).max().unwrap();
+        assert!(longest.contains(&most), "{ours} {theirs}: {most}");
+    }
+}
+
 #[test]
 fn too_many_prefixes_end_the_session_for_good() {
     let mut raw = Raw::new(|peer| peer.max_prefixes = Some(2));
@@ -347,4 +303,33 @@ fn a_stranger_is_told_that_he_is_rejected() {
     let mut raw = Raw::new(|_| {});
     raw.accept(address(77));
     assert_eq!(raw.ended(), Notification::new(6, 5));
+}
+
+#[test]
+fn a_header_that_comes_in_pieces_and_is_wrong_ends_the_connection() {
+    for length in [0_u16, 18, 5000] {
+        let mut raw = Raw::new(|_| {});
+        raw.accept(address(1));
+        let header = [&[0xff; 16][..], &length.to_be_bytes(), &[1]].concat();
+        raw.send(&header[..7]);
+        raw.send(&[&header[7..], &[0; 100]].concat());
+        assert_eq!(raw.ended(), Notification { code: 1, subcode: 2, data: length.to_be_bytes().to_vec() });
+    }
+}
+
+/// RFC 8212: optional, and a filter set later lets in what was there all the time.
+#[test]
+fn a_session_that_needs_a_filter_carries_nothing_without_one() {
+    let mut raw = Raw::new(|peer| (peer.require_policy, peer.export) = (true, Filter::default()));
+    raw.input(Input::Originate(
+        [("172.16.0.0/26".parse().unwrap(), OriginatedRoute { local_pref: 1 })].into(),
+    ));
+    raw.connect(capabilities(&[Family::Ipv4]));
+    raw.announce(&["192.0.2.0/24"]);
+    assert!(raw.prefixes().is_empty());
+    assert_eq!(raw.speaker.snapshot(raw.now).peers[&peer_id(1)].announced, 0);
+    let mut config = raw.config.clone();
+    config.peers.get_mut(&peer_id(1)).unwrap().import = accept_all();
+    raw.input(Input::Configure(config));
+    assert_eq!(raw.prefixes(), ["192.0.2.0/24"]);
 }

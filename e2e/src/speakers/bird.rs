@@ -174,13 +174,14 @@ fn section(host: &Host, asn: u32, peer: &Peer) -> String {
     }
     let client = on(peer.client, &format!("rr client; rr cluster id {};", host.id()));
     format!(
-        "protocol bgp {name} {{\n  local {local} as {asn};\n  neighbor {address} as {their_as};\n  direct;\n  \
+        "protocol bgp {name} {{\n  local {local} as {asn};\n  neighbor {address} as {their_as};\n  {distance};\n  \
          connect delay time 1; connect retry time 1; error wait time 1, 2;\n  hold time {hold};\n\
          {passive}{gtsm}{client}{password}{restart}{extra}{channels}}}\n",
         name = protocol(&peer.address),
         local = peer.local,
         address = peer.address,
         their_as = peer.asn,
+        distance = if peer.multihop { "multihop" } else { "direct" },
         hold = peer.hold,
         passive = on(peer.passive, "passive on;"),
         gtsm = on(peer.gtsm, "ttl security on;"),

@@ -34,7 +34,7 @@ impl Gobgp {
     fn launch(&mut self, flags: &[&str]) -> Result<()> {
         // Its own routes are given by command; peers must not be told End-of-RIB before.
         let config = self.host.file("gobgpd.toml").display().to_string();
-        let mut run = self.host.netns.run("gobgpd -t toml -l debug --pprof-disable -f").arg(config);
+        let mut run = self.host.netns.run("gobgpd -t toml -l info --pprof-disable -f").arg(config);
         run = run.arg("--api-hosts").arg(self.target());
         for flag in flags {
             run = run.arg(*flag);

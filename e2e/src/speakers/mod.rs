@@ -68,6 +68,8 @@ pub struct Peer {
     pub password: Option<String>,
     /// GTSM, one hop.
     pub gtsm: bool,
+    /// Not on the same subnet (BIRD).
+    pub multihop: bool,
     /// Add-path both ways.
     pub add_path: bool,
     /// IPv4 over the IPv6 session, with IPv6 next hops.
@@ -112,6 +114,7 @@ impl Peer {
             client: false,
             password: None,
             gtsm: false,
+            multihop: false,
             add_path: false,
             ipv4_over_ipv6: false,
             hold: 30,

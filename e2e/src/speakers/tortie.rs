@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -43,7 +43,9 @@ impl Tortie {
 
     fn command(&self, verb: &str) -> Result<Run> {
         let socket = self.host.file("bgpd.sock").display().to_string();
-        let program = bin_dir()?.join("tortie-bgpd").display().to_string();
+        let program = bin_dir()?.join("tortie-bgpd");
+        ensure!(program.is_file(), "no {}: run `cargo build --workspace --bins`", program.display());
+        let program = program.display().to_string();
         Ok(self.host.netns.run(&program).arg("--socket").arg(socket).arg(verb))
     }
 
@@ -113,7 +115,7 @@ impl Speaker for Tortie {
         let before = self.log().matches("configuration read").count();
         self.write(&configuration(&self.host, setup))?;
         eventually("the new file read", seconds(5), || {
-            anyhow::ensure!(self.log().matches("configuration read").count() > before, "not yet");
+            ensure!(self.log().matches("configuration read").count() > before, "not yet");
             Ok(())
         })
     }

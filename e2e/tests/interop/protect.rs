@@ -6,7 +6,9 @@
 use anyhow::{Context, Result, ensure};
 use tortie_e2e::eventually::{eventually, seconds};
 use tortie_e2e::on_lan;
-use tortie_e2e::speakers::{Family, Host, Lan, Make, Peer, Setup, Speaker, start, wait_established};
+use tortie_e2e::speakers::{
+    Family, Host, Lan, Make, Peer, Setup, Speaker, start, wait_established, wait_learned,
+};
 
 /// A counter of `/proc/net/netstat`.
 fn counter(host: &Host, name: &str) -> Result<u64> {
@@ -71,7 +73,9 @@ impl Pair {
 
 /// Right, wrong, and right again after the other end changed too.
 fn md5(lan: &Lan, make: Make, family: Family, we_dial: bool) -> Result<()> {
-    let mut pair = Pair::start(lan, make, family, we_dial, |peer| peer.password = Some("secret".to_owned()))?;
+    // A living connection gets the new key, so a wrong one shows when the hold time is over.
+    let change = |peer: &mut Peer| (peer.password, peer.hold) = (Some("secret".to_owned()), 3);
+    let mut pair = Pair::start(lan, make, family, we_dial, change)?;
     pair.wait_established()?;
     pair.setups[0].peers[0].password = Some("wrong".to_owned());
     pair.us.reconfigure(&pair.setups[0])?;
@@ -87,6 +91,27 @@ on_lan!(fn md5_frr_we_dial(lan) { md5(lan, Make::Frr, Family::V4, true) });
 on_lan!(fn md5_frr_they_dial_ipv6(lan) { md5(lan, Make::Frr, Family::V6, false) });
 on_lan!(fn md5_gobgp_we_dial(lan) { md5(lan, Make::Gobgp, Family::V4, true) });
 on_lan!(fn md5_gobgp_they_dial(lan) { md5(lan, Make::Gobgp, Family::V4, false) });
+
+on_lan!(
+    /// Both ends get another key while the session is up, and it stays up.
+    fn md5_of_a_living_session_is_changed(lan) {
+        let mut pair =
+            Pair::start(lan, Make::Tortie, Family::V4, true, |peer| peer.password = Some("one".to_owned()))?;
+        pair.wait_established()?;
+        for setup in &mut pair.setups {
+            setup.peers[0].password = Some("two".to_owned());
+        }
+        pair.us.reconfigure(&pair.setups[0])?;
+        pair.them.reconfigure(&pair.setups[1])?;
+        // What is announced now has to pass under the new key.
+        pair.setups[0].originate.push("172.16.1.0/26".to_owned());
+        pair.us.reconfigure(&pair.setups[0])?;
+        wait_learned(&*pair.them, Family::V4, &["172.16.1.0/26"])?;
+        let text = pair.us.describe(pair.peers()[0])?;
+        ensure!(text.contains("\"last_error\":null"), "{text}");
+        Ok(())
+    }
+);
 
 /// With it on both ends there is a session.
 fn gtsm(lan: &Lan, make: Make, family: Family, we_dial: bool) -> Result<()> {

@@ -22,15 +22,21 @@ fn us(lan: &Lan) -> Result<([Host; 2], Tortie, Setup)> {
 }
 
 on_lan!(
-    /// BIRD keeps nothing it refused, so a route comes back only if it is sent again.
+    /// BIRD keeps nothing it refused, so a route comes back only if it is sent again; what is sent again is marked (RFC 7313).
     fn bird_takes_what_it_refused_before(lan) {
         let (hosts, us, mut setup) = us(lan)?;
         setup.peers[0].refuse = Some(OURS[0].to_owned());
+        setup.extra = "debug protocols { packets };\n".to_owned();
         let mut bird = Bird::start(&hosts[1], &setup)?;
         wait_learned(&bird, Family::V4, &OURS[1..])?;
         setup.peers[0].refuse = None;
         bird.reconfigure(&setup)?;
         wait_learned(&bird, Family::V4, &OURS)?;
+        eventually("both marks", seconds(5), || {
+            let log = bird.log();
+            ensure!(log.contains("Got BEGIN-OF-RR") && log.contains("Got END-OF-RR"), "{log}");
+            Ok(())
+        })?;
         let sessions = us.log().matches("session established").count();
         ensure!(sessions == 1, "{sessions} sessions:\n{}", us.log());
         Ok(())

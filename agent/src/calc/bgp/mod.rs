@@ -134,8 +134,7 @@ fn listen(cluster: &Cluster<'_>, peering_addresses: &BTreeMap<String, BTreeSet<I
             IpAddr::V4(_) => true,
             IpAddr::V6(address) => !address.is_unicast_link_local(),
         };
-        let dialled: BTreeSet<IpAddr> =
-            peering_addresses.values().flatten().filter(reachable).copied().collect();
+        let dialled: BTreeSet<IpAddr> = peering_addresses.values().flatten().filter(reachable).copied().collect();
         cluster.own_addresses().chain(dialled).collect()
     } else {
         cluster.own_addresses().map(wildcard).collect()

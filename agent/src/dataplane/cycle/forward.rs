@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Engine;
 use crate::dataplane::delta::Pending;
-use crate::dataplane::owner::{LEARNED_PROTOCOL, LOCAL_PROTOCOL};
+use crate::dataplane::owner::{self, LEARNED_PROTOCOL, LOCAL_PROTOCOL};
 use crate::kernel::{Kernel, KernelError, NexthopChange, Route, RouteChange, RouteKey, RouteKind};
 
 impl<K: Kernel> Engine<K> {
@@ -13,12 +13,17 @@ impl<K: Kernel> Engine<K> {
     pub(super) fn write_routes(&mut self, open: bool) {
         let (mut moved, mut set, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         let mut freed = BTreeSet::new();
+        let workloads = self.workload_interfaces();
         for (key, pending) in self.forwarding.routes.pending() {
             match pending {
-                Pending::Add(route) if (open || !opens(route)) && self.leads_somewhere(route) => {
+                Pending::Add(route)
+                    if (open || !self.opens(route, &workloads)) && self.leads_somewhere(route) =>
+                {
                     set.push((*key, RouteChange::Add(*key, route.clone())))
                 }
-                Pending::Change { from, to } if (open || !opens(to)) && self.leads_somewhere(to) => {
+                Pending::Change { from, to }
+                    if (open || !self.opens(to, &workloads)) && self.leads_somewhere(to) =>
+                {
                     if workload(key, from) != workload(key, to) && workload(key, from).is_some() {
                         moved.push((*key, RouteChange::Remove(*key, from.clone())));
                         freed.insert(key.prefix.network());
@@ -43,6 +48,18 @@ impl<K: Kernel> Engine<K> {
         let freed = freed.collect();
         self.change_routes(gone);
         self.forget_connections(freed);
+    }
+
+    /// Lets packets reach a workload, or what is behind one of these.
+    fn opens(&self, route: &Route, workloads: &BTreeSet<u32>) -> bool {
+        let local = route.protocol == LOCAL_PROTOCOL && route.kind == RouteKind::Unicast;
+        let group = route.group.and_then(|group| self.forwarding.groups.hops(group)).unwrap_or_default();
+        local || route.hops.iter().chain(group).any(|hop| workloads.contains(&hop.interface))
+    }
+
+    fn workload_interfaces(&self) -> BTreeSet<u32> {
+        let workloads = self.links.values().filter(|link| owner::is_workload_interface(&link.name));
+        workloads.map(|link| link.index).collect()
     }
 
     /// A route over a group has to wait for the group.
@@ -115,11 +132,6 @@ impl<K: Kernel> Engine<K> {
             }
         }
     }
-}
-
-/// Lets packets reach a workload.
-fn opens(route: &Route) -> bool {
-    route.protocol == LOCAL_PROTOCOL && route.kind == RouteKind::Unicast
 }
 
 /// The interface of the workload whose single address this is.

@@ -77,6 +77,23 @@ fn a_group_goes_along_when_all_its_routes_do_and_no_sooner() {
 }
 
 #[test]
+fn an_ipv6_group_stays_as_it_is() {
+    let mut kernel = kernel();
+    let mut groups = read(&mut kernel);
+    let hop = |last| Hop {
+        gateway: Some(IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, last])),
+        interface: 2,
+        onlink: false,
+    };
+    let (before, after) = (vec![hop(2), hop(3)], vec![hop(2), hop(4)]);
+    let first = groups.acquire(&before);
+    settle(&mut groups, &mut kernel);
+    groups.follow([(Some(first), Some(after.as_slice()))].into_iter());
+    assert_eq!(groups.hops(first), Some(before.as_slice()));
+    assert_ne!(groups.acquire(&after), first);
+}
+
+#[test]
 fn what_is_left_over_is_used_again_and_kept_while_a_route_is_over_it() {
     let mut kernel = kernel();
     let mut groups = read(&mut kernel);

@@ -153,8 +153,8 @@ fn no_tunnel_swallows_a_node_and_no_service_is_routed() {
     context.pools = vec![PoolEncap { cidr, ipip: EncapMode::Always, vxlan: EncapMode::Never }];
     let node: IpAddr = "10.0.0.70".parse().unwrap();
     context.nodes_in_pools = [node, "10.0.0.2".parse().unwrap()].into();
-    context.never_program = [net("10.96.0.0/12")].into();
-    fib.set_surroundings(Surroundings { context, tunnel: true, ..Surroundings::default() });
+    let never_program = [net("10.96.0.0/12")].into();
+    fib.set_surroundings(Surroundings { context, never_program, tunnel: true, ..Surroundings::default() });
     fib.set_resolver(with(&["eth0", "eth1"], true), now);
     let refused: &[(&str, &str, Reason)] = &[
         // The block of a node that holds another node; one node's address from anywhere; its own.
@@ -201,6 +201,25 @@ fn a_peer_behind_a_gateway_is_reached_over_it() {
     assert_eq!(outcome(&fib, "198.51.101.0/24"), Err(Some(unreachable)));
 }
 
+#[test]
+fn what_a_workload_announces_leads_to_it_whatever_the_pool() {
+    let mut fib = Fib::default();
+    let now = Instant::now();
+    let workload_peers = BTreeMap::from([("192.168.1.5".parse().unwrap(), "cali1".to_string())]);
+    fib.set_surroundings(Surroundings { workload_peers, tunnel: true, ..surroundings() });
+    fib.set_resolver(with(&["eth0", "eth1"], true), now);
+    let prefixes = ["198.51.100.0/24", "172.21.2.0/26", "172.22.2.0/26"];
+    learn(&mut fib, &prefixes.map(|prefix| (prefix, ["192.168.1.5"].as_slice())));
+    fib.decide(now);
+    for prefix in prefixes {
+        assert_eq!(outcome(&fib, prefix), Ok("192.168.1.5 cali1".into()), "{prefix}");
+    }
+    // No longer a peer: an address like any other.
+    fib.set_surroundings(Surroundings { tunnel: true, ..surroundings() });
+    fib.decide(now);
+    assert_eq!(outcome(&fib, "172.21.2.0/26"), Ok("192.168.1.5 tunl0".into()));
+}
+
 /// A step of a history.
 #[derive(Clone, Debug)]
 enum Step {
@@ -224,14 +243,18 @@ fn step() -> impl Strategy<Value = Step> {
         .prop_map(|(prefix, hops)| Step::Learn(net(prefix), hops.map(|hops| hops.into_iter().collect())));
     let kernel = any::<(bool, bool, bool)>().prop_map(|(a, b, c)| Step::Kernel(a, b, c));
     let local = prop::collection::btree_set(prefixes.prop_map(net), 0..3);
-    let surroundings = (local, any::<[bool; 4]>()).prop_map(|(local, [tunnel, services, nodes, peers])| {
-        let mut given = Surroundings { local, tunnel, ..surroundings() };
-        given.context.never_program.extend(services.then(|| net("10.96.0.0/12")));
-        given.context.nodes_in_pools.extend(nodes.then(|| "172.20.2.9".parse::<IpAddr>().unwrap()));
-        let peer: (IpAddr, IpAddr) = ("203.0.113.7".parse().unwrap(), "10.0.0.9".parse().unwrap());
-        given.reachable_by.extend(peers.then_some(peer));
-        Step::Surroundings(given)
-    });
+    let surroundings =
+        (local, any::<[bool; 5]>()).prop_map(|(local, [tunnel, services, nodes, peers, workloads])| {
+            let mut given = Surroundings { local, tunnel, ..surroundings() };
+            given.never_program.extend(services.then(|| net("10.96.0.0/12")));
+            given.context.nodes_in_pools.extend(nodes.then(|| "172.20.2.9".parse::<IpAddr>().unwrap()));
+            let peer: (IpAddr, IpAddr) = ("203.0.113.7".parse().unwrap(), "10.0.0.9".parse().unwrap());
+            given.reachable_by.extend(peers.then_some(peer));
+            given
+                .workload_peers
+                .extend(workloads.then(|| ("10.0.0.3".parse::<IpAddr>().unwrap(), "cali1".to_string())));
+            Step::Surroundings(given)
+        });
     prop_oneof![4 => change, 1 => kernel, 1 => surroundings]
 }
 

@@ -114,14 +114,14 @@ pub(super) enum RoleName {
 }
 
 /// `accept`, `reject`, or a list of prefixes.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(untagged, expecting = "must be accept, reject or a list of prefixes")]
 pub(super) enum Rules {
     All(Everything),
     List(Vec<String>),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Everything {
     Accept,

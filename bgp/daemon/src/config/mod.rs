@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 
 use ipnetwork::IpNetwork;
 use tortie_bgp::SpeakerConfig;
+use tortie_bgp::filter::Filter;
 use tortie_bgp::table::OriginatedRoute;
 
-use document::Document;
+use document::{Document, Rules};
 
 /// BGP's port.
 const PORT: u16 = 179;
@@ -63,48 +64,52 @@ impl Config {
     fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         let document: Document = serde_yaml::from_str(text)
             .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source })?;
-        let mut problems = Problems::default();
-        let mut files = vec![path.to_owned()];
-        let config = document.judge(&mut problems, &mut files);
-        match problems.0.is_empty() {
-            true => Ok(Config { files, ..config }),
-            false => Err(ConfigError::Problems { path: path.to_owned(), problems: problems.0 }),
+        let mut reading = Reading { files: vec![path.to_owned()], ..Reading::default() };
+        let config = document.judge(&mut reading);
+        match reading.problems.is_empty() {
+            true => Ok(Config { files: reading.files, ..config }),
+            false => Err(ConfigError::Problems { path: path.to_owned(), problems: reading.problems }),
         }
     }
 }
 
-/// Mistakes found so far.
+/// What is gathered while a file is judged.
 #[derive(Debug, Default)]
-struct Problems(Vec<String>);
+struct Reading {
+    problems: Vec<String>,
+    files: Vec<PathBuf>,
+    /// Filters made so far: peers with the same rules share one, which makes them quick to compare.
+    filters: BTreeMap<Rules, Filter>,
+}
 
-impl Problems {
+impl Reading {
     /// Notes that `field` (with the peer it belongs to) cannot be `value`.
     fn add(&mut self, field: &str, value: impl std::fmt::Display, why: &str) {
-        self.0.push(format!("{field}: {value}: {why}"));
+        self.problems.push(format!("{field}: {value}: {why}"));
     }
 }
 
 impl Document {
-    fn judge(self, problems: &mut Problems, files: &mut Vec<PathBuf>) -> Config {
+    fn judge(self, reading: &mut Reading) -> Config {
         if self.local_as == 0 {
-            problems.add("as", 0, "AS 0 is reserved");
+            reading.add("as", 0, "AS 0 is reserved");
         }
         if self.router_id.is_unspecified() || self.router_id >= FIRST_MULTICAST {
-            problems.add("router-id", self.router_id, "must be an ordinary address below 224.0.0.0");
+            reading.add("router-id", self.router_id, "must be an ordinary address below 224.0.0.0");
         }
         let cluster_id = self.cluster_id.filter(|id| !id.is_unspecified());
         if self.cluster_id.is_some() && cluster_id.is_none() {
-            problems.add("cluster-id", "0.0.0.0", "must not be zero");
+            reading.add("cluster-id", "0.0.0.0", "must not be zero");
         }
-        let listen = self.listen(problems);
-        let originate = self.originate(problems);
-        self.check_defaults(problems);
+        let listen = self.listen(reading);
+        let originate = self.originate(reading);
+        self.check_defaults(reading);
         let mut peers = BTreeMap::new();
         for (index, entry) in self.peers.iter().enumerate() {
             let entry = entry.over(&self.defaults);
-            let Some((id, config)) = entry.judge(index, problems, files) else { continue };
+            let Some((id, config)) = entry.judge(index, reading) else { continue };
             if peers.insert(id, config).is_some() {
-                problems.add(
+                reading.add(
                     &format!("peers[{index}]"),
                     id,
                     "there is another peer with this address and port",
@@ -123,19 +128,19 @@ impl Document {
         Config { speaker, originate, files: Vec::new() }
     }
 
-    fn check_defaults(&self, problems: &mut Problems) {
+    fn check_defaults(&self, reading: &mut Reading) {
         for (field, given) in [
             ("defaults.name", self.defaults.name.is_some()),
             ("defaults.address", self.defaults.address.is_some()),
         ] {
             if given {
-                problems.add(field, "given", "belongs to a single peer");
+                reading.add(field, "given", "belongs to a single peer");
             }
         }
     }
 
     /// Where to listen: everywhere, unless the file says where.
-    fn listen(&self, problems: &mut Problems) -> Vec<SocketAddr> {
+    fn listen(&self, reading: &mut Reading) -> Vec<SocketAddr> {
         let Some(words) = &self.listen else {
             return vec![(Ipv4Addr::UNSPECIFIED, PORT).into(), (Ipv6Addr::UNSPECIFIED, PORT).into()];
         };
@@ -144,17 +149,17 @@ impl Document {
             let with_port = word.parse::<SocketAddr>();
             match with_port.or_else(|_| word.parse::<IpAddr>().map(|address| (address, PORT).into())) {
                 Ok(address) => drop(listen.insert(address)),
-                Err(_) => problems.add("listen", word, "must be an address, with :port if it is not 179"),
+                Err(_) => reading.add("listen", word, "must be an address, with :port if it is not 179"),
             }
         }
         listen.into_iter().collect()
     }
 
-    fn originate(&self, problems: &mut Problems) -> BTreeMap<IpNetwork, OriginatedRoute> {
+    fn originate(&self, reading: &mut Reading) -> BTreeMap<IpNetwork, OriginatedRoute> {
         let mut routes = BTreeMap::new();
         for prefix in &self.originate {
             if prefix.ip() != prefix.network() {
-                problems.add("originate", prefix, "the address has bits behind the prefix");
+                reading.add("originate", prefix, "the address has bits behind the prefix");
             }
             routes.insert(*prefix, OriginatedRoute { local_pref: LOCAL_PREF });
         }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tortie_bgp::config::{AddPath, NextHopMode, Role};
@@ -11,7 +10,7 @@ use tortie_bgp::filter::Filter;
 use tortie_bgp::{PeerConfig, PeerId};
 
 use super::document::{Direction, Entry, Everything, FamilyName, NextHop, RoleName, Rules};
-use super::{PORT, Problems};
+use super::{PORT, Reading};
 
 /// Twelve bits (RFC 4724 3).
 const LONGEST_RESTART: u64 = 4095;
@@ -21,12 +20,12 @@ const LONGEST_PASSWORD: usize = 80;
 /// Notes problems of one peer.
 struct Judge<'a> {
     peer: String,
-    problems: &'a mut Problems,
+    reading: &'a mut Reading,
 }
 
 impl Judge<'_> {
     fn add(&mut self, field: &str, value: impl std::fmt::Display, why: &str) {
-        self.problems.add(&format!("{}: {field}", self.peer), value, why);
+        self.reading.add(&format!("{}: {field}", self.peer), value, why);
     }
 
     /// Whole seconds within bounds.
@@ -39,26 +38,26 @@ impl Judge<'_> {
     }
 
     fn filter(&mut self, field: &str, rules: &Rules) -> Filter {
-        rules.filter().unwrap_or_else(|word| {
+        if let Some(filter) = self.reading.filters.get(rules) {
+            return filter.clone();
+        }
+        let filter = rules.filter().unwrap_or_else(|word| {
             let why =
                 "must be a prefix, with ! in front to reject it and + behind it for what is inside it too";
             self.add(field, word, why);
             Filter::default()
-        })
+        });
+        self.reading.filters.insert(rules.clone(), filter.clone());
+        filter
     }
 }
 
 impl Entry {
     /// Turns it into a peer; `None` when there is not even an address and an AS.
-    pub(super) fn judge(
-        &self,
-        index: usize,
-        problems: &mut Problems,
-        files: &mut Vec<PathBuf>,
-    ) -> Option<(PeerId, PeerConfig)> {
+    pub(super) fn judge(&self, index: usize, reading: &mut Reading) -> Option<(PeerId, PeerConfig)> {
         let named = self.name.clone().or_else(|| self.address.map(|address| address.to_string()));
         let peer = format!("peers[{index}]{}", named.map_or(String::new(), |name| format!(" ({name})")));
-        let judge = &mut Judge { peer, problems };
+        let judge = &mut Judge { peer, reading };
         let (Some(address), Some(remote_as)) = (self.address, self.remote_as) else {
             let missing = if self.address.is_none() { "address" } else { "as" };
             judge.add(missing, "missing", "a peer has an address and an as");
@@ -73,7 +72,7 @@ impl Entry {
         self.identity(&mut config, id, judge);
         self.timers(&mut config, judge);
         self.features(&mut config, address);
-        config.password = self.secret(judge, files);
+        config.password = self.secret(judge);
         self.filters(&mut config, judge);
         Some((id, config))
     }
@@ -144,7 +143,7 @@ impl Entry {
     }
 
     /// The TCP-MD5 key. One that cannot be had is a mistake: the session must not come up without it.
-    fn secret(&self, judge: &mut Judge<'_>, files: &mut Vec<PathBuf>) -> Option<String> {
+    fn secret(&self, judge: &mut Judge<'_>) -> Option<String> {
         let (field, secret) = match (&self.password, &self.password_file) {
             (None, None) => return None,
             (Some(_), Some(file)) => {
@@ -153,7 +152,7 @@ impl Entry {
             }
             (Some(password), None) => ("password", password.clone()),
             (None, Some(file)) => {
-                files.push(file.clone());
+                judge.reading.files.push(file.clone());
                 match std::fs::read_to_string(file) {
                     Ok(text) => ("password-file", text.trim_end_matches(['\n', '\r']).to_owned()),
                     Err(error) => {

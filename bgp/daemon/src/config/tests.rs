@@ -107,6 +107,15 @@ peers:
 }
 
 #[test]
+fn peers_with_the_same_rules_share_a_filter() {
+    let config = parse(&peer(
+        "- {address: 10.0.0.3, as: 65000}\n- {address: 10.0.0.4, as: 1, export: [10.0.0.0/8]}\n",
+    ));
+    let exports: Vec<_> = config.speaker.peers.values().map(|peer| &peer.export).collect();
+    assert!(exports[0].is_same(exports[1]) && !exports[0].is_same(exports[2]));
+}
+
+#[test]
 fn clients_make_a_reflector_of_the_router_id() {
     let config = parse(&peer("  reflector-client: true\n"));
     assert_eq!(config.speaker.cluster_id, Some("10.0.0.1".parse().unwrap()));

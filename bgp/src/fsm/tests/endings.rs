@@ -143,9 +143,10 @@ fn too_many_prefixes_keep_a_peer_down_until_its_configuration_changes() {
     assert_eq!(bench.state(), SessionState::Idle);
     assert_eq!(
         bench.error(),
-        "sent NOTIFICATION Cease/Maximum Number of Prefixes Reached: more than 300 prefixes of IPv6 unicast; \
+        "prefix limit of 300 exceeded (IPv6 unicast), sent NOTIFICATION Cease/Maximum Number of Prefixes Reached; \
          down until its configuration changes"
     );
+    assert!(bench.peer.is_held());
     assert_eq!(bench.tick(10_000), []);
     assert_eq!(bench.peer.deadline(), None);
     bench.accept(1);

@@ -29,7 +29,7 @@ fn announce(table: &mut Table, peer: u8, change: impl FnOnce(&mut PathAttributes
 
 /// Decides everything; the changes of learned routes.
 fn settle(table: &mut Table) -> Vec<Option<LearnedRoute>> {
-    let dirty = table.take_dirty();
+    let dirty = table.take_dirty(usize::MAX);
     let mut changes = Vec::new();
     for slot in dirty {
         changes.extend(table.settle(slot).learned);
@@ -102,13 +102,13 @@ fn our_own_route_is_announced_and_the_learned_one_still_said() {
     announce(&mut table, 1, |_| ());
     let own = attrs(&mut table.interner, 0, |_| ());
     table.originate(prefix(NET), Some(own));
-    let dirty = table.take_dirty();
+    let dirty = table.take_dirty(usize::MAX);
     assert_eq!(dirty.len(), 1);
     let settled = table.settle(dirty[0]);
     assert_eq!(settled.best.map(|best| best.peer), Some(PeerKey::OWN));
     assert_eq!(settled.learned, Some(route(&[1])));
     table.originate(prefix(NET), None);
-    let dirty = table.take_dirty();
+    let dirty = table.take_dirty(usize::MAX);
     let settled = table.settle(dirty[0]);
     assert_eq!(settled.best.map(|best| best.peer), Some(PeerKey(1)));
     assert_eq!(settled.learned, None, "nothing new");

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{Write, stdout};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -46,9 +46,9 @@ struct Measure {
     /// What happens
     #[arg(long)]
     scenario: Scenario,
-    /// Address of the speaker
+    /// Address of the speaker; an IPv6 one makes it all IPv6
     #[arg(long)]
-    target: Ipv4Addr,
+    target: IpAddr,
     /// Its process
     #[arg(long)]
     pid: u32,
@@ -64,6 +64,9 @@ struct Measure {
     /// Prefixes that share attributes
     #[arg(long, default_value_t = 10)]
     per_set: u32,
+    /// Negotiate add-path both ways and graceful restart
+    #[arg(long)]
+    all_capabilities: bool,
     /// Longest wait for all sessions, in seconds
     #[arg(long, default_value_t = 60)]
     patience: u64,

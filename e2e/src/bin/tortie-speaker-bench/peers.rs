@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use socket2::{Domain, Socket, Type};
 
-use crate::wire::{self, HEADER, Plan};
+use crate::wire::{self, Format, HEADER};
 
 const KEEPALIVES: Duration = Duration::from_secs(15);
 /// A dial that led to nothing is repeated after this.
@@ -27,11 +27,15 @@ enum Stage {
     Established,
 }
 
+/// Address, BGP identifier and AS of a peer.
+pub(crate) type Identity = (IpAddr, Ipv4Addr, u32);
+
 /// One peer.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     pub(crate) asn: u32,
+    id: Ipv4Addr,
     /// How many of the plan's routes it has.
     pub(crate) routes: u32,
     /// UPDATEs received.
@@ -46,11 +50,12 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    fn new(address: Ipv4Addr, asn: u32, universe: u32) -> Peer {
+    fn new((address, id, asn): Identity, universe: u32) -> Peer {
         let words = usize::try_from(universe.div_ceil(64)).unwrap_or_default();
         Peer {
             address,
             asn,
+            id,
             routes: 0,
             updates: 0,
             stage: Stage::Down,
@@ -98,26 +103,26 @@ fn place(number: u32) -> usize {
 pub(crate) struct Peers {
     pub(crate) all: Vec<Peer>,
     target: SocketAddr,
-    plan: Plan,
+    format: Format,
     epoll: Epoll,
     buffer: Vec<u8>,
     kept_alive: Instant,
     /// NOTIFICATIONs received, by code and subcode.
-    pub(crate) notifications: BTreeMap<(u8, u8), u32>,
+    notifications: BTreeMap<(u8, u8), u32>,
 }
 
 impl Peers {
     /// Peers of the speaker at `target`, none connected. Routes are numbered below `universe`.
     pub(crate) fn new(
-        target: Ipv4Addr,
-        plan: Plan,
+        target: IpAddr,
+        format: Format,
         universe: u32,
-        peers: impl Iterator<Item = (Ipv4Addr, u32)>,
+        peers: impl Iterator<Item = Identity>,
     ) -> Result<Peers> {
         Ok(Peers {
-            all: peers.map(|(address, asn)| Peer::new(address, asn, universe)).collect(),
+            all: peers.map(|identity| Peer::new(identity, universe)).collect(),
             target: (target, 179).into(),
-            plan,
+            format,
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("no epoll")?,
             buffer: vec![0; 1 << 18],
             kept_alive: Instant::now(),
@@ -125,9 +130,15 @@ impl Peers {
         })
     }
 
+    /// The NOTIFICATIONs received, for the end of an error.
+    pub(crate) fn told(&self) -> String {
+        let told = self.notifications.iter();
+        told.map(|((code, subcode), count)| format!(", NOTIFICATION {code}/{subcode} × {count}")).collect()
+    }
+
     fn connect(&mut self, index: usize) -> Result<()> {
         let peer = &mut self.all[index];
-        let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
+        let socket = Socket::new(Domain::for_address(self.target), Type::STREAM.nonblocking(), None)?;
         socket.set_reuse_address(true)?;
         socket.set_tcp_nodelay(true)?;
         socket.bind(&SocketAddr::from((peer.address, 0)).into())?;
@@ -240,7 +251,7 @@ impl Peers {
             return;
         }
         peer.stage = Stage::OpenSent;
-        let open = wire::open(peer.asn, peer.address);
+        let open = self.format.open(peer.asn, peer.id);
         self.send(index, &open);
     }
 
@@ -273,20 +284,30 @@ impl Peers {
     }
 
     fn message(&mut self, index: usize, kind: u8, body: &[u8]) {
-        let plan = self.plan;
+        let format = self.format;
         let peer = &mut self.all[index];
         match kind {
             wire::UPDATE => {
                 peer.updates += 1;
-                let Some((withdrawn, announced)) = wire::update(body) else { return };
-                withdrawn.filter_map(|prefix| plan.number(prefix)).for_each(|number| peer.set(number, false));
-                announced.filter_map(|prefix| plan.number(prefix)).for_each(|number| peer.set(number, true));
+                let Some((withdrawn, announced)) = format.update(body) else { return };
+                withdrawn
+                    .filter_map(|prefix| format.number(prefix))
+                    .for_each(|number| peer.set(number, false));
+                announced
+                    .filter_map(|prefix| format.number(prefix))
+                    .for_each(|number| peer.set(number, true));
             }
             wire::OPEN => {
                 peer.stage = Stage::OpenConfirm;
                 self.send(index, &wire::keepalive());
             }
-            wire::KEEPALIVE if peer.stage == Stage::OpenConfirm => peer.stage = Stage::Established,
+            wire::KEEPALIVE if peer.stage == Stage::OpenConfirm => {
+                peer.stage = Stage::Established;
+                if format.graceful {
+                    // Nobody is to wait for us.
+                    self.send(index, &format.end_of_rib());
+                }
+            }
             wire::NOTIFICATION => {
                 peer.drop_stream();
                 if let [code, subcode, ..] = body {

@@ -1,7 +1,5 @@
 //! Measurements as one table: a row for each speaker in each scenario, medians of several runs, and what ours is of the others'. Pure.
 
-use std::fmt::Write;
-
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -45,20 +43,25 @@ pub(crate) fn render(text: &str) -> Result<String> {
             if of_speaker.is_empty() {
                 continue;
             }
-            // Writing to a String does not fail.
-            let _ = write!(out, "| {scenario} | {speaker} |");
-            for (name, _) in COLUMNS {
-                let best = best_of_others(&of_scenario, name).filter(|_| speaker == OURS);
-                let _ = write!(out, " {} |", cell(median(&of_speaker, name), best));
-            }
-            out.push('\n');
-            for reason in of_speaker.iter().filter_map(|run| run["failed"].as_str()) {
-                let _ =
-                    writeln!(out, "| {scenario} | {speaker} | {reason} {}|", "| ".repeat(COLUMNS.len() - 1));
-            }
+            out += &row(&scenario, &speaker, &of_speaker, &of_scenario);
         }
     }
     Ok(out)
+}
+
+/// The row of a speaker; one that never got anywhere says why.
+fn row(scenario: &str, speaker: &str, own: &[&Value], all: &[&Value]) -> String {
+    let mut out = format!("| {scenario} | {speaker} |");
+    let failed = own.iter().find_map(|run| run["failed"].as_str());
+    for (index, (name, _)) in COLUMNS.iter().enumerate() {
+        let best = best_of_others(all, name).filter(|_| speaker == OURS);
+        let cell = match failed {
+            Some(reason) if index == 0 => reason.to_owned(),
+            _ => cell(median(own, name), best),
+        };
+        out += &format!(" {cell} |");
+    }
+    out + "\n"
 }
 
 /// The values of a field in order of appearance.

@@ -30,7 +30,7 @@ fn fate(world: &World, settings: Settings) -> (Vec<String>, Vec<String>) {
         let accepts = |rule: &tortie_bgp::filter::Rule| rule.reason == format!("service range {range}");
         assert!(export.rules().iter().any(accepts), "{range}");
     }
-    (announced, output.desired.route_context.never_program.iter().map(ToString::to_string).collect())
+    (announced, output.desired.never_program.iter().map(ToString::to_string).collect())
 }
 
 #[test]

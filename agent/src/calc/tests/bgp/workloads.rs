@@ -42,14 +42,14 @@ fn selected_workloads_get_a_passive_session_of_each_family() {
 #[test]
 fn their_interfaces_get_the_address_to_dial() {
     let output = with(world(), "app == 'router'").output();
-    let addresses: Vec<_> = output.desired.local_peering.iter().collect();
+    let addresses: Vec<_> = output.desired.peering_addresses.iter().collect();
     let expected = ["169.254.1.1".parse().unwrap(), "fe80::1".parse().unwrap()].into();
     assert_eq!(addresses, [(&"cali5".to_owned(), &expected)]);
     let peers: Vec<_> =
-        output.desired.route_context.workload_peers.iter().map(|(ip, name)| format!("{ip} {name}")).collect();
+        output.desired.workload_peers.iter().map(|(ip, name)| format!("{ip} {name}")).collect();
     assert_eq!(peers, ["10.64.0.5 cali5", "fd00:64::5 cali5"]);
     let none = world().output();
-    assert!(none.desired.local_peering.is_empty() && none.desired.route_context.workload_peers.is_empty());
+    assert!(none.desired.peering_addresses.is_empty() && none.desired.workload_peers.is_empty());
 }
 
 #[test]

@@ -207,7 +207,7 @@ fn workloads_that_are_peers_find_an_address_to_dial_and_others_none() {
     let both: BTreeSet<IpAddr> = ["169.254.9.9".parse().unwrap(), "fd09::9".parse().unwrap()].into();
     let mut desired = plain();
     for name in ["cali1", "cali3", "cali9", "eth0"] {
-        desired.local_peering.insert(name.into(), both.clone());
+        desired.peering_addresses.insert(name.into(), both.clone());
     }
     let outcome = engine.run(&desired, &learned(&[], true), Dirty::ALL);
     assert!(!outcome.retry && outcome.applied.failures.is_empty(), "{outcome:?}");
@@ -231,7 +231,7 @@ fn service_ranges_are_never_programmed_and_nobody_is_told() {
     let table = learned(&[("10.96.0.0/16", &["10.0.0.2"])], false);
     engine.run(&desired, &table, Dirty::ALL);
     assert_eq!(way(&kernel, "10.96.0.0/16"), inline(&["10.0.0.2"]));
-    desired.route_context.never_program.insert(net("10.96.0.0/12"));
+    desired.never_program.insert(net("10.96.0.0/12"));
     let outcome = engine.run(&desired, &table, Dirty::default());
     assert_eq!(way(&kernel, "10.96.0.0/16"), inline(&[]), "not even before convergence");
     assert!(outcome.applied.failures.is_empty(), "{outcome:?}");
@@ -278,4 +278,27 @@ fn an_object_of_another_kind_under_a_groups_number_is_put_right_with_its_routes(
         assert_eq!(kernel.state().routes, good.routes, "{keep} {:#?}", kernel.take_writes());
         assert_eq!(kernel.state().nexthops, good.nexthops);
     }
+}
+
+#[test]
+fn what_a_workload_announces_leads_to_it_once_there_is_policy() {
+    let kernel = FakeKernel::new(machine(&[("cali1", true)]));
+    let mut engine = engine(&kernel);
+    let mut desired = one_workload();
+    desired.workload_peers = [("192.168.1.1".parse().unwrap(), "cali1".to_string())].into();
+    let table = learned(&[("198.51.100.0/24", &["192.168.1.1"]), ("198.51.101.0/24", &["10.0.0.2"])], true);
+    kernel.fail_at(0, Errno::EPERM);
+    engine.run(&desired, &table, Dirty::ALL);
+    assert_eq!(way(&kernel, "198.51.100.0/24"), inline(&[]), "not without rules");
+    assert_eq!(way(&kernel, "198.51.101.0/24"), inline(&["10.0.0.2"]));
+    engine.run(&desired, &table, Dirty::default());
+    let hop = Hop { gateway: Some("192.168.1.1".parse().unwrap()), interface: 10, onlink: true };
+    assert_eq!(kernel.state().routes[&key("198.51.100.0/24")].hops, [hop]);
+    // The interface is made anew.
+    kernel.drift(|state| {
+        state.links.get_mut("cali1").unwrap().index = 30;
+        state.routes.retain(|_, route| route.hops.iter().all(|hop| hop.interface != 10));
+    });
+    engine.run(&desired, &table, Dirty { links: true, ..Dirty::default() });
+    assert_eq!(kernel.state().routes[&key("198.51.100.0/24")].hops[0].interface, 30);
 }
