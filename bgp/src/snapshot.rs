@@ -75,3 +75,18 @@ pub struct Snapshot {
     /// Every peer expected back has told its routes, or the time for that is over.
     pub converged: bool,
 }
+
+/// What a speaker holds in memory, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Prefixes known of both families.
+    pub prefixes: usize,
+    /// Paths received.
+    pub paths: usize,
+    /// Sets of attributes; those no longer in use are forgotten when their number has doubled.
+    pub attribute_sets: usize,
+    /// Groups of peers that are told the same.
+    pub groups: usize,
+    /// TCP connections.
+    pub connections: usize,
+}

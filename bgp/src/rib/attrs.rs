@@ -181,7 +181,6 @@ impl Interner {
     }
 
     /// How many sets there are.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.index.len()
     }

@@ -330,6 +330,11 @@ impl Table {
         own.into_iter().chain(paths.filter_map(|path| self.usable(path)?.1)).collect()
     }
 
+    /// Prefixes known.
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+
     /// Slots in use, and those that were.
     pub(crate) fn slots(&self) -> Range<Slot> {
         0..Slot::try_from(self.entries.len()).unwrap_or(Slot::MAX)

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::Speaker;
+use crate::family::Family;
 use crate::rib::PeerKey;
-use crate::snapshot::{PeerSnapshot, Snapshot};
+use crate::snapshot::{Footprint, PeerSnapshot, Snapshot};
 
 impl Speaker {
     /// Peers and routes as they are. Copies the table; see [`Speaker::sessions`] and [`Speaker::routes`].
@@ -43,6 +44,19 @@ impl Speaker {
             originated: Vec::new(),
             listen_errors: BTreeMap::new(),
             converged: self.startup.is_done(),
+        }
+    }
+
+    /// How much it holds.
+    #[must_use]
+    pub fn footprint(&self) -> Footprint {
+        let tables = [Family::Ipv4, Family::Ipv6].map(|family| self.routes.table(family));
+        Footprint {
+            prefixes: tables.iter().map(|table| table.len()).sum(),
+            paths: self.peers.keys().map(|key| self.routes.received(*key).0).sum(),
+            attribute_sets: tables.iter().map(|table| table.interner.len()).sum(),
+            groups: self.routes.groups().count(),
+            connections: self.conns.len(),
         }
     }
 }
