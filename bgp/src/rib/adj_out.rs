@@ -26,6 +26,8 @@ pub(crate) struct Told {
 /// A route of a group before and after.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Change {
+    /// The slot of the prefix.
+    pub(crate) slot: Slot,
     pub(crate) nlri: Nlri,
     pub(crate) old: Option<Told>,
     pub(crate) new: Option<Told>,
@@ -77,12 +79,12 @@ impl AdjOut {
                 }
                 let old = std::mem::replace(&mut told[at], new);
                 if old != new {
-                    changes.push(Change { nlri: prefix.into(), old, new });
+                    changes.push(Change { slot, nlri: prefix.into(), old, new });
                 }
             }
             AdjOut::All(told) => {
                 let old = told.get(&slot).map_or(&[][..], Vec::as_slice);
-                changes.extend(differences(prefix, old, new));
+                changes.extend(differences(slot, prefix, old, new));
                 if new.is_empty() {
                     told.remove(&slot);
                 } else if old != new {
@@ -127,26 +129,28 @@ impl AdjOut {
         let mut changes = Vec::new();
         self.each(slots, |slot, id, told| {
             let nlri = Nlri { prefix: table.prefix(slot), path_id: id.into() };
-            changes.push(Change { nlri, old: None, new: Some(told) });
+            changes.push(Change { slot, nlri, old: None, new: Some(told) });
         });
         changes
     }
 
     /// What a member needs of these slots that was told `other` so far.
     pub(crate) fn difference(&self, other: &AdjOut, slots: Range<Slot>, table: &Table) -> Vec<Change> {
-        slots.flat_map(|slot| differences(table.prefix(slot), &other.get(slot), &self.get(slot))).collect()
+        slots
+            .flat_map(|slot| differences(slot, table.prefix(slot), &other.get(slot), &self.get(slot)))
+            .collect()
     }
 
     /// What a member has to know of paths it missed changes of; what it was told of them is not known any more.
     pub(crate) fn catch_up(
         &self,
         member: Member,
-        missed: &BTreeSet<Nlri>,
+        missed: &[(Option<Slot>, Nlri)],
         table: &Table,
     ) -> (Vec<Nlri>, Vec<(AttrId, Nlri)>) {
         let (mut withdrawn, mut announced) = (Vec::new(), Vec::new());
-        for nlri in missed {
-            let routes = table.find(nlri.prefix).map(|slot| self.get(slot)).unwrap_or_default();
+        for (slot, nlri) in missed {
+            let routes = slot.map(|slot| self.get(slot)).unwrap_or_default();
             let told = routes.into_iter().find(|(id, _)| u32::from(*id) == nlri.path_id);
             match told.filter(|(_, told)| member.sees(*told, &table.interner)) {
                 Some((_, told)) => announced.push((told.attrs, *nlri)),
@@ -193,12 +197,13 @@ impl AdjOut {
 }
 
 /// Changes between two lists of routes of a prefix.
-fn differences(prefix: Prefix, old: &[(u16, Told)], new: &[(u16, Told)]) -> Vec<Change> {
+fn differences(slot: Slot, prefix: Prefix, old: &[(u16, Told)], new: &[(u16, Told)]) -> Vec<Change> {
     let find =
         |list: &[(u16, Told)], id: u16| list.iter().find(|(other, _)| *other == id).map(|(_, told)| *told);
     let nlri = |id: u16| Nlri { prefix, path_id: id.into() };
     let gone = old.iter().filter(|(id, _)| find(new, *id).is_none());
-    let gone = gone.map(|(id, told)| Change { nlri: nlri(*id), old: Some(*told), new: None });
-    let here = new.iter().map(|(id, told)| Change { nlri: nlri(*id), old: find(old, *id), new: Some(*told) });
+    let gone = gone.map(|(id, told)| Change { slot, nlri: nlri(*id), old: Some(*told), new: None });
+    let here =
+        new.iter().map(|(id, told)| Change { slot, nlri: nlri(*id), old: find(old, *id), new: Some(*told) });
     gone.chain(here).filter(|change| change.old != change.new).collect()
 }

@@ -25,7 +25,7 @@ mod view;
 use learned::{LearnedId, LearnedRoutes};
 pub(crate) use view::Rank;
 
-/// A prefix of a table; reused after [`Table::release`].
+/// A prefix of a table; used again after [`Table::release`] and [`Table::recycle`].
 pub(crate) type Slot = u32;
 
 #[derive(Debug)]
@@ -73,6 +73,8 @@ struct PeerPaths {
 pub(crate) struct Table {
     entries: Vec<Entry>,
     free: Vec<Slot>,
+    /// Forgotten, but their prefixes may still be asked for.
+    released: Vec<Slot>,
     index: HashTable<Slot>,
     hasher: DefaultHashBuilder,
     paths: Store,
@@ -307,8 +309,18 @@ impl Table {
         let hash = self.hasher.hash_one(entry.prefix);
         if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
             found.remove();
-            self.free.push(slot);
+            self.released.push(slot);
         }
+    }
+
+    /// Lets released slots be used for other prefixes. Not while a member has yet to be told that theirs are gone.
+    pub(crate) fn recycle(&mut self) {
+        self.free.append(&mut self.released);
+    }
+
+    /// Some slot waits for [`Table::recycle`].
+    pub(crate) fn has_released(&self) -> bool {
+        !self.released.is_empty()
     }
 
     /// The prefix of a slot.

@@ -7,6 +7,7 @@ pub(crate) mod attrs;
 pub(crate) mod batch;
 pub(crate) mod decision;
 pub(crate) mod loc;
+pub(crate) mod missed;
 pub(crate) mod paths;
 
 #[cfg(test)]

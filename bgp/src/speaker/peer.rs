@@ -1,6 +1,5 @@
 //! Everything the speaker knows of one peer and of one connection.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::kept::Kept;
@@ -15,6 +14,7 @@ use crate::rib::adj_out::Member;
 use crate::rib::batch::Form;
 use crate::rib::decision::Source;
 use crate::rib::loc::Slot;
+use crate::rib::missed::Missed;
 use crate::speaker::ConnId;
 use crate::wire::nlri::Nlri;
 use crate::wire::update::Layout;
@@ -53,7 +53,7 @@ pub(super) struct Channel {
     /// It is being told the whole table.
     pub(super) walk: Option<Walk>,
     /// Paths that changed meanwhile, or while it did not drain its queue.
-    pub(super) behind: Option<BTreeSet<Nlri>>,
+    pub(super) behind: Option<Missed>,
     /// It asked for everything once more.
     pub(super) refresh_due: bool,
     pub(super) end_of_rib_due: bool,
@@ -69,10 +69,16 @@ pub(super) struct Walk {
 }
 
 impl Channel {
+    /// From now on changes wait.
+    pub(super) fn fall_behind(&mut self) {
+        let add_path = self.carried.add_path_send;
+        self.behind.get_or_insert_with(|| Missed::new(add_path));
+    }
+
     /// Whether what was decided of a route has yet to be sent.
     pub(super) fn is_pending(&self, slot: Slot, nlri: &Nlri) -> bool {
         self.walk.is_some_and(|walk| slot >= walk.next)
-            || self.behind.as_ref().is_some_and(|missed| missed.contains(nlri))
+            || self.behind.as_ref().is_some_and(|missed| missed.contains(slot, nlri))
     }
 }
 

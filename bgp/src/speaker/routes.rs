@@ -200,6 +200,13 @@ impl Routes {
         self.ipv4.is_dirty() || self.ipv6.is_dirty()
     }
 
+    /// Prefixes that are gone make room for others, unless a peer `is_behind` and has yet to be told.
+    pub(super) fn recycle(&mut self, is_behind: impl FnOnce() -> bool) {
+        if (self.ipv4.has_released() || self.ipv6.has_released()) && !is_behind() {
+            self.both().into_iter().for_each(Table::recycle);
+        }
+    }
+
     /// Forgets attributes nobody holds, each time they have doubled in number.
     pub(super) fn sweep(&mut self) {
         let Routes { ipv4, ipv6, groups, .. } = self;

@@ -1,17 +1,16 @@
 //! Telling peers: deciding what changed, sharing encodings, peers that do not drain, refreshes, End-of-RIB.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::peer::Walk;
+use super::peer::{Established, PeerEntry, Walk};
 use super::routes::Group;
 use super::{ConnId, Output, Speaker};
 use crate::family::Family;
 use crate::rib::PeerKey;
 use crate::rib::adj_out::{Change, Member};
 use crate::rib::loc::Slot;
-use crate::wire::nlri::Nlri;
 use crate::wire::refresh::{self, Subtype};
 use crate::wire::update::end_of_rib;
 
@@ -46,6 +45,8 @@ impl Speaker {
         self.end_ribs();
         self.routes.forget_empty_groups();
         self.routes.sweep();
+        let established = || self.peers.values().filter_map(|entry| entry.session.as_ref());
+        self.routes.recycle(|| established().any(Established::is_behind));
     }
 
     fn tell_changes(&mut self) {
@@ -107,7 +108,7 @@ impl Speaker {
             let entry = self.peers.get_mut(&member.peer).and_then(|entry| entry.session.as_mut());
             if let Some(channel) = entry.and_then(|established| established.channel(family)) {
                 channel.walk = Some(Walk { next: 0, marked });
-                channel.behind.get_or_insert_default();
+                channel.fall_behind();
             }
             if marked {
                 self.send_routes(member.peer, family, refresh::encode(family, Subtype::Begin).into());
@@ -206,7 +207,7 @@ impl Speaker {
             let entry = self.peers.get_mut(&member.peer).and_then(|entry| entry.session.as_mut());
             let Some(channel) = entry.and_then(|established| established.channel(family)) else { continue };
             if let Some(missed) = &mut channel.behind {
-                missed.extend(changes.iter().map(|change| change.nlri));
+                changes.iter().for_each(|change| missed.add(change));
                 continue;
             }
             let octets = batch.for_member(*member, &table.interner);
@@ -227,7 +228,7 @@ impl Speaker {
             && let Some(entry) = self.peers.get_mut(&key)
             && let Some(channel) = entry.session.as_mut().and_then(|e| e.channel(family))
         {
-            channel.behind.get_or_insert_default();
+            channel.fall_behind();
         }
         self.rearm(key);
     }
@@ -269,7 +270,7 @@ impl Speaker {
             let Some(established) = &mut entry.session else { continue };
             let marked = established.session.enhanced_refresh;
             let mut again: Vec<(u32, bool)> = Vec::new();
-            let mut due: Vec<(Family, Option<Bytes>)> = Vec::new();
+            let mut due: Vec<(Family, Bytes)> = Vec::new();
             for channel in &mut established.channels {
                 if let (Some(walk), Some(id)) = (channel.walk, channel.group) {
                     walks.entry((id, walk.next)).or_default().push(member);
@@ -280,24 +281,37 @@ impl Speaker {
                     let marked = marked && !channel.end_of_rib_due;
                     again.extend(channel.group.map(|id| (id, marked)));
                 }
-                let missed: Option<BTreeSet<Nlri>> = channel.behind.take();
-                let caught_up = missed.zip(channel.group).and_then(|(missed, id)| {
-                    let (group, table) = self.routes.group_and_table(id)?;
-                    let (withdrawn, announced) = group.out.catch_up(member, &missed, table);
-                    Some(group.rules.form.encode(withdrawn, announced, &table.interner))
-                });
-                due.push((channel.carried.family, caught_up));
+                let Some(mut missed) = channel.behind.take() else { continue };
+                let Some((group, table)) = channel.group.and_then(|id| self.routes.group_and_table(id))
+                else {
+                    continue;
+                };
+                let some = missed.take(STRIDE as usize, table);
+                let (withdrawn, announced) = group.out.catch_up(member, &some, table);
+                let octets = group.rules.form.encode(withdrawn, announced, &table.interner);
+                due.push((channel.carried.family, octets));
+                channel.behind = Some(missed).filter(|missed| !missed.is_empty());
             }
-            for (family, caught_up) in due {
-                if let Some(octets) = caught_up.filter(|octets| !octets.is_empty()) {
-                    self.send_routes(key, family, octets);
-                }
+            let more = established.channels.iter().any(|c| c.walk.is_none() && c.behind.is_some());
+            for (family, octets) in due.into_iter().filter(|(_, octets)| !octets.is_empty()) {
+                self.send_routes(key, family, octets);
+            }
+            if more && again.is_empty() {
+                self.go_on_catching_up(key);
             }
             again.into_iter().for_each(|(id, marked)| self.begin_walk(id, &[member], marked));
             if self.drained.is_empty() {
                 let together = std::mem::take(&mut walks);
                 together.into_iter().for_each(|((id, next), members)| self.go_on(id, members, next));
             }
+        }
+    }
+
+    /// A peer that still missed something gets it at once if it drains, else when it has drained.
+    fn go_on_catching_up(&mut self, key: PeerKey) {
+        let conn = self.peers.get(&key).and_then(PeerEntry::conn).and_then(|conn| self.conns.get(&conn));
+        if conn.is_some_and(|conn| conn.in_flight <= LOW_WATER) {
+            self.drained.insert(key);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::family::Family;
 use crate::rib::adj_out::{AdjOut, Change, Member, Told};
 use crate::rib::batch::{Batch, Form};
 use crate::rib::loc::{Slot, Table};
+use crate::rib::missed::Missed;
 use crate::wire::nlri::Nlri;
 use crate::wire::update::{Layout, RawUpdate};
 use crate::wire::validate::judge;
@@ -196,7 +197,7 @@ proptest! {
         let mut lab = Lab::new(form);
         let mut old_group = AdjOut::new(add_path);
         let mut faithful: Vec<Received> = vec![Received::new(); 5];
-        let (mut sleepy, mut missed) = (Received::new(), BTreeSet::new());
+        let (mut sleepy, mut missed) = (Received::new(), Missed::new(add_path));
         let cut = cut.index(ops.len());
         let run = |lab: &mut Lab, (third, routes): &Op| -> Vec<Change> {
             let routes: Vec<(u16, Told)> = (2..)
@@ -220,10 +221,13 @@ proptest! {
         lab.send(&all, member(3), &mut sleepy);
         for op in &ops[cut..] {
             let changes = run(&mut lab, op);
-            missed.extend(changes.iter().map(|change| change.nlri));
+            changes.iter().for_each(|change| missed.add(change));
         }
-        let (withdrawn, announced) = lab.out.catch_up(member(3), &missed, &lab.table);
-        receive(&mut sleepy, &form.encode(withdrawn, announced, &lab.table.interner), form);
+        while !missed.is_empty() {
+            let some = missed.take(at_once, &lab.table);
+            let (withdrawn, announced) = lab.out.catch_up(member(3), &some, &lab.table);
+            receive(&mut sleepy, &form.encode(withdrawn, announced, &lab.table.interner), form);
+        }
         let difference = lab.out.difference(&old_group, lab.table.slots(), &lab.table);
         let all = lab.out.all(lab.table.slots(), &lab.table);
         for (n, table) in faithful.iter_mut().enumerate() {

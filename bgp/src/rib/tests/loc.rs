@@ -183,6 +183,8 @@ fn slots_are_used_again() {
     table.drop_peer(PeerKey(1));
     settle(&mut table);
     assert_eq!(table.find(prefix(NET)), None);
+    assert_eq!(table.prefix(slot), prefix(NET), "who missed its end can still be told");
+    table.recycle();
     let own = attrs(&mut table.interner, 0, |_| ());
     table.originate(prefix("10.0.0.0/8"), Some(own));
     settle(&mut table);
