@@ -10,9 +10,16 @@ use crate::wire::notification::{cease, code};
 use crate::wire::{Notification, WireError};
 
 impl Peer {
-    /// Ends the session without forgetting routes, and begins a new one.
+    /// Ends the session without forgetting routes, and begins a new one. Connections that are not that far began with an
+    /// OPEN of the old settings and begin again, too.
     pub(crate) fn reconnect(&mut self, now: Instant, out: &mut Vec<Action>) {
         let Some(established) = self.connections.iter().find(|c| c.stage == Stage::Established) else {
+            if !self.connections.is_empty() {
+                let begun = std::mem::take(&mut self.connections);
+                out.extend(begun.iter().map(|connection| Action::Close(connection.id)));
+                self.redial(now, Duration::ZERO);
+                self.note_state(now);
+            }
             return;
         };
         let restart = established.session.as_ref().and_then(|session| session.restart.as_ref());

@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{AbortOnDrop, Event, words};
 use crate::speaker::ConnId;
@@ -31,6 +31,8 @@ pub(super) struct Link {
     queued: usize,
     writer: mpsc::UnboundedSender<Bytes>,
     resume: Arc<Notify>,
+    /// Tells the writer that this end is dropped.
+    _open: watch::Sender<()>,
     _reader: AbortOnDrop,
 }
 
@@ -47,8 +49,10 @@ impl Link {
         let resume = Arc::new(Notify::new());
         let reader =
             tasks.spawn(wait_to_read(conn, Arc::clone(&stream), events.clone(), Arc::clone(&resume)));
-        tasks.spawn(write_all(conn, Arc::clone(&stream), queue, events.clone()));
-        Link { stream, round: VecDeque::new(), queued: 0, writer, resume, _reader: AbortOnDrop(reader) }
+        let (open, closing) = watch::channel(());
+        tasks.spawn(write_all(conn, Arc::clone(&stream), queue, events.clone(), closing));
+        let (round, _reader) = (VecDeque::new(), AbortOnDrop(reader));
+        Link { stream, round, queued: 0, writer, resume, _open: open, _reader }
     }
 
     /// Reads into `buffer`: how many octets, 0 when there are none at present.
@@ -137,14 +141,21 @@ async fn write_all(
     stream: Arc<TcpStream>,
     mut queue: mpsc::UnboundedReceiver<Bytes>,
     events: mpsc::Sender<Event>,
+    mut open: watch::Receiver<()>,
 ) {
     let mut waiting = Vec::new();
     while queue.recv_many(&mut waiting, WRITE).await > 0 {
-        let closing = queue.is_closed();
         let written = write_batch(conn, &stream, waiting.drain(..).collect(), &events);
-        let result = if closing { timeout(LINGER, written).await.unwrap_or(Ok(())) } else { written.await };
-        if result.is_err() {
-            break; // The owner sees it when it reads.
+        let patience = async {
+            while open.changed().await.is_ok() {}
+            sleep(LINGER).await;
+        };
+        let complete = tokio::select! {
+            result = written => result.is_ok(),
+            () = patience => false,
+        };
+        if !complete {
+            break; // The owner sees it when it reads, or it has gone.
         }
     }
     // A NOTIFICATION reaches the peer only if the kernel does not answer its last octets with a reset: say that we

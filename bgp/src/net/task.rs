@@ -99,7 +99,7 @@ impl Owner {
                 Wake::Time | Wake::TableSent => {}
                 Wake::Abandoned => break None,
             }
-            self.tick_if_due();
+            self.tick_if_due().await;
             self.carry_out();
             self.table.try_send();
             while self.tasks.try_join_next().is_some() {}
@@ -161,13 +161,22 @@ impl Owner {
         }
     }
 
-    /// Keepalives are not late because there is much to read.
-    fn tick_if_due(&mut self) {
-        let now = Instant::now();
+    /// Looks at the clock. What arrived while the owner was busy counts first: a peer is not silent because we did not
+    /// listen. And keepalives are not late because there is much to read.
+    async fn tick_if_due(&mut self) {
         let deadline = self.speaker.next_deadline().into_iter().chain(self.listeners.deadline()).min();
-        if deadline.is_some_and(|at| at <= now) {
-            self.tick();
+        if deadline.is_none_or(|at| at > Instant::now()) {
+            return;
         }
+        // The first turn lets the runtime look at the sockets, the second the readers speak.
+        for _ in 0..2 {
+            tokio::task::yield_now().await;
+            for _ in 0..self.links.len() {
+                let Ok(event) = self.queue.try_recv() else { break };
+                self.take_event(event);
+            }
+        }
+        self.tick();
     }
 
     fn input(&mut self, input: Input) {

@@ -58,15 +58,45 @@ pub(crate) enum AdjOut {
     /// The best one of each prefix, by slot.
     Best(Vec<Option<Told>>),
     /// All of each prefix, with their identifiers (RFC 7911).
-    All(HashMap<Slot, Vec<(u16, Told)>, DefaultHashBuilder>),
+    All(AllTold),
+}
+
+/// Routes by prefix. Most prefixes have one, which then needs no allocation of its own.
+#[derive(Debug, Default)]
+pub(crate) struct AllTold {
+    /// The first of each prefix, by slot.
+    first: Vec<Option<(u16, Told)>>,
+    /// The others of prefixes that have several.
+    others: HashMap<Slot, Vec<(u16, Told)>, DefaultHashBuilder>,
+}
+
+impl AllTold {
+    fn get(&self, slot: Slot) -> Vec<(u16, Told)> {
+        let Some(first) = self.first.get(slot as usize).copied().flatten() else { return Vec::new() };
+        let others = if self.others.is_empty() { None } else { self.others.get(&slot) };
+        std::iter::once(first).chain(others.into_iter().flatten().copied()).collect()
+    }
+
+    fn set(&mut self, slot: Slot, routes: &[(u16, Told)]) {
+        let at = slot as usize;
+        if at >= self.first.len() {
+            self.first.resize(at + 1, None);
+        }
+        self.first[at] = routes.first().copied();
+        match routes {
+            [] | [_] => drop(self.others.remove(&slot)),
+            [_, others @ ..] => drop(self.others.insert(slot, others.to_vec())),
+        }
+    }
 }
 
 impl AdjOut {
     pub(crate) fn new(add_path: bool) -> AdjOut {
-        if add_path { AdjOut::All(HashMap::default()) } else { AdjOut::Best(Vec::new()) }
+        if add_path { AdjOut::All(AllTold::default()) } else { AdjOut::Best(Vec::new()) }
     }
 
-    /// Replaces the routes of a prefix; of the first kind only the first counts. Changes are appended.
+    /// Replaces the routes of a prefix, which are in order of their identifiers; of the first kind only the first counts.
+    /// Changes are appended.
     pub(crate) fn set(&mut self, slot: Slot, prefix: Prefix, new: &[(u16, Told)], changes: &mut Vec<Change>) {
         match self {
             AdjOut::Best(told) => {
@@ -83,12 +113,10 @@ impl AdjOut {
                 }
             }
             AdjOut::All(told) => {
-                let old = told.get(&slot).map_or(&[][..], Vec::as_slice);
-                changes.extend(differences(slot, prefix, old, new));
-                if new.is_empty() {
-                    told.remove(&slot);
-                } else if old != new {
-                    told.insert(slot, new.to_vec());
+                let old = told.get(slot);
+                if old != new {
+                    changes.extend(differences(slot, prefix, &old, new));
+                    told.set(slot, new);
                 }
             }
         }
@@ -100,7 +128,7 @@ impl AdjOut {
             AdjOut::Best(told) => {
                 told.get(slot as usize).copied().flatten().map(|told| (0, told)).into_iter().collect()
             }
-            AdjOut::All(told) => told.get(&slot).cloned().unwrap_or_default(),
+            AdjOut::All(told) => told.get(slot),
         }
     }
 
@@ -117,8 +145,7 @@ impl AdjOut {
             }
             AdjOut::All(all) => {
                 for slot in slots {
-                    let told = all.get(&slot).into_iter().flatten();
-                    told.for_each(|(id, told)| f(slot, *id, *told));
+                    all.get(slot).into_iter().for_each(|(id, told)| f(slot, id, told));
                 }
             }
         }
@@ -149,9 +176,14 @@ impl AdjOut {
         table: &Table,
     ) -> (Vec<Nlri>, Vec<(AttrId, Nlri)>) {
         let (mut withdrawn, mut announced) = (Vec::new(), Vec::new());
+        // Paths of one prefix follow each other.
+        let (mut last, mut routes) = (None, Vec::new());
         for (slot, nlri) in missed {
-            let routes = slot.map(|slot| self.get(slot)).unwrap_or_default();
-            let told = routes.into_iter().find(|(id, _)| u32::from(*id) == nlri.path_id);
+            if last != Some(*slot) {
+                (last, routes) = (Some(*slot), slot.map(|slot| self.get(slot)).unwrap_or_default());
+            }
+            let at = routes.binary_search_by_key(&nlri.path_id, |(id, _)| u32::from(*id));
+            let told = at.ok().map(|at| routes[at]);
             match told.filter(|(_, told)| member.sees(*told, &table.interner)) {
                 Some((_, told)) => announced.push((told.attrs, *nlri)),
                 None => withdrawn.push(*nlri),
@@ -190,20 +222,25 @@ impl AdjOut {
     pub(crate) fn mark(&self, marks: &mut Marks) {
         match self {
             AdjOut::Best(told) => told.iter().flatten().for_each(|told| marks.mark(told.attrs)),
-            // The order of marks is of no account.
-            AdjOut::All(all) => all.values().flatten().for_each(|(_, told)| marks.mark(told.attrs)),
+            AdjOut::All(all) => {
+                // The order of marks is of no account.
+                let others = all.others.values().flatten();
+                all.first.iter().flatten().chain(others).for_each(|(_, told)| marks.mark(told.attrs));
+            }
         }
     }
 }
 
-/// Changes between two lists of routes of a prefix.
+/// Changes between two lists of routes of a prefix, both in order of their identifiers.
 fn differences(slot: Slot, prefix: Prefix, old: &[(u16, Told)], new: &[(u16, Told)]) -> Vec<Change> {
-    let find =
-        |list: &[(u16, Told)], id: u16| list.iter().find(|(other, _)| *other == id).map(|(_, told)| *told);
-    let nlri = |id: u16| Nlri { prefix, path_id: id.into() };
-    let gone = old.iter().filter(|(id, _)| find(new, *id).is_none());
-    let gone = gone.map(|(id, told)| Change { slot, nlri: nlri(*id), old: Some(*told), new: None });
-    let here =
-        new.iter().map(|(id, told)| Change { slot, nlri: nlri(*id), old: find(old, *id), new: Some(*told) });
-    gone.chain(here).filter(|change| change.old != change.new).collect()
+    let (mut old, mut new) = (old.iter().copied().peekable(), new.iter().copied().peekable());
+    let mut changes = Vec::new();
+    while let Some(id) = old.peek().into_iter().chain(new.peek()).map(|(id, _)| *id).min() {
+        let before = old.next_if(|(other, _)| *other == id).map(|(_, told)| told);
+        let after = new.next_if(|(other, _)| *other == id).map(|(_, told)| told);
+        if before != after {
+            changes.push(Change { slot, nlri: Nlri { prefix, path_id: id.into() }, old: before, new: after });
+        }
+    }
+    changes
 }

@@ -80,6 +80,18 @@ pub(crate) fn compare(a: Candidate<'_>, b: Candidate<'_>) -> (Ordering, Reason) 
     steps.into_iter().find(|(ordering, _)| ordering.is_ne()).unwrap_or((Ordering::Equal, Reason::Same))
 }
 
+/// Whether a path shares the load with the best: equal to it but for what tells single paths apart, and not beaten by
+/// the MED of another path of its own neighbour AS before (RFC 4271 9.1.2.2 c).
+pub(crate) fn shares(best: Candidate<'_>, path: Candidate<'_>, all: &[Candidate<'_>]) -> bool {
+    let beats = |other: &Candidate<'_>| {
+        other.summary.neighbour_as == path.summary.neighbour_as
+            && other.summary.med < path.summary.med
+            && matches!(compare(*other, path), (Ordering::Less, Reason::Med))
+    };
+    compare(best, path).1.allows_multipath()
+        && (path.summary.med == best.summary.med || !all.iter().any(beats))
+}
+
 /// The index of the best path.
 ///
 /// MED is compared only within a neighbour AS, which makes the pairwise ranking intransitive. So each neighbour AS

@@ -13,7 +13,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::PeerKey;
 use super::attrs::{AttrId, Interner, Marks};
-use super::decision::{Candidate, Source, best, compare};
+use super::decision::{Candidate, Source, best, shares};
 use super::paths::{OWN_ID, Path, Paths, Store};
 use crate::family::Prefix;
 use crate::table::LearnedRoute;
@@ -32,6 +32,8 @@ pub(crate) type Slot = u32;
 struct Entry {
     prefix: Prefix,
     dirty: bool,
+    /// Waits for [`Table::recycle`], unless it comes back before.
+    released: bool,
     originated: Option<AttrId>,
     /// What was said last about the learned routes.
     learned: Option<LearnedId>,
@@ -66,6 +68,8 @@ struct PeerPaths {
     source: Option<Source>,
     received: usize,
     accepted: usize,
+    /// Of those received.
+    stale: usize,
 }
 
 /// Paths and selection of one family.
@@ -119,15 +123,18 @@ impl Table {
             let same = path.accepted == accepted;
             counts.accepted =
                 counts.accepted - usize::from(path.accepted.is_some()) + usize::from(accepted.is_some());
+            counts.stale -= usize::from(path.stale);
             (path.received, path.accepted, path.stale) = (received, accepted, false);
             if same {
                 return;
             }
         } else {
+            let path = Path { peer, remote_id: nlri.path_id, received, accepted, local_id: 0, stale: false };
+            if !self.paths.add(&mut entry.paths, path) {
+                return;
+            }
             counts.received += 1;
             counts.accepted += usize::from(accepted.is_some());
-            let path = Path { peer, remote_id: nlri.path_id, received, accepted, local_id: 0, stale: false };
-            self.paths.add(&mut entry.paths, path);
         }
         mark(&mut self.dirty, slot, entry);
     }
@@ -220,7 +227,11 @@ impl Table {
         for (slot, entry) in (0..).zip(&mut self.entries) {
             let (mut touched, mut remove) = (false, BTreeSet::new());
             for path in self.paths.get_mut(&mut entry.paths).iter_mut().filter(|path| path.peer == peer) {
-                match change(path) {
+                let was_stale = path.stale;
+                let change = change(path);
+                counts.stale += usize::from(path.stale);
+                counts.stale -= usize::from(was_stale);
+                match change {
                     Change::Nothing => {}
                     Change::Touched => touched = true,
                     Change::Remove => {
@@ -231,7 +242,8 @@ impl Table {
                 }
             }
             if !remove.is_empty() {
-                self.paths.remove(&mut entry.paths, |path| remove.contains(&path.local_id));
+                self.paths
+                    .remove(&mut entry.paths, |path| path.peer == peer && remove.contains(&path.local_id));
             }
             if touched {
                 mark(&mut self.dirty, slot, entry);
@@ -239,10 +251,11 @@ impl Table {
         }
     }
 
-    /// The slot of a prefix, if it is known.
+    /// The slot of a prefix that has a route.
     pub(crate) fn find(&self, prefix: Prefix) -> Option<Slot> {
         let hash = self.hasher.hash_one(prefix);
-        self.index.find(hash, |slot| self.entries[*slot as usize].prefix == prefix).copied()
+        let slot = self.index.find(hash, |slot| self.entries[*slot as usize].prefix == prefix).copied();
+        slot.filter(|slot| !self.entries[*slot as usize].is_vacant())
     }
 
     /// The slot of a prefix, made if need be; to be marked then, or it would never be released.
@@ -252,7 +265,14 @@ impl Table {
         if let Some(slot) = index.find(hash, |slot| entries[*slot as usize].prefix == prefix) {
             return *slot;
         }
-        let entry = Entry { prefix, dirty: false, originated: None, learned: None, paths: Paths::None };
+        let entry = Entry {
+            prefix,
+            dirty: false,
+            released: false,
+            originated: None,
+            learned: None,
+            paths: Paths::None,
+        };
         let slot = match free.pop() {
             Some(slot) => {
                 entries[slot as usize] = entry;
@@ -302,20 +322,27 @@ impl Table {
 
     /// Forgets a prefix of which nothing is left, after everyone was told so.
     pub(crate) fn release(&mut self, slot: Slot) {
-        let entry = &self.entries[slot as usize];
-        if !entry.is_vacant() || entry.dirty {
-            return;
-        }
-        let hash = self.hasher.hash_one(entry.prefix);
-        if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
-            found.remove();
+        let entry = &mut self.entries[slot as usize];
+        if entry.is_vacant() && !entry.dirty && !std::mem::replace(&mut entry.released, true) {
             self.released.push(slot);
         }
     }
 
-    /// Lets released slots be used for other prefixes. Not while a member has yet to be told that theirs are gone.
+    /// Lets slots of prefixes that are gone be used for others. Not while a member has yet to be told so: until then a
+    /// prefix that comes back has its own slot again.
     pub(crate) fn recycle(&mut self) {
-        self.free.append(&mut self.released);
+        for slot in std::mem::take(&mut self.released) {
+            let entry = &mut self.entries[slot as usize];
+            entry.released = false;
+            if !entry.is_vacant() || entry.dirty {
+                continue;
+            }
+            let hash = self.hasher.hash_one(entry.prefix);
+            if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
+                found.remove();
+                self.free.push(slot);
+            }
+        }
     }
 
     /// Some slot waits for [`Table::recycle`].
@@ -387,8 +414,12 @@ impl Table {
     fn learned_route(&self, entry: &Entry, selected: usize) -> LearnedRoute {
         let paths = self.paths.get(&entry.paths);
         let best = self.usable(&paths[selected]).map(|(candidate, _)| candidate);
+        let candidates: Vec<Candidate<'_>> = match paths {
+            [_] => Vec::new(),
+            paths => paths.iter().filter_map(|path| Some(self.usable(path)?.0)).collect(),
+        };
         let is_equal = |path: &&Path| match (best, self.usable(path)) {
-            (Some(best), Some((other, _))) => compare(best, other).1.allows_multipath(),
+            (Some(best), Some((other, _))) => shares(best, other, &candidates),
             _ => false,
         };
         let next_hop = |path: &Path| path.accepted.map(|attrs| self.interner.get(attrs).next_hop());
@@ -404,6 +435,11 @@ impl Table {
             internal: best.is_some_and(|best| best.source.internal),
             local_pref: best.map_or(0, |best| best.summary.local_pref),
         }
+    }
+
+    /// Paths a peer announced in its present session, as far as is known.
+    pub(crate) fn confirmed(&self, peer: PeerKey) -> usize {
+        self.peers.get(&peer).map_or(0, |counts| counts.received - counts.stale)
     }
 
     /// Paths received from a peer, and how many of them import accepted.
@@ -456,6 +492,7 @@ impl PeerPaths {
     fn forget(&mut self, path: &Path, gone: bool) {
         if gone {
             self.received -= 1;
+            self.stale -= usize::from(path.stale);
             self.accepted -= usize::from(path.accepted.is_some());
         }
     }

@@ -55,9 +55,11 @@ impl Store {
         }
     }
 
-    /// Adds a path with an identifier no other path of the prefix has.
-    pub(crate) fn add(&mut self, paths: &mut Paths, mut path: Path) {
-        path.local_id = free_id(self.get(paths));
+    /// Adds a path with an identifier no other path of the prefix has; false when there is none left, and the path counts
+    /// as never announced.
+    pub(crate) fn add(&mut self, paths: &mut Paths, mut path: Path) -> bool {
+        let Some(id) = free_id(self.get(paths)) else { return false };
+        path.local_id = id;
         match paths {
             Paths::None => *paths = Paths::One(path),
             Paths::One(first) => {
@@ -66,6 +68,7 @@ impl Store {
             }
             Paths::Many(at) => self.lists[*at as usize].push(path),
         }
+        true
     }
 
     /// Removes the paths `gone` holds for; whether there were any.
@@ -114,10 +117,10 @@ impl Store {
 }
 
 /// The lowest identifier not in use.
-fn free_id(paths: &[Path]) -> u16 {
+fn free_id(paths: &[Path]) -> Option<u16> {
     let first = OWN_ID + 1;
     if paths.is_empty() {
-        return first;
+        return Some(first);
     }
     let mut used = vec![false; paths.len()];
     for path in paths {
@@ -126,5 +129,5 @@ fn free_id(paths: &[Path]) -> u16 {
         }
     }
     let lowest = used.iter().position(|used| !used).unwrap_or(paths.len());
-    first.saturating_add(u16::try_from(lowest).unwrap_or(u16::MAX))
+    u16::try_from(lowest).ok()?.checked_add(first)
 }

@@ -76,6 +76,7 @@ impl Speaker {
                 fsm.reconnect(now, out);
             }
         });
+        self.over_limit(key);
     }
 
     fn add_peer(&mut self, id: PeerId, config: PeerConfig, speaker: &SpeakerConfig) {

@@ -56,6 +56,8 @@ pub(super) struct Channel {
     pub(super) behind: Option<Missed>,
     /// It asked for everything once more.
     pub(super) refresh_due: bool,
+    /// It was told everything once more, and what changed meanwhile comes before the mark that says so.
+    pub(super) mark_due: bool,
     pub(super) end_of_rib_due: bool,
 }
 
@@ -90,6 +92,7 @@ impl Established {
             walk: None,
             behind: None,
             refresh_due: false,
+            mark_due: false,
             end_of_rib_due: false,
         };
         let channels = session.families.iter().map(channel).collect();

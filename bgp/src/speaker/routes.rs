@@ -311,11 +311,12 @@ impl Group {
                 self.out.set(slot, prefix, told.as_slice(), &mut self.pending);
             }
             AdjOut::All(_) => {
-                let routes: Vec<(u16, Told)> = table
+                let mut routes: Vec<(u16, Told)> = table
                     .all(slot)
                     .into_iter()
                     .filter_map(|route| Some((route.local_id, self.export(prefix, route, table, relay)?)))
                     .collect();
+                routes.sort_unstable_by_key(|(id, _)| *id);
                 self.out.set(slot, prefix, &routes, &mut self.pending);
             }
         }

@@ -166,11 +166,11 @@ impl Speaker {
     }
 
     /// Ends the session of a peer that announced more prefixes of a family than it may.
-    fn over_limit(&mut self, key: PeerKey) {
+    pub(super) fn over_limit(&mut self, key: PeerKey) {
         let Some(entry) = self.peers.get(&key) else { return };
         let (Some(limit), Some(established)) = (entry.config.max_prefixes, &entry.session) else { return };
         let most = usize::try_from(limit).unwrap_or(usize::MAX);
-        let over = |family: &Family| self.routes.table(*family).received(key).0 > most;
+        let over = |family: &Family| self.routes.table(*family).confirmed(key) > most;
         let families: Vec<Family> =
             established.session.families.iter().map(|carried| carried.family).collect();
         if let Some(family) = families.into_iter().find(over) {

@@ -1,6 +1,6 @@
 //! Telling peers: deciding what changed, sharing encodings, peers that do not drain, refreshes, End-of-RIB.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -143,11 +143,8 @@ impl Speaker {
         if !done {
             return in_flight <= HIGH_WATER;
         }
-        let marked = walk.marked;
+        channel.mark_due = walk.marked;
         channel.walk = None;
-        if marked {
-            self.send_routes(key, family, refresh::encode(family, Subtype::End).into());
-        }
         // What changed meanwhile comes next.
         self.drained.insert(key);
         false
@@ -259,7 +256,20 @@ impl Speaker {
 
     /// Peers that drained get what they missed, and refreshes they asked for.
     fn tell_drained(&mut self) {
-        let mut walks: BTreeMap<(u32, Slot), Vec<Member>> = BTreeMap::new();
+        loop {
+            let walks = self.catch_up();
+            if walks.is_empty() {
+                return;
+            }
+            for ((id, next), members) in walks {
+                self.go_on(id, members.into_iter().collect(), next);
+            }
+        }
+    }
+
+    /// Peers that drained get what they missed. Returns those that are told the table, by how far they are.
+    fn catch_up(&mut self) -> BTreeMap<(u32, Slot), BTreeSet<Member>> {
+        let mut walks: BTreeMap<(u32, Slot), BTreeSet<Member>> = BTreeMap::new();
         while let Some(key) = self.drained.pop_first() {
             let Some(entry) = self.peers.get_mut(&key) else { continue };
             let in_flight = entry.conn().and_then(|conn| self.conns.get(&conn)).map_or(0, |c| c.in_flight);
@@ -273,7 +283,7 @@ impl Speaker {
             let mut due: Vec<(Family, Bytes)> = Vec::new();
             for channel in &mut established.channels {
                 if let (Some(walk), Some(id)) = (channel.walk, channel.group) {
-                    walks.entry((id, walk.next)).or_default().push(member);
+                    walks.entry((id, walk.next)).or_default().insert(member);
                     continue;
                 }
                 if std::mem::take(&mut channel.refresh_due) {
@@ -291,6 +301,10 @@ impl Speaker {
                 let octets = group.rules.form.encode(withdrawn, announced, &table.interner);
                 due.push((channel.carried.family, octets));
                 channel.behind = Some(missed).filter(|missed| !missed.is_empty());
+                if channel.behind.is_none() && std::mem::take(&mut channel.mark_due) {
+                    let mark = refresh::encode(channel.carried.family, Subtype::End);
+                    due.push((channel.carried.family, mark.into()));
+                }
             }
             let more = established.channels.iter().any(|c| c.walk.is_none() && c.behind.is_some());
             for (family, octets) in due.into_iter().filter(|(_, octets)| !octets.is_empty()) {
@@ -300,11 +314,8 @@ impl Speaker {
                 self.go_on_catching_up(key);
             }
             again.into_iter().for_each(|(id, marked)| self.begin_walk(id, &[member], marked));
-            if self.drained.is_empty() {
-                let together = std::mem::take(&mut walks);
-                together.into_iter().for_each(|((id, next), members)| self.go_on(id, members, next));
-            }
         }
+        walks
     }
 
     /// A peer that still missed something gets it at once if it drains, else when it has drained.

@@ -1,8 +1,6 @@
 //! The paths of a prefix as operators see them: how each stands, and what told it from the best. Reads only.
 
-use std::cmp::Ordering;
-
-use super::super::decision::{Candidate, Reason, compare};
+use super::super::decision::{Candidate, Reason, compare, shares};
 use super::{Path, Slot, Table};
 use crate::rib::attrs::{AttrId, Set};
 
@@ -66,15 +64,17 @@ impl Table {
 /// neighbour AS, whose MED counts among them only.
 fn against(own: Candidate<'_>, best: Candidate<'_>, all: &[Option<Candidate<'_>>]) -> (Rank, String) {
     let (order, reason) = compare(best, own);
-    if reason.allows_multipath() {
+    let usable: Vec<Candidate<'_>> = all.iter().flatten().copied().collect();
+    if shares(best, own, &usable) {
         return (Rank::Multipath(reason), words(own, best, reason));
     }
     let of_neighbour = |other: &&Candidate<'_>| {
         other.summary.neighbour_as == own.summary.neighbour_as && compare(**other, own).0.is_lt()
     };
-    let winner = match order {
-        Ordering::Less | Ordering::Equal => best,
-        Ordering::Greater => all.iter().flatten().find(of_neighbour).copied().unwrap_or(best),
+    let winner = if order.is_le() && !reason.allows_multipath() {
+        best
+    } else {
+        all.iter().flatten().find(of_neighbour).copied().unwrap_or(best)
     };
     let reason = compare(winner, own).1;
     (Rank::Beaten(reason), words(own, winner, reason))
