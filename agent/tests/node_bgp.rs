@@ -290,6 +290,63 @@ fn operators_are_told_what_routes_there_are_and_why() {
     });
 }
 
+/// Another node of the mesh, one with BIRD.
+const OTHER_NODE: &str = "
+    router id 10.0.0.2;
+    protocol device {}
+    protocol static { ipv4; route 192.168.9.0/26 blackhole; }
+    protocol bgp Mesh_10_0_0_1 {
+        local 10.0.0.2 as 64512; neighbor 10.0.0.1 as 64512; multihop;
+        connect retry time 1; error wait time 1, 2; graceful restart on;
+        ipv4 { import all; export where source = RTS_STATIC; add paths on; };
+    }";
+
+#[test]
+fn a_mesh_with_a_bird_node_looks_the_same_from_both_ends() {
+    on_a_machine("a_mesh_with_a_bird_node_looks_the_same_from_both_ends", |machine| {
+        let agent = machine.start(&[("NODENAME", "n1"), ("CALICO_IPV4POOL_IPIP", "Never")]);
+        run("ip netns add n2
+             ip link set peer0 netns n2
+             ip -n n2 addr add 10.0.0.2/24 dev peer0
+             ip -n n2 link set peer0 up
+             ip -n n2 link set lo up");
+        create(Kind::Node, "n2", json!({"bgp": {"ipv4Address": "10.0.0.2/24"}}));
+        update_config(|config| {
+            config.service_cluster_ips = vec![ServiceBlock { cidr: "10.96.0.0/12".parse().unwrap() }];
+        });
+        let bird = Bird::start(machine, "n2", OTHER_NODE);
+        let peer = || status(&agent)["peers"][0].clone();
+        eventually("routes went both ways", || {
+            peer()["received"] == 1 && bird.show("route").contains("10.96.0.0/12")
+        });
+        let here = peer();
+        assert_eq!(
+            (&here["address"], &here["peerType"], &here["state"], &here["info"], &here["announced"]),
+            (&json!("10.0.0.2"), &json!("mesh"), &json!("up"), &json!("Established"), &json!(1))
+        );
+        let there = bird.show("protocols all Mesh_10_0_0_1");
+        for line in [
+            "BGP state:          Established",
+            "Routes:         1 imported, 1 exported",
+            "4-octet AS numbers",
+        ] {
+            assert!(there.contains(line), "no {line} in {there}");
+        }
+
+        // It dies; its routes stay, and both are told.
+        drop(bird);
+        eventually("the session is gone", || peer()["state"] == "start");
+        let info = peer()["info"].as_str().unwrap().to_owned();
+        assert!(info.starts_with("Active ") || info.starts_with("Connect "), "{info}");
+        let routes = agent.get("/v1/bgp/routes?view=best&peer=Mesh_10_0_0_2").1;
+        let routes: Value = serde_json::from_str(&routes).unwrap();
+        assert_eq!(
+            (&routes["routes"][0]["prefix"], &routes["routes"][0]["stale"]),
+            (&json!("192.168.9.0/26"), &json!(true))
+        );
+    });
+}
+
 /// A workload on this node, in a namespace of its own, that may do everything.
 fn place_workload() {
     run("ip netns add pod

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use ipnetwork::IpNetwork;
 use tracing_subscriber::EnvFilter;
 
 mod config;
@@ -15,7 +16,7 @@ mod status;
 mod watch;
 
 use config::Config;
-use status::{Question, client};
+use status::{Of, Question, client};
 
 /// A route reflector or route server, configured by a file.
 ///
@@ -53,12 +54,47 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Show the best learned routes of a running daemon
-    Routes {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    /// Show the best learned routes of a running daemon, those of a peer, or why a route is what it is
+    ///
+    /// Example: tortie-bgpd routes --peer 10.0.0.2 --in
+    Routes(RoutesArgs),
+}
+
+#[derive(Args)]
+struct RoutesArgs {
+    /// Name or address of a peer: paths accepted from it
+    #[arg(long)]
+    peer: Option<String>,
+    /// What the peer announced, with what became of it
+    #[arg(long = "in", requires = "peer", group = "view")]
+    received: bool,
+    /// What the peer is told
+    #[arg(long = "out", requires = "peer", group = "view")]
+    sent: bool,
+    /// The best routes, as without options
+    #[arg(long, group = "view", conflicts_with = "peer")]
+    best: bool,
+    /// Why this prefix, or the longest one that holds it, is what it is; with --peer, what that peer is told
+    #[arg(long, value_name = "PREFIX", group = "view")]
+    explain: Option<IpNetwork>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl RoutesArgs {
+    fn question(self) -> Question {
+        let of = match self {
+            RoutesArgs { received: true, .. } => Of::Received,
+            RoutesArgs { sent: true, .. } => Of::Sent,
+            _ => Of::Accepted,
+        };
+        match (self.explain, self.peer) {
+            (Some(prefix), peer) => Question::Why(prefix, peer),
+            (None, Some(peer)) => Question::Paths(of, peer),
+            (None, None) => Question::Best,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -75,8 +111,11 @@ fn main() -> ExitCode {
 /// What is to be printed at the end.
 fn run(cli: Cli) -> Result<String> {
     match cli.verb {
-        Some(Verb::Status { json }) => client::ask(&cli.socket, Question::Peers, json),
-        Some(Verb::Routes { json }) => client::ask(&cli.socket, Question::Routes, json),
+        Some(Verb::Status { json }) => client::ask(&cli.socket, &Question::Peers, json),
+        Some(Verb::Routes(args)) => {
+            let json = args.json;
+            client::ask(&cli.socket, &args.question(), json)
+        }
         None if cli.check => {
             let config = Config::read(&cli.config)?;
             Ok(format!("{}: good, {} peers\n", cli.config.display(), config.speaker.peers.len()))

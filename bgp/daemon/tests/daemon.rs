@@ -125,6 +125,23 @@ fn two_daemons_exchange_routes_and_tell() {
     assert_eq!((row[0], row[1], row[4], row[5]), ("other", "65000", "1", "1"), "{status}");
     let json = ours.command(&["status", "--json"]);
     assert!(String::from_utf8_lossy(&json.stdout).contains(r#""state":"Established""#));
+
+    let say = |words: &[&str]| {
+        let output = ours.command(&[&["routes"], words].concat());
+        let texts = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        texts.concat().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let best = say(&["--best", "--json"]);
+    assert!(best.contains(r#""internal":false,"local_pref":100"#), "{best}");
+    let received = say(&["--peer", "127.0.0.2", "--in"]);
+    assert!(received.ends_with("192.0.2.0/24 127.0.0.2 - - 65000 - other best -"), "{received}");
+    let sent = say(&["--peer", "other", "--out"]);
+    assert!(sent.ends_with("172.16.1.0/26 127.0.0.1 - - 64512 - - announced -"), "{sent}");
+    let why = say(&["--explain", "192.0.2.7"]);
+    assert!(why.starts_with("192.0.2.0/24: not originated PREFIX"), "{why}");
+    assert!(why.ends_with("PEER ANNOUNCED REASON other no it came from this peer"), "{why}");
+    let unknown = say(&["--peer", "x"]);
+    assert!(unknown.starts_with("tortie-bgpd: no peer 'x'; peers are other (127.0.0.2:"), "{unknown}");
 }
 
 #[test]

@@ -11,11 +11,13 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tortie_bgp::SpeakerConfig;
 use tortie_bgp::net::Handle;
+use tortie_bgp::query::QueryError;
 
-use super::{Peers, Question, Routes};
+use super::rib::{Best, Paths, Why};
+use super::{Peers, Question, Refusal};
 
 /// Longest question.
-const LONGEST: u64 = 64;
+const LONGEST: u64 = 512;
 /// How long who asks may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -48,14 +50,24 @@ async fn answer(stream: UnixStream, handle: &Handle, config: &SpeakerConfig) -> 
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
     BufReader::new(reader.take(LONGEST)).read_line(&mut line).await?;
-    let text = match Question::from_word(line.trim_end()) {
-        Some(Question::Peers) => json(&Peers::new(config, &handle.snapshot().await))?,
-        Some(Question::Routes) => json(&Routes::new(handle.snapshot().await))?,
-        None => {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("unknown question {line:?}")));
-        }
+    let Some(question) = Question::from_line(&line) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("unknown question {line:?}")));
+    };
+    let text = match question {
+        Question::Peers => json(&Peers::new(config, &handle.snapshot().await))?,
+        Question::Best => either(Best::ask(handle, config).await)?,
+        Question::Paths(of, peer) => either(Paths::ask(handle, of.view(), Some(&peer)).await)?,
+        Question::Why(prefix, peer) => either(handle.explain(prefix, peer).await.map(Why::new))?,
     };
     writer.write_all(&text).await
+}
+
+/// An answer, or why there is none.
+fn either(answer: Result<impl Serialize, QueryError>) -> io::Result<Vec<u8>> {
+    match answer {
+        Ok(answer) => json(&answer),
+        Err(error) => json(&Refusal { error: error.to_string() }),
+    }
 }
 
 fn json(answer: &impl Serialize) -> io::Result<Vec<u8>> {

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::{Peers, Routes, span};
+use super::rib::{Best, Path, Told, Why};
+use super::{Peers, span};
 
 /// The speaker in a line, then a row a peer.
 pub(super) fn peers(answer: &Peers) -> String {
@@ -32,7 +33,7 @@ pub(super) fn peers(answer: &Peers) -> String {
 }
 
 /// A row a route.
-pub(super) fn routes(answer: &Routes) -> String {
+pub(super) fn best(answer: &Best) -> String {
     let head = ["PREFIX", "NEXT HOPS", "FROM", "LOCAL_PREF"].map(str::to_owned);
     let own = answer
         .originated
@@ -44,6 +45,52 @@ pub(super) fn routes(answer: &Routes) -> String {
         [route.prefix.to_string(), hops.join(","), from.to_owned(), route.local_pref.to_string()]
     });
     columns(std::iter::once(head).chain(own).chain(learned).collect())
+}
+
+/// A row a path.
+pub(super) fn paths(paths: &[Path]) -> String {
+    let head =
+        ["PREFIX", "NEXT HOP", "LOCAL_PREF", "MED", "AS PATH", "COMMUNITIES", "FROM", "STATE", "REASON"];
+    let or_dash =
+        |text: Option<String>| text.filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned());
+    let row = |path: &Path| {
+        let stale = if path.stale { ",stale" } else { "" };
+        let id = path.path_id.map(|id| format!(",path {id}")).unwrap_or_default();
+        [
+            path.prefix.to_string(),
+            or_dash(path.next_hop.map(|next_hop| next_hop.to_string())),
+            or_dash(path.local_pref.map(|value| value.to_string())),
+            or_dash(path.med.map(|value| value.to_string())),
+            or_dash(Some(path.as_path.clone())),
+            or_dash(Some(path.communities.join(","))),
+            or_dash(path.from.clone()),
+            format!("{}{stale}{id}", path.state),
+            or_dash(path.reason.clone()),
+        ]
+    };
+    columns(std::iter::once(head.map(str::to_owned)).chain(paths.iter().map(row)).collect())
+}
+
+/// A prefix with its paths, and a row for each thing a peer is told or not.
+pub(super) fn why(why: &Why) -> String {
+    let Some(prefix) = why.prefix else {
+        return format!("{}: neither originated nor learned, and nothing that holds it\n", why.asked);
+    };
+    let mut text = format!("{prefix}: {}\n\n", if why.originated { "originated" } else { "not originated" });
+    if !why.paths.is_empty() {
+        text += &paths(&why.paths);
+        text.push('\n');
+    }
+    let head = ["PEER", "ANNOUNCED", "REASON"].map(str::to_owned);
+    let row = |told: &Told| {
+        let announced = if told.announced { "yes" } else { "no" };
+        [told.peer.clone(), announced.to_owned(), told.reason.clone()]
+    };
+    text += &columns(std::iter::once(head).chain(why.told.iter().map(row)).collect());
+    if why.omitted > 0 {
+        text += &format!("and {} more peers: ask with --peer\n", why.omitted);
+    }
+    text
 }
 
 /// Columns two blanks apart, without blanks at the ends of lines.
