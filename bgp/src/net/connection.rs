@@ -33,6 +33,8 @@ pub(super) struct Link {
     resume: Arc<Notify>,
     /// Tells the writer that this end is dropped.
     _open: watch::Sender<()>,
+    /// Octets read since there was nothing to read last.
+    unbroken: usize,
     _reader: AbortOnDrop,
 }
 
@@ -52,20 +54,31 @@ impl Link {
         let (open, closing) = watch::channel(());
         tasks.spawn(write_all(conn, Arc::clone(&stream), queue, events.clone(), closing));
         let (round, _reader) = (VecDeque::new(), AbortOnDrop(reader));
-        Link { stream, round, queued: 0, writer, resume, _open: open, _reader }
+        Link { stream, round, queued: 0, writer, resume, _open: open, unbroken: 0, _reader }
     }
 
     /// Reads into `buffer`: how many octets, 0 when there are none at present.
     ///
     /// # Errors
     /// In words, why the connection is over.
-    pub(super) fn read(&self, buffer: &mut [u8]) -> Result<usize, String> {
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, String> {
         match self.stream.try_read(buffer) {
             Ok(0) => Err("connection closed by peer".to_owned()),
-            Ok(octets) => Ok(octets),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Ok(octets) => {
+                self.unbroken = self.unbroken.saturating_add(octets);
+                Ok(octets)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.unbroken = 0;
+                Ok(0)
+            }
             Err(error) => Err(format!("connection lost: {}", words(&error))),
         }
+    }
+
+    /// Octets read since there was nothing to read last.
+    pub(super) fn unbroken(&self) -> usize {
+        self.unbroken
     }
 
     /// The owner has read: tell it when there is more.

@@ -28,6 +28,10 @@ const BATCH: usize = 128;
 /// Octets read at once, and how often of one connection before others have their turn.
 const READ: usize = 128 * 1024;
 const READS: usize = 2;
+/// No table is this long: a connection that went on for so many octets without a pause is read in small pieces from
+/// then on, so that nobody waits for it.
+const FLOOD: usize = 16 << 20;
+const PIECE: usize = 4096;
 /// Octets taken from the speaker before they are written.
 const ROUND: usize = 1 << 18;
 
@@ -47,6 +51,8 @@ pub(super) struct Owner {
     accepted: u64,
     /// What is read lands here first.
     buffer: Vec<u8>,
+    /// A flood was read in this round.
+    flooded: bool,
     /// Connections with octets to be written in this round.
     round: Vec<ConnId>,
 }
@@ -80,6 +86,7 @@ impl Owner {
             tasks: JoinSet::new(),
             accepted: 0,
             buffer: vec![0; READ],
+            flooded: false,
             round: Vec::new(),
         }
     }
@@ -103,6 +110,10 @@ impl Owner {
             self.carry_out();
             self.table.try_send();
             while self.tasks.try_join_next().is_some() {}
+            if std::mem::take(&mut self.flooded) {
+                // Who always has something to do would rarely hear what else there is to read.
+                tokio::task::yield_now().await;
+            }
         };
         self.stop().await;
         answer.into_iter().for_each(|answer| answer.send(()).unwrap_or(()));
@@ -283,9 +294,13 @@ impl Owner {
 
     /// Reads until there is nothing more, or others have their turn.
     fn read(&mut self, conn: ConnId) {
-        for _ in 0..READS {
-            let Some(link) = self.links.get(&conn) else { return };
-            match link.read(&mut self.buffer) {
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        let flood = link.unbroken() > FLOOD;
+        self.flooded |= flood;
+        let (reads, most) = if flood { (1, PIECE) } else { (READS, READ) };
+        for _ in 0..reads {
+            let Some(link) = self.links.get_mut(&conn) else { return };
+            match link.read(&mut self.buffer[..most]) {
                 Ok(0) => break,
                 Ok(octets) => self.speaker.receive(conn, &self.buffer[..octets], Instant::now()),
                 Err(reason) => {
