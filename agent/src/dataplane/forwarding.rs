@@ -8,6 +8,7 @@ use super::delta::Delta;
 use super::groups::Groups;
 use super::owner::{self, LEARNED_PROTOCOL, LOCAL_PROTOCOL};
 use super::routes::{self, Wish};
+use crate::desired::RouteTarget;
 use crate::fib::Fib;
 use crate::kernel::{Link, Route, RouteKey};
 
@@ -48,8 +49,13 @@ impl Forwarding {
         let mut wishes: BTreeMap<RouteKey, Option<Wish>> = BTreeMap::new();
         wishes.extend(self.local.iter().map(|key| (*key, None)));
         for key in learned {
-            let target = fib.routes().get(&key.prefix);
-            wishes.insert(key, target.and_then(|target| routes::route(LEARNED_PROTOCOL, key, target, links)));
+            let wish = fib.routes().get(&key.prefix).and_then(|target| {
+                let mut wish = routes::route(LEARNED_PROTOCOL, key, target, links)?;
+                // A group changes in place, at once for all its routes. What leads to a workload waits for the rules.
+                wish.multipath &= !leads_to_workload(target);
+                Some(wish)
+            });
+            wishes.insert(key, wish);
         }
         self.local = local.keys().copied().collect();
         wishes.extend(local.into_iter().map(|(key, route)| (key, Some(Wish { route, multipath: false }))));
@@ -120,4 +126,14 @@ fn underlay(links: &BTreeMap<String, Link>, peers: &BTreeSet<&str>) -> BTreeMap<
         .values()
         .filter(|link| !owner::is_workload_interface(&link.name) || peers.contains(link.name.as_str()));
     underlay.map(|link| (link.name.clone(), (link.index, link.up, link.no_carrier))).collect()
+}
+
+fn leads_to_workload(target: &RouteTarget) -> bool {
+    match target {
+        RouteTarget::Gateways(gateways) => {
+            gateways.iter().any(|gateway| owner::is_workload_interface(&gateway.interface))
+        }
+        RouteTarget::Device(interface) => owner::is_workload_interface(interface),
+        RouteTarget::Blackhole => false,
+    }
 }
