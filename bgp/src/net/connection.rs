@@ -31,7 +31,7 @@ pub(super) struct Link {
     queued: usize,
     writer: mpsc::UnboundedSender<Bytes>,
     resume: Arc<Notify>,
-    /// Octets read since there was nothing to read last.
+    /// Octets read since there was nothing to read last, and half of what was before.
     unbroken: usize,
     _reader: AbortOnDrop,
 }
@@ -73,14 +73,15 @@ impl Link {
                 Ok(octets)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.unbroken = 0;
+                // Half of it is remembered: a flood that takes breath is one.
+                self.unbroken /= 2;
                 Ok(0)
             }
             Err(error) => Err(format!("connection lost: {}", words(&error))),
         }
     }
 
-    /// Octets read since there was nothing to read last.
+    /// Octets read with little pause.
     pub(super) fn unbroken(&self) -> usize {
         self.unbroken
     }
