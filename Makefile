@@ -37,6 +37,7 @@ soak: ## an etcd cluster whose members die, hang and lose each other, for SOAK_S
 	SOAK_SECONDS=$(SOAK_SECONDS) cargo test --package tortie-datastore --test contract -- --ignored --exact failures::soak --nocapture
 	TORTIE_DIFFERENTIAL_CASES=20 cargo test --package tortie-datastore --test contract -- differential
 	cargo test --package tortie-datastore --test ipam -- --ignored soak_ --nocapture
+	cargo test --profile bench --package tortie-bgp --test mesh -- --ignored --nocapture # needs 5 GiB
 
 e2e: build ## only the end-to-end tests
 	@$(NEED) $(LAB_NEEDS) $(STORE_NEEDS) $(SPEAKER_NEEDS)
@@ -63,6 +64,7 @@ bench: ## benchmarks, then a table of their main figures
 	cargo bench --workspace --bench '*'
 	@e2e/scripts/bench-table.sh
 	@e2e/bench/compare.sh
+	@e2e/bench/crowd.sh
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60)
 	@$(NEED) $(BUILD_NEEDS) c++=g++

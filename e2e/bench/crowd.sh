@@ -4,9 +4,12 @@
 # TORTIE_BGPD and TORTIE_CROWD name other binaries than the release builds.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$here/../.."
 bin=$here/../../target/release
 if [ -z "${CROWD_INSIDE:-}" ]; then
-  CROWD_INSIDE=1 exec unshare --user --map-root-user --net --mount -- "$0" "$@"
+  [ -n "${TORTIE_BGPD:-}" ] || cargo build --release --package tortie-bgpd
+  [ -n "${TORTIE_CROWD:-}" ] || cargo build --release --package tortie-e2e --bin tortie-crowd
+  CROWD_INSIDE=1 exec unshare --user --map-root-user --net --mount -- "$here/crowd.sh" "$@"
 fi
 mount -t tmpfs tmpfs /run
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -39,6 +42,7 @@ configure() { # PASSIVE
   } >$W/bgpd.yaml
 }
 around() { # WHAT THE CROWD DOES...
+  rm -f $W/bgpd.sock # A socket left behind would make it a restart, which waits for peers.
   ip netns exec peers "$crowd" "$@" -- ip netns exec speaker env RUST_LOG=error "$bgpd" --config $W/bgpd.yaml --socket $W/bgpd.sock
 }
 echo "| mesh | all sessions up s | converged s | CPU s | MiB | peak MiB | sessions lost |"

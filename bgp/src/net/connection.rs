@@ -33,7 +33,7 @@ pub(super) struct Link {
     resume: Arc<Notify>,
     /// Tells the writer that this end is dropped.
     _open: watch::Sender<()>,
-    /// Octets read since there was nothing to read last.
+    /// Octets read since there was nothing to read last, and half of what was before.
     unbroken: usize,
     _reader: AbortOnDrop,
 }
@@ -69,14 +69,15 @@ impl Link {
                 Ok(octets)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.unbroken = 0;
+                // Half of it is remembered: a flood that takes breath is one.
+                self.unbroken /= 2;
                 Ok(0)
             }
             Err(error) => Err(format!("connection lost: {}", words(&error))),
         }
     }
 
-    /// Octets read since there was nothing to read last.
+    /// Octets read with little pause.
     pub(super) fn unbroken(&self) -> usize {
         self.unbroken
     }

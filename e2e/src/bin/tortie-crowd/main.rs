@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 
 mod attack;
 mod crowd;
+#[allow(dead_code, reason = "the other program asks for more")]
 #[path = "../tortie-speaker-bench/usage.rs"]
 mod usage;
 mod wire;
