@@ -1,6 +1,8 @@
 //! The same messages read by an independent implementation, netgauze-bgp-pkt: what we write it reads as we meant it, what it
 //! writes we read the same, and of messages bent at random in which we find no fault it reads the same routes.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "most of what netgauze knows does not concern us")]
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 
