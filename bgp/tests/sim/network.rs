@@ -196,7 +196,8 @@ impl Network {
     pub(crate) fn heal(&mut self) {
         self.cut.clear();
         for event in std::mem::take(&mut self.waiting) {
-            self.later(LATENCY, event);
+            // Before what is under way: a stream stays in order.
+            self.later(Duration::ZERO, event);
         }
     }
 
