@@ -19,6 +19,9 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error),
     };
     logging::start(config.log_level, config.log_format);
+    if let Err(error) = tortie_bgp::net::raise_descriptor_limit() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

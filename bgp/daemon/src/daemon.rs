@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tortie_bgp::SpeakerConfig;
-use tortie_bgp::net::{Handle, start_relay};
+use tortie_bgp::net::{Handle, raise_descriptor_limit, start_relay};
 
 use crate::config::Config;
 use crate::status::{server, socket};
@@ -23,6 +23,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// # Errors
 /// When the first configuration is bad or the socket is taken; nothing later ends it.
 pub(crate) async fn run(path: &Path, socket: &Path) -> Result<()> {
+    if let Err(error) = raise_descriptor_limit() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     let mut stamps = Stamps::take(&[path.to_owned()]);
     let config = Config::read(path)?;
     stamps.follow(&config.files);

@@ -35,6 +35,7 @@ use crate::speaker::ConnId;
 use crate::table::TableChange;
 
 pub use handle::Handle;
+pub use socket::raise_descriptor_limit;
 
 /// What the speaker says about learned routes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -108,6 +108,27 @@ fn named(what: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what} cannot be set: {error}"))
 }
 
+/// Lets this process have as many sockets as it may: a mesh of a thousand peers needs more than the usual soft limit of
+/// 1024 descriptors. Returns the limit.
+///
+/// # Errors
+/// When the kernel refuses.
+#[expect(unsafe_code, reason = "std has no way to ask for limits")]
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get a pointer to a whole `rlimit` that lives as long as the call.
+    let result = unsafe {
+        match libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) {
+            0 if limit.rlim_cur < limit.rlim_max => {
+                limit.rlim_cur = limit.rlim_max;
+                libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)
+            }
+            result => result,
+        }
+    };
+    if result == 0 { Ok(limit.rlim_cur) } else { Err(io::Error::last_os_error()) }
+}
+
 #[expect(unsafe_code, reason = "std and socket2 have no setter for these options")]
 fn set_option(socket: &impl AsFd, level: i32, option: i32, value: &[u8]) -> io::Result<()> {
     let length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;

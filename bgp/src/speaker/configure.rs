@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::kept::Kept;
-use super::peer::{PeerEntry, import_rules, settings};
+use super::peer::{Admission, PeerEntry, import_rules, settings};
 use super::{PeerId, Speaker};
 use crate::config::{PeerConfig, SpeakerConfig};
 use crate::fsm::Peer;
@@ -87,7 +87,8 @@ impl Speaker {
         let mut fsm = Peer::new(settings, key.0, self.now);
         fsm.set_restarting(self.startup.is_restarting());
         let (session, kept, told_all, timer) = (None, Kept::default(), false, None);
-        let entry = PeerEntry { id, config, fsm, import, session, kept, told_all, timer };
+        let admission = Admission::new(self.now);
+        let entry = PeerEntry { id, config, fsm, import, session, kept, told_all, admission, timer };
         self.peers.insert(key, entry);
         self.keys.insert(id, key);
         self.with_peer(key, |fsm, now, out| fsm.tick(now, out));

@@ -32,8 +32,37 @@ pub(super) struct PeerEntry {
     pub(super) kept: Kept,
     /// It has told all its routes at least once.
     pub(super) told_all: bool,
+    /// How many connections of its making are still taken at once.
+    pub(super) admission: Admission,
     /// Its place among the speaker's timers.
     pub(super) timer: Option<Instant>,
+}
+
+/// Connections a peer may make: several at once, for it may restart and meet ours, then one a second. One that comes and
+/// goes in a loop is no burden to others then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Admission {
+    /// When everything taken so far is paid for, at one a second.
+    paid_at: Instant,
+}
+
+impl Admission {
+    const AT_ONCE: u32 = 10;
+    const PAUSE: Duration = Duration::from_secs(1);
+
+    pub(super) fn new(now: Instant) -> Admission {
+        Admission { paid_at: now }
+    }
+
+    /// Takes one more connection, or not.
+    pub(super) fn admit(&mut self, now: Instant) -> bool {
+        let owed = self.paid_at.saturating_duration_since(now);
+        let admitted = owed <= Self::PAUSE * (Self::AT_ONCE - 1);
+        if admitted {
+            self.paid_at = now + owed + Self::PAUSE;
+        }
+        admitted
+    }
 }
 
 /// An established session.

@@ -60,6 +60,13 @@ impl Speaker {
             self.outputs.push_back(Output::Close { conn });
             return;
         };
+        if let Some(entry) = self.peers.get_mut(&key)
+            && !entry.admission.admit(self.now)
+        {
+            entry.fsm.set_error("connections refused: the peer makes more than one a second".to_owned());
+            self.outputs.push_back(Output::Close { conn });
+            return;
+        }
         self.conns.insert(conn, Conn::new(key, self.now));
         self.with_peer(key, |fsm, now, out| fsm.accepted(conn, local, now, out));
     }

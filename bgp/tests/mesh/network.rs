@@ -159,7 +159,8 @@ impl Network {
     pub(crate) fn heal(&mut self) {
         self.parts.fill(0);
         for event in std::mem::take(&mut self.held) {
-            self.at(self.now + LATENCY, event);
+            // Before what is under way: a stream stays in order.
+            self.at(self.now, event);
         }
     }
 

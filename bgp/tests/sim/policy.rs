@@ -161,3 +161,25 @@ fn a_queue_that_never_moves_ends_the_session() {
         |note| matches!(note, Note::Down { reason, .. } if reason == "sent NOTIFICATION Send Hold Timer Expired")
     ));
 }
+
+/// A peer that connects and leaves in a loop is soon refused, and taken again when it has calmed down.
+#[test]
+fn connections_in_a_loop_are_refused_after_a_while() {
+    let mut network = Network::mesh(2, |own, other| own < other);
+    network.kill(1);
+    network.run(SECOND * 60);
+    let (local, remote) = (peer_id(0).ip(), std::net::SocketAddr::new(peer_id(1).ip(), 40000));
+    let mut refused = 0;
+    for n in 0..100 {
+        let conn = tortie_bgp::speaker::ConnId::Accepted(1_000_000 + n);
+        let before = network.snapshot(0).peers[&peer_id(1)].last_error.clone();
+        network.input(0, tortie_bgp::speaker::Input::Accepted { conn, local, remote });
+        let after = network.snapshot(0).peers[&peer_id(1)].last_error.clone();
+        refused += usize::from(after != before || after.as_deref().is_some_and(|e| e.contains("refused")));
+        network.input(0, tortie_bgp::speaker::Input::Closed { conn, reason: "reset".into() });
+    }
+    assert!((85..=95).contains(&refused), "{refused}");
+    network.start(1, false);
+    network.run(SECOND * 30);
+    assert_eq!(network.established(0), 1);
+}
