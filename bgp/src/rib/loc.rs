@@ -13,16 +13,19 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::PeerKey;
 use super::attrs::{AttrId, Interner, Marks};
-use super::decision::{Candidate, Source, best, shares};
+use super::decision::Source;
 use super::paths::{OWN_ID, Path, Paths, Store};
 use crate::family::Prefix;
 use crate::table::LearnedRoute;
 use crate::wire::nlri::Nlri;
 
 mod learned;
+mod of_peer;
+mod selection;
 mod view;
 
 use learned::{LearnedId, LearnedRoutes};
+use of_peer::Change;
 pub(crate) use view::Rank;
 
 /// A prefix of a table; used again after [`Table::release`] and [`Table::recycle`].
@@ -162,90 +165,10 @@ impl Table {
         mark(&mut self.dirty, slot, entry);
     }
 
-    /// The session to a peer is gone but it may come back: its paths stay as stale ones. Those that are stale already
-    /// are forgotten (RFC 4724 4.2, consecutive restarts).
-    pub(crate) fn mark_stale(&mut self, peer: PeerKey) {
-        self.change_paths(peer, |path| {
-            if std::mem::replace(&mut path.stale, true) { Change::Remove } else { Change::Nothing }
-        });
-    }
-
-    /// A peer tells all its paths once more: those it does not repeat are swept afterwards (RFC 7313 4).
-    pub(crate) fn mark_unconfirmed(&mut self, peer: PeerKey) {
-        self.change_paths(peer, |path| {
-            path.stale = true;
-            Change::Nothing
-        });
-    }
-
-    /// Forgets what a peer announced before its restart or refresh and not again since.
-    pub(crate) fn sweep_stale(&mut self, peer: PeerKey) {
-        self.change_paths(peer, |path| if path.stale { Change::Remove } else { Change::Nothing });
-    }
-
-    /// Forgets everything a peer announced.
-    pub(crate) fn drop_peer(&mut self, peer: PeerKey) {
-        self.change_paths(peer, |_| Change::Remove);
-        self.peers.remove(&peer);
-    }
-
-    /// Judges what a peer announced once more.
-    pub(crate) fn review(
-        &mut self,
-        peer: PeerKey,
-        mut import: impl FnMut(&mut Interner, Prefix, AttrId) -> Option<AttrId>,
-    ) {
-        let Some(counts) = self.peers.get_mut(&peer).filter(|counts| counts.received > 0) else { return };
-        for (slot, entry) in (0..).zip(&mut self.entries) {
-            let mut changed = false;
-            for path in self.paths.get_mut(&mut entry.paths).iter_mut().filter(|path| path.peer == peer) {
-                let accepted = import(&mut self.interner, entry.prefix, path.received);
-                if accepted != path.accepted {
-                    counts.accepted -= usize::from(path.accepted.is_some());
-                    counts.accepted += usize::from(accepted.is_some());
-                    path.accepted = accepted;
-                    changed = true;
-                }
-            }
-            if changed {
-                mark(&mut self.dirty, slot, entry);
-            }
-        }
-    }
-
     /// Marks all prefixes.
     pub(crate) fn touch_all(&mut self) {
         for (slot, entry) in (0..).zip(&mut self.entries) {
             if !entry.is_vacant() {
-                mark(&mut self.dirty, slot, entry);
-            }
-        }
-    }
-
-    fn change_paths(&mut self, peer: PeerKey, mut change: impl FnMut(&mut Path) -> Change) {
-        let Some(counts) = self.peers.get_mut(&peer).filter(|counts| counts.received > 0) else { return };
-        for (slot, entry) in (0..).zip(&mut self.entries) {
-            let (mut touched, mut remove) = (false, BTreeSet::new());
-            for path in self.paths.get_mut(&mut entry.paths).iter_mut().filter(|path| path.peer == peer) {
-                let was_stale = path.stale;
-                let change = change(path);
-                counts.stale += usize::from(path.stale);
-                counts.stale -= usize::from(was_stale);
-                match change {
-                    Change::Nothing => {}
-                    Change::Touched => touched = true,
-                    Change::Remove => {
-                        touched = true;
-                        counts.forget(path, true);
-                        remove.insert(path.local_id);
-                    }
-                }
-            }
-            if !remove.is_empty() {
-                self.paths
-                    .remove(&mut entry.paths, |path| path.peer == peer && remove.contains(&path.local_id));
-            }
-            if touched {
                 mark(&mut self.dirty, slot, entry);
             }
         }
@@ -379,64 +302,6 @@ impl Table {
         0..Slot::try_from(self.entries.len()).unwrap_or(Slot::MAX)
     }
 
-    fn announced(&self, entry: &Entry, selected: Option<usize>) -> Option<Best> {
-        match entry.originated {
-            Some(attrs) => Some(own_route(attrs)),
-            None => self.usable(&self.paths.get(&entry.paths)[selected?])?.1,
-        }
-    }
-
-    /// A path as the decision sees it and as it would be announced; `None` when it cannot be used.
-    fn usable(&self, path: &Path) -> Option<(Candidate<'_>, Option<Best>)> {
-        let attrs = path.accepted?;
-        let set = self.interner.get(attrs);
-        if self.own_addresses.contains(&set.next_hop()) {
-            return None;
-        }
-        let source = self.peers.get(&path.peer)?.source?;
-        let candidate = Candidate { summary: set.summary(), source, path_id: path.remote_id };
-        let best = Best { attrs, peer: path.peer, source: Some(source), local_id: path.local_id };
-        Some((candidate, Some(best)))
-    }
-
-    /// The index of the best path among all of a prefix.
-    fn select(&self, entry: &Entry) -> Option<usize> {
-        let paths = self.paths.get(&entry.paths);
-        if let [path] = paths {
-            return self.usable(path).map(|_| 0);
-        }
-        let usable = paths.iter().enumerate().filter_map(|(at, path)| Some((at, self.usable(path)?.0)));
-        let (indices, candidates): (Vec<usize>, Vec<Candidate<'_>>) = usable.unzip();
-        best(&candidates).map(|at| indices[at])
-    }
-
-    /// The best path with its equals (bgp-behaviour 6.3).
-    fn learned_route(&self, entry: &Entry, selected: usize) -> LearnedRoute {
-        let paths = self.paths.get(&entry.paths);
-        let best = self.usable(&paths[selected]).map(|(candidate, _)| candidate);
-        let candidates: Vec<Candidate<'_>> = match paths {
-            [_] => Vec::new(),
-            paths => paths.iter().filter_map(|path| Some(self.usable(path)?.0)).collect(),
-        };
-        let is_equal = |path: &&Path| match (best, self.usable(path)) {
-            (Some(best), Some((other, _))) => shares(best, other, &candidates),
-            _ => false,
-        };
-        let next_hop = |path: &Path| path.accepted.map(|attrs| self.interner.get(attrs).next_hop());
-        let next_hops: Vec<IpAddr> = match paths {
-            [path] => next_hop(path).into_iter().collect(),
-            paths => {
-                let all: BTreeSet<IpAddr> = paths.iter().filter(is_equal).filter_map(next_hop).collect();
-                all.into_iter().collect()
-            }
-        };
-        LearnedRoute {
-            next_hops,
-            internal: best.is_some_and(|best| best.source.internal),
-            local_pref: best.map_or(0, |best| best.summary.local_pref),
-        }
-    }
-
     /// Paths a peer announced in its present session, as far as is known.
     pub(crate) fn confirmed(&self, peer: PeerKey) -> usize {
         self.peers.get(&peer).map_or(0, |counts| counts.received - counts.stale)
@@ -468,12 +333,6 @@ impl Table {
             }
         }
     }
-}
-
-enum Change {
-    Nothing,
-    Touched,
-    Remove,
 }
 
 impl Entry {

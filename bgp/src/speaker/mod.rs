@@ -4,6 +4,7 @@
 //! [`Speaker::next_deadline`] when to come back with [`Input::Tick`]. Inputs handled before a poll share one decision
 //! and one round of UPDATEs. No socket, task or clock is known here.
 
+mod catch_up;
 mod configure;
 mod explain;
 mod kept;
