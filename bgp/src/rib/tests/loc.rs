@@ -191,3 +191,57 @@ fn slots_are_used_again() {
     assert_eq!(table.find(prefix("10.0.0.0/8")), Some(slot));
     assert_eq!(table.slots(), 0..1);
 }
+
+/// Who missed its end and its return is told once, of what it is now.
+#[test]
+fn a_prefix_that_comes_back_before_all_are_told_has_its_slot_again() {
+    let mut table = table();
+    announce(&mut table, 1, |_| ());
+    settle(&mut table);
+    let slot = table.find(prefix(NET)).unwrap();
+    for _ in 0..3 {
+        table.drop_peer(PeerKey(1));
+        settle(&mut table);
+        assert!(table.find(prefix(NET)).is_none() && table.has_released());
+        table.set_source(PeerKey(1), source(1));
+        announce(&mut table, 1, |_| ());
+        settle(&mut table);
+        assert_eq!(table.find(prefix(NET)), Some(slot));
+    }
+    table.recycle();
+    assert!(!table.has_released());
+    let own = attrs(&mut table.interner, 0, |_| ());
+    table.originate(prefix("10.0.0.0/8"), Some(own));
+    assert_eq!(table.slots(), 0..2, "the slot in use was not given away");
+}
+
+/// RFC 4271 9.1.2.2 c: what a MED eliminated within its AS does not share the load with the best of another.
+#[test]
+fn paths_beaten_by_med_share_no_load() {
+    let mut table = table();
+    announce(&mut table, 2, |a| (a.as_path, a.med) = (path(&[7]).into(), Some(0)));
+    announce(&mut table, 3, |a| (a.as_path, a.med) = (path(&[7]).into(), Some(10)));
+    announce(&mut table, 1, |a| (a.as_path, a.med) = (path(&[9]).into(), Some(5)));
+    assert_eq!(settle(&mut table), [route(&[1, 2])]);
+    table.withdraw(PeerKey(2), net());
+    assert_eq!(settle(&mut table), [route(&[1, 3])], "nobody of its AS is better now");
+}
+
+/// A limit is for what a peer announces, not for what is kept of a session before.
+#[test]
+fn stale_paths_are_not_confirmed_ones() {
+    let mut table = table();
+    announce(&mut table, 1, |_| ());
+    let own = attrs(&mut table.interner, 1, |_| ());
+    let other = Nlri { path_id: 9, ..net() };
+    table.announce(PeerKey(1), other, own, None);
+    assert_eq!((table.received(PeerKey(1)), table.confirmed(PeerKey(1))), ((2, 1), 2));
+    table.mark_stale(PeerKey(1));
+    assert_eq!((table.received(PeerKey(1)), table.confirmed(PeerKey(1))), ((2, 1), 0));
+    announce(&mut table, 1, |_| ());
+    assert_eq!(table.confirmed(PeerKey(1)), 1);
+    table.sweep_stale(PeerKey(1));
+    assert_eq!((table.received(PeerKey(1)), table.confirmed(PeerKey(1))), ((1, 1), 1));
+    table.withdraw(PeerKey(1), net());
+    assert_eq!((table.received(PeerKey(1)), table.confirmed(PeerKey(1))), ((0, 0), 0));
+}
