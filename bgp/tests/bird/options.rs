@@ -96,7 +96,7 @@ fn a_limit_ends_the_session_until_it_is_raised() {
     speaker.until_gone(ROUTES[1]);
     bird.until("show protocols all tortie", "Maximum number of prefixes reached");
     assert!(
-        last_error(&speaker).contains("more than 2 prefixes of IPv4 unicast"),
+        last_error(&speaker).contains("prefix limit of 2 exceeded (IPv4 unicast)"),
         "{}",
         last_error(&speaker)
     );
