@@ -88,7 +88,8 @@ impl Speaker {
         fsm.set_restarting(self.startup.is_restarting());
         let (session, kept, told_all, timer) = (None, Kept::default(), false, None);
         let admission = Admission::new(self.now);
-        let entry = PeerEntry { id, config, fsm, import, session, kept, told_all, admission, timer };
+        let lost_at = None;
+        let entry = PeerEntry { id, config, fsm, import, session, kept, lost_at, told_all, admission, timer };
         self.peers.insert(key, entry);
         self.keys.insert(id, key);
         self.with_peer(key, |fsm, now, out| fsm.tick(now, out));

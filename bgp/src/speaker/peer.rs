@@ -30,6 +30,8 @@ pub(super) struct PeerEntry {
     pub(super) session: Option<Established>,
     /// Its routes that are kept without it, or not yet confirmed by it.
     pub(super) kept: Kept,
+    /// When a session was lost whose routes are kept, and not all of them were told again since.
+    pub(super) lost_at: Option<Instant>,
     /// It has told all its routes at least once.
     pub(super) told_all: bool,
     /// How many connections of its making are still taken at once.
@@ -69,6 +71,7 @@ impl Admission {
 #[derive(Debug)]
 pub(super) struct Established {
     pub(super) session: Session,
+    pub(super) since: Instant,
     /// One for each family carried.
     pub(super) channels: Vec<Channel>,
 }
@@ -114,7 +117,7 @@ impl Channel {
 }
 
 impl Established {
-    pub(super) fn new(session: Session) -> Established {
+    pub(super) fn new(session: Session, since: Instant) -> Established {
         let channel = |carried: &FamilySession| Channel {
             carried: *carried,
             group: None,
@@ -125,7 +128,7 @@ impl Established {
             end_of_rib_due: false,
         };
         let channels = session.families.iter().map(channel).collect();
-        Established { session, channels }
+        Established { session, since, channels }
     }
 
     pub(super) fn channel(&mut self, family: Family) -> Option<&mut Channel> {

@@ -15,6 +15,9 @@ use crate::wire::{Frame, Notification, Update, frame};
 /// other implementations for 240 s (bgp-behaviour 8).
 const STALE_LIMIT: Duration = Duration::from_secs(300);
 
+/// A session shorter than this came to nothing.
+const MOMENT: Duration = Duration::from_secs(1);
+
 const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
 impl Speaker {
@@ -135,6 +138,7 @@ impl Speaker {
             let carried = entry.session.iter().flat_map(|established| &established.session.families);
             entry.told_all |= entry.kept.told(family, carried.map(|carried| carried.family));
             if entry.kept.release_told(family) {
+                entry.lost_at = None;
                 self.routes.table_mut(family).sweep_stale(key);
             }
         }
@@ -229,7 +233,7 @@ impl Speaker {
         }
         self.outputs.push_back(Output::Note(Note::Up { name: entry.config.name.clone(), peer: entry.id }));
         self.routes.add_own_address(session.local);
-        entry.session = Some(Established::new(session));
+        entry.session = Some(Established::new(session, self.now));
         self.joining.insert(key);
     }
 
@@ -243,14 +247,20 @@ impl Speaker {
             self.routes.leave(group, member);
         }
         let restart = established.session.restart.as_ref().filter(|_| loss == Loss::Graceful);
+        // A session of a moment is no restart of its own: two connections of a peer that is back met, and each end closed
+        // another one. What was stale before stays, as long as it would have without that moment.
+        let lost_at = *entry.lost_at.get_or_insert(self.now);
+        let waited = self.now.saturating_duration_since(lost_at);
+        let same_restart = established.since + MOMENT > self.now;
         for family in FAMILIES {
             match restart.filter(|restart| restart.keeps(family)) {
                 Some(restart) => {
                     // What a refresh had not brought again yet was good all the same.
                     let table = self.routes.table_mut(family);
-                    if entry.kept.end_refresh(family) {
+                    if entry.kept.end_refresh(family) || same_restart && waited < restart.time {
                         table.mark_unconfirmed(key);
                     } else {
+                        entry.lost_at = Some(self.now);
                         table.mark_stale(key);
                     }
                     entry.kept.keep(family, self.now + restart.time);
