@@ -333,3 +333,24 @@ fn a_session_that_needs_a_filter_carries_nothing_without_one() {
     raw.input(Input::Configure(config));
     assert_eq!(raw.prefixes(), ["192.0.2.0/24"]);
 }
+
+/// Two connections of a peer that is back may meet, and each end closes another one: the session of a moment between is no
+/// second restart (RFC 4724 4.2 is about those), but a longer one is.
+#[test]
+fn a_session_of_a_moment_is_no_restart() {
+    let capabilities = || [capabilities(&[Family::Ipv4]), vec![graceful(&[(Family::Ipv4, true)])]].concat();
+    let mut raw = Raw::new(|_| {});
+    raw.connect(capabilities());
+    raw.announce(&["192.0.2.0/24"]);
+    raw.send(&end_of_rib(Family::Ipv4));
+    raw.run(SECOND * 20);
+    raw.lose();
+    raw.connect(capabilities());
+    raw.run(Duration::from_millis(10));
+    raw.lose();
+    raw.connect(capabilities());
+    assert_eq!(raw.prefixes(), ["192.0.2.0/24"], "nothing was lost by the moment");
+    raw.run(SECOND * 5);
+    raw.lose();
+    assert_eq!(raw.prefixes(), [""; 0], "a second loss without a word in between");
+}
