@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::Signal;
 
-use crate::eventually::seconds;
+use crate::eventually::{eventually, seconds};
 use crate::netns::Netns;
 use crate::node::LAB_DIR;
 use crate::process::{BIN_DIR, Daemon, Output, Run, bin_dir};
@@ -99,6 +99,21 @@ impl LongPing {
         }
         Ok(count)
     }
+}
+
+/// Waits until each ping has so many more answers.
+///
+/// # Errors
+/// When one has not within ten seconds.
+pub fn wait_answers(pings: &[LongPing], more: usize, what: &str) -> Result<()> {
+    for ping in pings {
+        let goal = ping.answers() + more;
+        eventually(&format!("answers {what}"), seconds(10), || {
+            ensure!(ping.answers() >= goal, "{} of {goal}", ping.answers());
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// Starts a server in a namespace: it answers every TCP connection or UDP datagram with the peer's address.
@@ -229,9 +244,8 @@ mod tests {
         for (transport, port) in [(Transport::Tcp, 41080), (Transport::Udp, 41081)] {
             std::thread::spawn(move || run_server(transport, port, &mut Vec::new()));
             let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            let seen = crate::eventually::eventually("an answer", seconds(5), || {
-                run_client(transport, to, Duration::from_millis(300))
-            });
+            let seen =
+                eventually("an answer", seconds(5), || run_client(transport, to, Duration::from_millis(300)));
             assert_eq!(seen.unwrap(), IpAddr::from(Ipv4Addr::LOCALHOST));
         }
     }

@@ -7,7 +7,7 @@ use tortie_e2e::eventually::{eventually, seconds};
 use tortie_e2e::lab::Lab;
 use tortie_e2e::node::RouteWatch;
 use tortie_e2e::scenario;
-use tortie_e2e::traffic::LongPing;
+use tortie_e2e::traffic::{LongPing, wait_answers};
 
 /// Answers to be seen between the steps of a round: a fifth of a second.
 const ANSWERS: usize = 200;
@@ -88,16 +88,7 @@ fn kill_and_start(lab: &mut Lab) -> Result<()> {
         .map(|index| LongPing::start_every("0.001", &lab.pods[index].netns, target.address))
         .collect::<Result<_>>()?;
     let watches: Vec<RouteWatch> = lab.nodes.iter().map(RouteWatch::start).collect::<Result<_>>()?;
-    let more = |what: &str| -> Result<()> {
-        for ping in &pings {
-            let goal = ping.answers() + ANSWERS;
-            eventually(&format!("answers {what}"), seconds(10), || {
-                ensure!(ping.answers() >= goal, "{} of {goal}", ping.answers());
-                Ok(())
-            })?;
-        }
-        Ok(())
-    };
+    let more = |what: &str| wait_answers(&pings, ANSWERS, what);
     for round in 0..rounds()? {
         let index = round % lab.nodes.len();
         let name = lab.nodes[index].name();

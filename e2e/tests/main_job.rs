@@ -11,7 +11,7 @@ use tortie_e2e::netns::Netns;
 use tortie_e2e::node::RouteWatch;
 use tortie_e2e::scenario;
 use tortie_e2e::topology::OUTSIDE;
-use tortie_e2e::traffic::{LongPing, connect, serve};
+use tortie_e2e::traffic::{LongPing, connect, serve, wait_answers};
 use tortie_e2e::workload::Wanted;
 
 /// Sessions up and the demo's four pods made.
@@ -242,16 +242,7 @@ scenario!(
             .map(|index| LongPing::start(&lab.pods[index].netns, target.address))
             .collect::<Result<_>>()?;
         let watches: Vec<RouteWatch> = lab.nodes.iter().map(RouteWatch::start).collect::<Result<_>>()?;
-        let more = |what: &str| -> Result<()> {
-            for ping in &pings {
-                let goal = ping.answers() + 30;
-                eventually(&format!("answers {what}"), seconds(10), || {
-                    ensure!(ping.answers() >= goal, "{} of {goal}", ping.answers());
-                    Ok(())
-                })?;
-            }
-            Ok(())
-        };
+    let more = |what: &str| wait_answers(&pings, 30, what);
         for index in [1, 0, 2] {
             let name = lab.nodes[index].name();
             lab.nodes[index].kill()?;
@@ -287,16 +278,7 @@ scenario!(
             LongPing::start(&lab.pods[0].netns, lab.pods[2].address)?,
         ];
         let watches: Vec<RouteWatch> = lab.nodes.iter().map(RouteWatch::start).collect::<Result<_>>()?;
-        let more = |what: &str| -> Result<()> {
-            for ping in &pings {
-                let goal = ping.answers() + 50;
-                eventually(&format!("answers {what}"), seconds(10), || {
-                    ensure!(ping.answers() >= goal, "{} of {goal}", ping.answers());
-                    Ok(())
-                })?;
-            }
-            Ok(())
-        };
+    let more = |what: &str| wait_answers(&pings, 50, what);
         for _ in 0..2 {
             lab.bird.kill()?;
             for node in &lab.nodes {
