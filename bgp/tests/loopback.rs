@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc::Receiver;
 use tortie_bgp::filter::{Filter, Rule, Verdict};
 use tortie_bgp::net::{Handle, TableEvent, start};
@@ -131,6 +132,26 @@ async fn a_refused_dial_says_so() {
     let seen = until(&a, "an error", |s| s.peers.values().any(|p| p.last_error.is_some())).await;
     let peer = seen.peers.values().next().unwrap();
     assert_eq!(peer.last_error.as_deref(), Some("connect: Connection refused"));
+}
+
+/// Connections without end neither fill the table of them nor keep a session from coming up.
+#[tokio::test]
+async fn strangers_in_a_loop_are_closed_and_others_come_up() {
+    let port = free_port();
+    let (a, _ra) = start(Some(config(41, port, &[(42, true)])), false);
+    until(&a, "the socket", |s| s.listen_errors.is_empty()).await;
+    let mut answered = 0;
+    for _ in 0..50 {
+        let mut stream = tokio::net::TcpStream::connect(SocketAddr::new(address(41), port)).await.unwrap();
+        let mut said = Vec::new();
+        // Closed or reset: both are an end.
+        let end = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut said)).await;
+        end.expect("closed").ok();
+        answered += usize::from(!said.is_empty());
+    }
+    assert!((10..50).contains(&answered), "a NOTIFICATION for the first ones only: {answered}");
+    let (b, _rb) = start(Some(config(42, port, &[(41, false)])), false);
+    until(&b, "the session", |s| established(s) == 1).await;
 }
 
 /// A node in a runtime of its own, so that it can die without a word.

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -18,6 +19,8 @@ use crate::speaker::ConnId;
 
 /// How long a closing connection may take to send the rest, and to see the other end close.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long one that goes on and on waits before it is read again.
+const PAUSE: Duration = Duration::from_millis(1);
 /// Pieces written at once.
 const WRITE: usize = 64;
 
@@ -30,12 +33,20 @@ pub(super) struct Link {
     /// Octets the writer has; what comes later goes behind them.
     queued: usize,
     writer: mpsc::UnboundedSender<Bytes>,
-    resume: Arc<Notify>,
+    resume: Arc<Resume>,
     /// Tells the writer that this end is dropped.
     _open: watch::Sender<()>,
     /// Octets read since there was nothing to read last, and half of what was before.
     unbroken: usize,
     _reader: AbortOnDrop,
+}
+
+/// Lets the reader go on.
+#[derive(Debug, Default)]
+struct Resume {
+    now: Notify,
+    /// Not at once.
+    later: AtomicBool,
 }
 
 impl Link {
@@ -48,7 +59,7 @@ impl Link {
     ) -> Link {
         let stream = Arc::new(stream);
         let (writer, queue) = mpsc::unbounded_channel();
-        let resume = Arc::new(Notify::new());
+        let resume = Arc::new(Resume::default());
         let reader =
             tasks.spawn(wait_to_read(conn, Arc::clone(&stream), events.clone(), Arc::clone(&resume)));
         let (open, closing) = watch::channel(());
@@ -84,7 +95,13 @@ impl Link {
 
     /// The owner has read: tell it when there is more.
     pub(super) fn resume(&self) {
-        self.resume.notify_one();
+        self.resume.now.notify_one();
+    }
+
+    /// The owner has read and has enough for the moment: tell it after a pause.
+    pub(super) fn resume_later(&self) {
+        self.resume.later.store(true, Ordering::Release);
+        self.resume();
     }
 
     /// Adds octets to this round; true when they are its first.
@@ -138,7 +155,7 @@ async fn wait_to_read(
     conn: ConnId,
     stream: Arc<TcpStream>,
     events: mpsc::Sender<Event>,
-    resume: Arc<Notify>,
+    resume: Arc<Resume>,
 ) {
     loop {
         // An error shows when the owner reads.
@@ -146,7 +163,10 @@ async fn wait_to_read(
         if events.send(Event::Readable { conn }).await.is_err() {
             return;
         }
-        resume.notified().await;
+        resume.now.notified().await;
+        if resume.later.swap(false, Ordering::Acquire) {
+            sleep(PAUSE).await;
+        }
     }
 }
 

@@ -28,10 +28,10 @@ const BATCH: usize = 128;
 /// Octets read at once, and how often of one connection before others have their turn.
 const READ: usize = 128 * 1024;
 const READS: usize = 2;
-/// No table is this long: a connection that went on for so many octets without a pause is read in small pieces from
-/// then on, so that nobody waits for it.
+/// Few tables are this long: a connection that went on for so many octets without a pause is read in small pieces with
+/// pauses from then on ([`Link::resume_later`]), about 16 MB a second, so that nobody waits for it.
 const FLOOD: usize = 16 << 20;
-const PIECE: usize = 4096;
+const PIECE: usize = 16 * 1024;
 /// Octets taken from the speaker before they are written.
 const ROUND: usize = 1 << 18;
 
@@ -51,10 +51,18 @@ pub(super) struct Owner {
     accepted: u64,
     /// What is read lands here first.
     buffer: Vec<u8>,
-    /// A flood was read in this round.
-    flooded: bool,
+    /// A connection just accepted, until the speaker says whether it wants it.
+    arriving: Option<Arriving>,
     /// Connections with octets to be written in this round.
     round: Vec<ConnId>,
+}
+
+/// A connection the peer made, not yet a [`Link`].
+#[derive(Debug)]
+struct Arriving {
+    conn: ConnId,
+    stream: TcpStream,
+    peer: IpAddr,
 }
 
 /// Why the loop was woken.
@@ -86,7 +94,7 @@ impl Owner {
             tasks: JoinSet::new(),
             accepted: 0,
             buffer: vec![0; READ],
-            flooded: false,
+            arriving: None,
             round: Vec::new(),
         }
     }
@@ -110,10 +118,6 @@ impl Owner {
             self.carry_out();
             self.table.try_send();
             while self.tasks.try_join_next().is_some() {}
-            if std::mem::take(&mut self.flooded) {
-                // Who always has something to do would rarely hear what else there is to read.
-                tokio::task::yield_now().await;
-            }
         };
         self.stop().await;
         answer.into_iter().for_each(|answer| answer.send(()).unwrap_or(()));
@@ -296,7 +300,6 @@ impl Owner {
     fn read(&mut self, conn: ConnId) {
         let Some(link) = self.links.get_mut(&conn) else { return };
         let flood = link.unbroken() > FLOOD;
-        self.flooded |= flood;
         let (reads, most) = if flood { (1, PIECE) } else { (READS, READ) };
         for _ in 0..reads {
             let Some(link) = self.links.get_mut(&conn) else { return };
@@ -309,8 +312,10 @@ impl Owner {
                 }
             }
         }
-        if let Some(link) = self.links.get(&conn) {
-            link.resume();
+        match self.links.get(&conn) {
+            Some(link) if flood => link.resume_later(),
+            Some(link) => link.resume(),
+            None => {}
         }
     }
 
@@ -326,26 +331,37 @@ impl Owner {
         }
     }
 
-    /// Takes a connection, unless the protection its peer asks for cannot be had.
+    /// Takes a connection, unless the protection its peer asks for cannot be had. One that the speaker refuses without a
+    /// word costs no more than that: whoever connects in a loop is no burden to others.
     fn take_accepted(&mut self, stream: TcpStream, remote: std::net::SocketAddr) {
         let conn = ConnId::Accepted(self.accepted);
-        let prepared = self.protect(&stream, remote.ip()).and_then(|()| {
+        let peer = remote.ip();
+        let prepared = self.protect(&stream, peer).and_then(|()| {
             let local = stream.set_nodelay(true).and_then(|()| stream.local_addr());
-            let opened = local.and_then(|local| self.open(conn, stream, remote.ip()).map(|()| local));
-            opened.map_err(|error| words(&error))
+            local.map_err(|error| words(&error))
         });
         match prepared {
             Ok(local) => {
                 self.accepted += 1;
+                self.arriving = Some(Arriving { conn, stream, peer });
                 self.input(Input::Accepted { conn, local: local.ip().to_canonical(), remote });
+                self.take_outputs();
+                self.welcome(conn);
             }
             Err(reason) => {
-                let peers: Vec<PeerId> =
-                    self.security.keys().filter(|id| id.ip() == remote.ip()).copied().collect();
+                let peers: Vec<PeerId> = self.security.keys().filter(|id| id.ip() == peer).copied().collect();
                 for peer in peers {
                     self.input(Input::PeerFault { peer, reason: format!("connection refused: {reason}") });
                 }
             }
+        }
+    }
+
+    /// Opens the connection if it is the one that arrives: the speaker does not refuse it, or has a word for it.
+    fn welcome(&mut self, conn: ConnId) {
+        let Some(arriving) = self.arriving.take_if(|arriving| arriving.conn == conn) else { return };
+        if let Err(error) = self.open(conn, arriving.stream, arriving.peer) {
+            self.input(Input::Closed { conn, reason: format!("connection refused: {}", words(&error)) });
         }
     }
 
@@ -384,12 +400,14 @@ impl Owner {
             match output {
                 Output::Send { conn, data } => {
                     octets += data.len();
+                    self.welcome(conn);
                     if self.links.get_mut(&conn).is_some_and(|link| link.send(data)) {
                         self.round.push(conn);
                     }
                 }
                 Output::Dial { conn, peer, from } => self.dial(conn, peer, from),
                 Output::Close { conn } => {
+                    self.arriving.take_if(|arriving| arriving.conn == conn);
                     if let Some(link) = self.links.get_mut(&conn) {
                         link.flush();
                     }

@@ -27,7 +27,7 @@ use crate::config::{PeerId, SpeakerConfig};
 use crate::rib::PeerKey;
 use crate::table::{OriginatedRoute, TableChange};
 
-use peer::{Conn, PeerEntry};
+use peer::{Admission, Conn, PeerEntry};
 use routes::Routes;
 use startup::Startup;
 
@@ -189,6 +189,8 @@ pub struct Speaker {
     conns: BTreeMap<ConnId, Conn>,
     routes: Routes,
     startup: Startup,
+    /// Connections of addresses nobody named.
+    strangers: Admission,
     /// When to look at a peer; may be early, never late.
     timers: BTreeSet<(Instant, PeerKey)>,
     /// Sessions that are up and wait for their first routes.
@@ -224,6 +226,7 @@ impl Speaker {
             conns: BTreeMap::new(),
             routes,
             startup: Startup::new(restarted),
+            strangers: Admission::new(now),
             timers: BTreeSet::new(),
             joining: BTreeSet::new(),
             drained: BTreeSet::new(),

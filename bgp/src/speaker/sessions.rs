@@ -58,8 +58,10 @@ impl Speaker {
         let free = first.into_iter().chain(candidates).find(is_free);
         let Some(key) = free.or(first).copied() else {
             self.outputs.push_back(Output::Note(Note::Stranger { remote }));
-            let rejected = Notification::new(code::CEASE, cease::REJECTED).encode();
-            self.outputs.push_back(Output::Send { conn, data: rejected.into() });
+            if self.strangers.admit(self.now) {
+                let rejected = Notification::new(code::CEASE, cease::REJECTED).encode();
+                self.outputs.push_back(Output::Send { conn, data: rejected.into() });
+            }
             self.outputs.push_back(Output::Close { conn });
             return;
         };

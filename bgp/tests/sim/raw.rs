@@ -305,6 +305,17 @@ fn a_stranger_is_told_that_he_is_rejected() {
     assert_eq!(raw.ended(), Notification::new(6, 5));
 }
 
+/// Who connects in a loop gets the connection closed and no more.
+#[test]
+fn strangers_in_a_loop_are_refused_without_a_word() {
+    let mut raw = Raw::new(|_| {});
+    for _ in 0..100 {
+        raw.accept(address(77));
+        assert!(raw.closed);
+    }
+    assert_eq!(raw.told.len(), 10);
+}
+
 #[test]
 fn a_header_that_comes_in_pieces_and_is_wrong_ends_the_connection() {
     for length in [0_u16, 18, 5000] {

