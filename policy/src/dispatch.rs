@@ -222,7 +222,11 @@ fn tunnel(snapshot: &Snapshot, ruleset: &mut Ruleset) {
         if peers.is_empty() {
             continue;
         }
-        let set = Set { comment: Comment::new("other nodes"), elements: Elements::Addresses(family, peers) };
+        let set = Set {
+            comment: Comment::new("other nodes"),
+            elements: Elements::Addresses(family, peers),
+            counter: false,
+        };
         ruleset.sets.insert(name.to_owned(), set);
         let from_peer = Match::Address(Side::Source, family, Op::Is, AddressSet::Named(name.to_owned()));
         rules.push(rule(vec![from_peer, Match::LocalDestination], Verdict::Accept, "IPIP from a node"));
@@ -249,7 +253,9 @@ fn masquerade(snapshot: &Snapshot, ruleset: &mut Ruleset) {
             [(nat, "pools with NAT outgoing", from), (all, "all pools", everywhere)]
         {
             let elements = Elements::Prefixes(family, prefixes);
-            ruleset.sets.insert(name.to_owned(), Set { comment: Comment::new(comment), elements });
+            ruleset
+                .sets
+                .insert(name.to_owned(), Set { comment: Comment::new(comment), elements, counter: false });
         }
         let end = |side, op, set: &str| Match::Address(side, family, op, AddressSet::Named(set.to_owned()));
         rules.push(Rule {

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
+
 use crate::ir::{
     Action, AddressSet, ChainKind, Elements, Family, Hook, IcmpField, Interface, Match, Op, PortSet, Ruleset,
     Side, Verdict, WORKLOAD_PREFIX,
@@ -188,6 +190,9 @@ impl<'a> Run<'a> {
                         is(*op, self.service_in((self.address(*side), packet.protocol, port), set))
                     })
             }
+            Match::ProtocolPort(side, op, set) => self
+                .port(*side)
+                .is_some_and(|port| is(*op, self.protocol_port_in((packet.protocol, port), set))),
             Match::Icmp(wanted, field, op, low, high) => {
                 let byte = packet.icmp.map(|(icmp_type, code)| match field {
                     IcmpField::Type => icmp_type,
@@ -233,7 +238,15 @@ impl<'a> Run<'a> {
             AddressSet::Named(name) => match self.elements(name) {
                 Some(Elements::Addresses(_, members)) => members.contains(&address),
                 Some(Elements::Prefixes(_, members)) => members.iter().any(|net| net.contains(address)),
-                Some(Elements::Ports(_) | Elements::Services(..)) | None => false,
+                Some(Elements::Ports(_) | Elements::Services(..) | Elements::ProtocolPorts(_)) | None => {
+                    false
+                }
+            },
+            AddressSet::Masked(length, name) => match self.elements(name) {
+                Some(Elements::Addresses(_, members)) => {
+                    IpNetwork::new(address, *length).is_ok_and(|net| members.contains(&net.network()))
+                }
+                _ => false,
             },
         }
     }
@@ -245,15 +258,23 @@ impl<'a> Run<'a> {
                 Some(Elements::Ports(members)) => {
                     members.iter().any(|(low, high)| (*low..=*high).contains(&port))
                 }
-                Some(Elements::Addresses(..) | Elements::Prefixes(..) | Elements::Services(..)) | None => {
-                    false
-                }
+                Some(
+                    Elements::Addresses(..)
+                    | Elements::Prefixes(..)
+                    | Elements::Services(..)
+                    | Elements::ProtocolPorts(_),
+                )
+                | None => false,
             },
         }
     }
 
     fn service_in(&self, service: (IpAddr, u8, u16), set: &str) -> bool {
         matches!(self.elements(set), Some(Elements::Services(_, members)) if members.contains(&service))
+    }
+
+    fn protocol_port_in(&self, member: (u8, u16), set: &str) -> bool {
+        matches!(self.elements(set), Some(Elements::ProtocolPorts(members)) if members.contains(&member))
     }
 }
 

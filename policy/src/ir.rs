@@ -78,6 +78,8 @@ pub struct Set {
     pub comment: Comment,
     /// Its type and members.
     pub elements: Elements,
+    /// Whether packets and bytes are counted for each member.
+    pub counter: bool,
 }
 
 /// Type and members of a set.
@@ -91,6 +93,8 @@ pub enum Elements {
     Ports(BTreeSet<(u16, u16)>),
     /// A hash of address, protocol number, port.
     Services(Family, BTreeSet<(IpAddr, u8, u16)>),
+    /// A hash of protocol number, port.
+    ProtocolPorts(BTreeSet<(u8, u16)>),
 }
 
 /// A map from the name of an interface to a verdict.
@@ -235,6 +239,8 @@ pub enum Match {
     /// Address, protocol and port of one end in a set of [`Elements::Services`]; never holds for the other family, nor
     /// for a packet without ports.
     Service(Side, Family, Op, String),
+    /// Protocol and port of one end in a set of [`Elements::ProtocolPorts`]; never holds for a packet without ports.
+    ProtocolPort(Side, Op, String),
     /// The packet is ICMP of this family and a byte of its header is within the inclusive range, or outside.
     Icmp(Family, IcmpField, Op, u8, u8),
     /// The route back to the source does not leave by the interface the packet came in on.
@@ -250,6 +256,9 @@ pub enum AddressSet {
     Prefix(IpNetwork),
     /// A named set of [`Elements::Addresses`] or [`Elements::Prefixes`].
     Named(String),
+    /// A named set of [`Elements::Addresses`] that holds networks of this prefix length: the address is masked before it
+    /// is looked up. Unlike an interval set, such a set costs the same to change at any size (kernel-programming 1).
+    Masked(u8, String),
 }
 
 /// Ports to compare with.

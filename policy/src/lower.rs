@@ -76,6 +76,7 @@ fn implies_family(condition: &Match) -> bool {
         | Match::Invalid
         | Match::Protocol(..)
         | Match::Port(..)
+        | Match::ProtocolPort(..)
         | Match::NoReverseRoute
         | Match::LocalDestination => false,
     }

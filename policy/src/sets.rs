@@ -56,7 +56,7 @@ impl<'a> Sets<'a> {
         let (prefix, comment, elements) = self.build(&definition);
         let name = elements.map(|elements| {
             let name = self.names.unique(prefix, &definition);
-            self.sets.insert(name.clone(), Set { comment: Comment::new(&comment), elements });
+            self.sets.insert(name.clone(), Set { comment: Comment::new(&comment), elements, counter: false });
             name
         });
         self.asked.insert(definition, name.clone());

@@ -1,5 +1,9 @@
 //! Matches, verdicts and statements as nft text.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::IpNetwork;
+
 use crate::ir::{
     Action, AddressSet, Family, IcmpField, Interface, Match, Op, PortSet, Side, Verdict, WORKLOAD_PREFIX,
 };
@@ -30,11 +34,14 @@ fn condition(condition: &Match, transport: &str) -> String {
         Match::Invalid => "ct state invalid".to_owned(),
         Match::Protocol(op, number) => format!("meta l4proto {}{number}", sign(*op)),
         Match::Address(side, family, op, set) => {
-            let set = match set {
-                AddressSet::Prefix(net) => net.to_string(),
-                AddressSet::Named(name) => format!("@{name}"),
-            };
-            format!("{} {}{set}", address(*side, *family), sign(*op))
+            let address = address(*side, *family);
+            match set {
+                AddressSet::Prefix(net) => format!("{address} {}{net}", sign(*op)),
+                AddressSet::Named(name) => format!("{address} {}@{name}", sign(*op)),
+                AddressSet::Masked(length, name) => {
+                    format!("{address} & {} {}@{name}", mask(*family, *length), sign(*op))
+                }
+            }
         }
         Match::Port(side, op, ports) => {
             let ports = match ports {
@@ -46,6 +53,9 @@ fn condition(condition: &Match, transport: &str) -> String {
         Match::Service(side, family, op, set) => {
             let (address, port) = (address(*side, *family), port(*side));
             format!("{address} . meta l4proto . th {port} {}@{set}", sign(*op))
+        }
+        Match::ProtocolPort(side, op, set) => {
+            format!("meta l4proto . th {} {}@{set}", port(*side), sign(*op))
         }
         Match::Icmp(family, field, op, low, high) => {
             let header = match family {
@@ -105,6 +115,15 @@ fn address(side: Side, family: Family) -> &'static str {
         (Family::V6, Side::Source) => "ip6 saddr",
         (Family::V6, Side::Destination) => "ip6 daddr",
     }
+}
+
+/// The netmask of a prefix length.
+fn mask(family: Family, length: u8) -> IpAddr {
+    let any = match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    IpNetwork::new(any, length).map_or(any, |net| net.mask())
 }
 
 fn port(side: Side) -> &'static str {

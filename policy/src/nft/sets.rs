@@ -38,10 +38,18 @@ pub(super) fn set(out: &mut String, name: &str, set: &Set) -> fmt::Result {
                 .map(|(address, protocol, port)| format!("{address} . {protocol} . {port}"))
                 .collect(),
         ),
+        Elements::ProtocolPorts(members) => (
+            "inet_proto . inet_service".to_owned(),
+            false,
+            members.iter().map(|(protocol, port)| format!("{protocol} . {port}")).collect(),
+        ),
     };
     writeln!(out, "\tset {name} {{\n\t\ttype {kind}")?;
     if interval {
         writeln!(out, "\t\tflags interval")?;
+    }
+    if set.counter {
+        writeln!(out, "\t\tcounter")?;
     }
     body(out, &set.comment, elements)
 }
