@@ -26,6 +26,8 @@ mod check;
 mod dispatch;
 pub mod eval;
 mod group;
+#[expect(dead_code, reason = "for the incremental calculation")]
+mod index;
 pub mod ir;
 mod lower;
 pub mod nft;

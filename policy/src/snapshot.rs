@@ -74,7 +74,7 @@ pub struct Endpoint {
 }
 
 /// Names with values, in the order of the names, each name once. Clones share them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LabelSet(Arc<[(Arc<str>, Arc<str>)]>);
 
 impl LabelSet {
@@ -87,6 +87,16 @@ impl LabelSet {
     pub fn get(&self, name: &str) -> Option<&str> {
         let place = self.0.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
         self.0.get(place).map(|(_, value)| &**value)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Names and values as they are kept.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+        self.0.iter().map(|(name, value)| (name, value))
     }
 
     /// Names and values.
