@@ -53,6 +53,14 @@ impl Family {
         if address.is_ipv4() { Family::V4 } else { Family::V6 }
     }
 
+    /// Length of an address.
+    pub fn bits(self) -> u8 {
+        match self {
+            Family::V4 => 32,
+            Family::V6 => 128,
+        }
+    }
+
     /// Protocol number of the family's ICMP.
     pub fn icmp(self) -> u8 {
         match self {

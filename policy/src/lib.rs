@@ -10,6 +10,7 @@
 //! | [`snapshot`] | the input |
 //! | `check` | a rule as stored → a rule that cannot be wrong, or the reason why it is |
 //! | `select` | labels of endpoints, which policies reach which endpoint |
+//! | `peers` | whom selectors of rules can name |
 //! | `order` | tiers, policies within a tier, profiles: the stages a packet passes |
 //! | `sets` | selectors, nets, ports → named sets with stable names |
 //! | `lower` | one checked rule → rules of the IR |
@@ -32,6 +33,7 @@ pub mod ir;
 mod lower;
 pub mod nft;
 mod order;
+mod peers;
 mod select;
 mod sets;
 pub mod snapshot;
@@ -70,10 +72,12 @@ impl fmt::Display for Problem {
 pub fn compile(snapshot: &Snapshot) -> Compiled {
     let mut problems = Problems::default();
     let endpoints = select::endpoints(snapshot);
+    let network_sets = peers::network_sets(snapshot);
+    let peers = peers::peers(&endpoints, &network_sets);
     let policies = select::policies(snapshot, &mut problems);
     let profiles = select::profiles(snapshot, &mut problems);
     let tiers = order::tiers(snapshot, &policies, &mut problems);
-    let mut groups = group::Groups::new(&tiers, &profiles, sets::Sets::new(&endpoints));
+    let mut groups = group::Groups::new(&tiers, &profiles, sets::Sets::new(&peers));
     let interfaces = dispatch::interfaces(&endpoints, &mut problems);
     let mut dispatch = dispatch::Dispatch::default();
     for (interface, endpoint) in interfaces {

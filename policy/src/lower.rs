@@ -9,7 +9,7 @@ use tortie_model::selector::Selector;
 
 use crate::check::{CheckedEntity, CheckedPorts, CheckedRule, IcmpMatch};
 use crate::ir::{AddressSet, Family, IcmpField, Match, Op, PortSet, Side};
-use crate::sets::{Definition, Sets, maximal, merged};
+use crate::sets::{Definition, PeerSets, Sets, maximal, merged};
 
 /// What a rule comes down to once its unenforceable parts are taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ fn alternatives(rule: &CheckedRule, family: Family, sets: &mut Sets<'_>) -> Opti
         found = both(found, icmp_is_not(family, icmp));
     }
     for (side, entity) in sides {
-        found = both(found, vec![addresses(side, entity, family, sets)?]);
+        found = both(found, addresses(rule, side, entity, family, sets)?);
     }
     for (side, entity) in sides {
         if let Some(not_named) = named(&entity.not_ports, None, family, sets) {
@@ -191,14 +191,20 @@ fn icmp_is_not(family: Family, icmp: IcmpMatch) -> Vec<Conjunction> {
     found
 }
 
-/// Conditions on one address; `None` when no address of the family meets them.
-fn addresses(side: Side, entity: &CheckedEntity, family: Family, sets: &mut Sets<'_>) -> Option<Conjunction> {
+/// Conditions on one address as alternatives; `None` when no address of the family meets them.
+fn addresses(
+    rule: &CheckedRule,
+    side: Side,
+    entity: &CheckedEntity,
+    family: Family,
+    sets: &mut Sets<'_>,
+) -> Option<Vec<Conjunction>> {
+    let condition = |op, set| Match::Address(side, family, op, set);
     let mut matches = Conjunction::new();
-    let mut add = |op, set| matches.push(Match::Address(side, family, op, set));
     if !entity.nets.is_empty() {
         let nets = of_family(&entity.nets, family)?;
         if !nets.iter().any(|net| net.prefix() == 0) {
-            add(Op::Is, prefixes(family, nets, sets)?);
+            matches.push(condition(Op::Is, prefixes(family, nets, sets)?));
         }
     }
     if !entity.not_nets.is_empty() {
@@ -206,17 +212,38 @@ fn addresses(side: Side, entity: &CheckedEntity, family: Family, sets: &mut Sets
         if nets.iter().any(|net| net.prefix() == 0) {
             return None;
         }
-        add(Op::IsNot, prefixes(family, nets, sets)?);
+        matches.push(condition(Op::IsNot, prefixes(family, nets, sets)?));
     }
-    if let Some(peers) = &entity.peers {
-        add(Op::Is, AddressSet::Named(sets.name(Definition::Peers(family, peers.clone()))?));
+    if let Some(peers) = &entity.not_peers {
+        match sets.peers(family, peers) {
+            PeerSets::Everything => return None,
+            PeerSets::Of(found) => matches.extend(found.into_iter().map(|set| condition(Op::IsNot, set))),
+        }
     }
-    if let Some(peers) = &entity.not_peers
-        && let Some(name) = sets.name(Definition::Peers(family, peers.clone()))
-    {
-        add(Op::IsNot, AddressSet::Named(name));
+    let found = vec![matches];
+    match entity.peers.as_ref().map(|peers| sets.peers(family, peers)) {
+        None | Some(PeerSets::Everything) => Some(found),
+        Some(PeerSets::Of(sets)) if sets.is_empty() => None,
+        Some(PeerSets::Of(sets)) => Some(both(found, in_any(rule, sets, condition))),
     }
-    Some(matches)
+}
+
+/// In one of the sets. Networks overlap, so for a rule that logs each alternative leaves out what those before it have.
+fn in_any(
+    rule: &CheckedRule,
+    sets: Vec<AddressSet>,
+    condition: impl Fn(Op, AddressSet) -> Match,
+) -> Vec<Conjunction> {
+    let before = |place: usize| match rule.action {
+        Action::Log => sets.iter().take(place).cloned().map(|set| condition(Op::IsNot, set)).collect(),
+        Action::Allow | Action::Deny | Action::Pass => Conjunction::new(),
+    };
+    let alternative = |(place, set): (usize, &AddressSet)| {
+        let mut matches = before(place);
+        matches.push(condition(Op::Is, set.clone()));
+        matches
+    };
+    sets.iter().enumerate().map(alternative).collect()
 }
 
 /// The maximal prefixes of a family; a list that names only the other family does not match in this one, even when it is

@@ -1,6 +1,7 @@
 //! Who is meant: effective labels of endpoints, which policies reach which endpoint, and what of them can be enforced.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tortie_model::resource::{
     GlobalNetworkPolicySpec, NetworkPolicySpec, PolicyType, ProfileSpec, default_types,
@@ -61,13 +62,22 @@ fn is_reserved(name: &str) -> bool {
 /// profiles only: an endpoint must not be able to claim them (calico-datamodel 1.8).
 pub(crate) fn endpoints(snapshot: &Snapshot) -> Vec<Labelled<'_>> {
     let all = snapshot.endpoints.iter();
-    all.map(|(id, endpoint)| Labelled { id, endpoint, labels: labels(snapshot, endpoint) }).collect()
+    all.map(|(id, endpoint)| {
+        let labels = effective_labels(snapshot, &endpoint.labels, &endpoint.profiles);
+        Labelled { id, endpoint, labels }
+    })
+    .collect()
 }
 
-fn labels<'a>(snapshot: &'a Snapshot, endpoint: &'a Endpoint) -> EffectiveLabels<'a> {
-    let profiles = endpoint.profiles.iter().filter_map(|name| snapshot.profiles.get(&**name)?.as_ref());
+/// Labels of something with these of its own and these profiles.
+pub(crate) fn effective_labels<'a>(
+    snapshot: &'a Snapshot,
+    own: &'a LabelSet,
+    profiles: &[Arc<str>],
+) -> EffectiveLabels<'a> {
+    let profiles = profiles.iter().filter_map(|name| snapshot.profiles.get(&**name)?.as_ref());
     let given = profiles.map(|profile| &profile.labels_to_apply).filter(|labels| !labels.is_empty());
-    EffectiveLabels { own: &endpoint.labels, profiles: given.collect() }
+    EffectiveLabels { own, profiles: given.collect() }
 }
 
 /// Which endpoints a policy is about.

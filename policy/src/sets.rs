@@ -10,13 +10,13 @@ use ipnetwork::IpNetwork;
 use sha2::{Digest as _, Sha256};
 use tortie_model::selector::{LabelRestriction, Selector};
 
-use crate::ir::{Comment, Elements, Family, Set};
-use crate::select::Labelled;
+use crate::ir::{AddressSet, Comment, Elements, Family, Set};
+use crate::peers::Peer;
 
 /// What a rule asks a set for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Definition {
-    /// Addresses of the endpoints a selector matches.
+    /// Addresses and networks of the peers a selector matches; see [`Sets::peers`].
     Peers(Family, Selector),
     /// Prefixes; see [`maximal`].
     Nets(Family, BTreeSet<IpNetwork>),
@@ -26,26 +26,37 @@ pub(crate) enum Definition {
     NamedPorts(Family, BTreeSet<String>, Selector),
 }
 
+/// Where the peers of a selector are to be looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PeerSets {
+    /// Every address is one.
+    Everything,
+    /// An address in any of these sets is one; without sets there is none.
+    Of(Vec<AddressSet>),
+}
+
 /// The sets asked for so far.
 pub(crate) struct Sets<'a> {
-    endpoints: &'a [Labelled<'a>],
-    /// Places of endpoints by name and value of a label.
+    peers: &'a [Peer<'a>],
+    /// Places of peers by name and value of a label.
     by_label: BTreeMap<&'a str, BTreeMap<&'a str, Vec<usize>>>,
     names: Names,
     /// `None` for a set without members.
     asked: BTreeMap<Definition, Option<String>>,
+    asked_peers: BTreeMap<Definition, PeerSets>,
     sets: BTreeMap<String, Set>,
 }
 
 impl<'a> Sets<'a> {
-    pub(crate) fn new(endpoints: &'a [Labelled<'a>]) -> Sets<'a> {
+    pub(crate) fn new(peers: &'a [Peer<'a>]) -> Sets<'a> {
         let mut by_label: BTreeMap<_, BTreeMap<_, Vec<usize>>> = BTreeMap::new();
-        for (place, endpoint) in endpoints.iter().enumerate() {
-            for (name, value) in endpoint.labels.pairs() {
+        for (place, peer) in peers.iter().enumerate() {
+            for (name, value) in peer.labels.pairs() {
                 by_label.entry(name).or_default().entry(value).or_default().push(place);
             }
         }
-        Sets { endpoints, by_label, names: Names::default(), asked: BTreeMap::new(), sets: BTreeMap::new() }
+        let (names, asked, asked_peers, sets) = Default::default();
+        Sets { peers, by_label, names, asked, asked_peers, sets }
     }
 
     /// Name of the set, `None` when it has no members and is not made.
@@ -56,11 +67,62 @@ impl<'a> Sets<'a> {
         let (prefix, comment, elements) = self.build(&definition);
         let name = elements.map(|elements| {
             let name = self.names.unique(prefix, &definition);
-            self.sets.insert(name.clone(), Set { comment: Comment::new(&comment), elements, counter: false });
+            self.add(name.clone(), &comment, elements);
             name
         });
         self.asked.insert(definition, name.clone());
         name
+    }
+
+    /// Where to look for the peers of a selector: a hash set of single addresses, and one for each length of network, which
+    /// is looked up with the masked address. An interval set would cost more to change the more it holds.
+    pub(crate) fn peers(&mut self, family: Family, selector: &Selector) -> PeerSets {
+        let definition = Definition::Peers(family, selector.clone());
+        if let Some(found) = self.asked_peers.get(&definition) {
+            return found.clone();
+        }
+        let mut by_length: BTreeMap<u8, BTreeSet<IpAddr>> = BTreeMap::new();
+        for net in self.matching(selector).into_iter().flat_map(|peer| peer.networks(family)) {
+            by_length.entry(net.prefix()).or_default().insert(net.network());
+        }
+        let found = if by_length.contains_key(&0) {
+            PeerSets::Everything
+        } else {
+            PeerSets::Of(self.by_length(&definition, family, selector, by_length))
+        };
+        self.asked_peers.insert(definition, found.clone());
+        found
+    }
+
+    /// One set for each length, the longest first.
+    fn by_length(
+        &mut self,
+        definition: &Definition,
+        family: Family,
+        selector: &Selector,
+        by_length: BTreeMap<u8, BTreeSet<IpAddr>>,
+    ) -> Vec<AddressSet> {
+        if by_length.is_empty() {
+            return Vec::new();
+        }
+        let base = self.names.unique(["peers4-", "peers6-"][index(family)], definition);
+        let mut found = Vec::new();
+        for (length, members) in by_length.into_iter().rev() {
+            let (name, comment) = match length == family.bits() {
+                true => (base.clone(), selector.to_string()),
+                false => (format!("{base}.{length}"), format!("networks /{length} of {selector}")),
+            };
+            self.add(name.clone(), &comment, Elements::Addresses(family, members));
+            found.push(match length == family.bits() {
+                true => AddressSet::Named(name),
+                false => AddressSet::Masked(length, name),
+            });
+        }
+        found
+    }
+
+    fn add(&mut self, name: String, comment: &str, elements: Elements) {
+        self.sets.insert(name, Set { comment: Comment::new(comment), elements, counter: false });
     }
 
     /// All sets with members that were asked for.
@@ -70,12 +132,8 @@ impl<'a> Sets<'a> {
 
     fn build(&self, definition: &Definition) -> (&'static str, String, Option<Elements>) {
         match definition {
-            Definition::Peers(family, selector) => {
-                let members: BTreeSet<IpAddr> =
-                    self.matching(selector).into_iter().flat_map(|e| addresses(e, *family)).collect();
-                let members = (!members.is_empty()).then_some(Elements::Addresses(*family, members));
-                (["peers4-", "peers6-"][index(*family)], selector.to_string(), members)
-            }
+            // Made by `peers`: one definition, several sets.
+            Definition::Peers(..) => ("", String::new(), None),
             Definition::Nets(family, nets) => {
                 let members = (!nets.is_empty()).then(|| Elements::Prefixes(*family, nets.clone()));
                 (["nets4-", "nets6-"][index(*family)], String::new(), members)
@@ -98,23 +156,23 @@ impl<'a> Sets<'a> {
         }
     }
 
-    /// Endpoints a selector matches, sought where the rarest label is that it asks for.
-    fn matching(&self, selector: &Selector) -> Vec<&'a Labelled<'a>> {
+    /// Peers a selector matches, sought where the rarest label is that it asks for.
+    fn matching(&self, selector: &Selector) -> Vec<&'a Peer<'a>> {
         let Some(restrictions) = selector.restrictions() else { return Vec::new() };
-        let matches = |e: &&'a Labelled<'a>| selector.matches(&e.labels);
+        let matches = |peer: &&'a Peer<'a>| selector.matches(peer.labels);
         let candidates =
             restrictions.iter().filter_map(|(label, restriction)| self.candidates(label, restriction));
         let number = |places: &Vec<&[usize]>| places.iter().map(|places| places.len()).sum::<usize>();
         match candidates.min_by_key(number) {
             Some(places) => {
                 let places = places.into_iter().flatten();
-                places.filter_map(|place| self.endpoints.get(*place)).filter(matches).collect()
+                places.filter_map(|place| self.peers.get(*place)).filter(matches).collect()
             }
-            None => self.endpoints.iter().filter(matches).collect(),
+            None => self.peers.iter().filter(matches).collect(),
         }
     }
 
-    /// Places of the endpoints that have the label as it must be, by value; `None` when it must be absent.
+    /// Places of the peers that have the label as it must be, by value; `None` when it must be absent.
     fn candidates(&self, label: &str, restriction: &LabelRestriction<'_>) -> Option<Vec<&[usize]>> {
         let Some(values) = self.by_label.get(label) else {
             return (*restriction != LabelRestriction::MustBeAbsent).then(Vec::new);
@@ -136,19 +194,14 @@ fn index(family: Family) -> usize {
     }
 }
 
-fn addresses<'a>(endpoint: &'a Labelled<'a>, family: Family) -> impl Iterator<Item = IpAddr> {
-    endpoint.endpoint.addresses.iter().copied().filter(move |a| Family::of(*a) == family)
-}
-
 fn named_ports<'a>(
-    endpoint: &'a Labelled<'a>,
+    peer: &'a Peer<'a>,
     family: Family,
     names: &BTreeSet<String>,
 ) -> impl Iterator<Item = (IpAddr, u8, u16)> {
-    let ports = endpoint.endpoint.ports.iter();
-    let ports = ports.filter(|port| names.contains(&port.name) && port.protocol.has_ports());
+    let ports = peer.ports.iter().filter(|port| names.contains(&port.name) && port.protocol.has_ports());
     ports.flat_map(move |port| {
-        addresses(endpoint, family).map(move |a| (a, port.protocol.number(), port.port))
+        peer.networks(family).map(move |net| (net.network(), port.protocol.number(), port.port))
     })
 }
 

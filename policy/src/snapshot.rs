@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub profiles: BTreeMap<String, Option<ProfileSpec>>,
     /// All workload endpoints of the cluster, local ones with their interface.
     pub endpoints: BTreeMap<Arc<EndpointId>, Arc<Endpoint>>,
+    /// Network sets by namespace, which is empty for a global one, and name.
+    pub network_sets: BTreeMap<Arc<EndpointId>, Arc<NetworkSet>>,
     /// All pools, disabled ones too.
     pub pools: Vec<Pool>,
     /// What happens to traffic from workloads to this node once egress policy allowed it.
@@ -49,10 +51,10 @@ pub enum PolicyBody {
     Invalid(String),
 }
 
-/// Name of a workload endpoint.
+/// Name of a workload endpoint, or of something else that rules can name as a peer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointId {
-    /// Namespace.
+    /// Namespace; empty for what is in none.
     pub namespace: String,
     /// Name.
     pub name: String,
@@ -71,6 +73,17 @@ pub struct Endpoint {
     pub ports: Vec<WorkloadEndpointPort>,
     /// Host interface, when the endpoint is on this node.
     pub interface: Option<String>,
+}
+
+/// Addresses with labels, which rules name as peers like endpoints.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NetworkSet {
+    /// Own labels, for one of a namespace that of the namespace included.
+    pub labels: LabelSet,
+    /// Profiles that give further labels: that of the namespace.
+    pub profiles: Vec<Arc<str>>,
+    /// Masked networks and single addresses; they may overlap and repeat.
+    pub nets: Box<[IpNetwork]>,
 }
 
 /// Names with values, in the order of the names, each name once. Clones share them.

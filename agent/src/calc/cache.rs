@@ -13,10 +13,11 @@ use tortie_model::resource::{
     ClusterInformationSpec, FelixConfigurationSpec, GlobalNetworkPolicy, IpPoolSpec, NetworkPolicy, Node,
     ProfileSpec, TierSpec, WorkloadEndpoint,
 };
-use tortie_model::{Key, Kind};
+use tortie_model::{Key, Kind, ObjectMeta};
 use tortie_policy::snapshot::{Endpoint, EndpointId};
 
 use super::endpoints::for_policy;
+use super::network_sets::{self, StoredSet};
 use super::texts::Texts;
 
 /// Newest values by name.
@@ -29,6 +30,8 @@ pub(super) struct Cache {
     pub(super) network_policies: BTreeMap<(String, String), NetworkPolicy>,
     /// By stored name.
     pub(super) global_policies: BTreeMap<String, GlobalNetworkPolicy>,
+    /// By namespace and name; as policy sees them.
+    pub(super) network_sets: BTreeMap<Arc<EndpointId>, StoredSet>,
     pub(super) tiers: BTreeMap<String, TierSpec>,
     pub(super) profiles: BTreeMap<String, ProfileSpec>,
     pub(super) bgp_configurations: BTreeMap<String, BgpConfigurationSpec>,
@@ -149,6 +152,10 @@ impl Cache {
             AnyResource::WorkloadEndpoint(o) => self.store_endpoint(node, EndpointId { namespace, name }, o),
             AnyResource::NetworkPolicy(o) => put(&mut self.network_policies, (namespace, name), o),
             AnyResource::GlobalNetworkPolicy(o) => put(&mut self.global_policies, name, o),
+            AnyResource::NetworkSet(o) => self.store_network_set(namespace, name, &o.metadata, &o.spec.nets),
+            AnyResource::GlobalNetworkSet(o) => {
+                self.store_network_set(String::new(), name, &o.metadata, &o.spec.nets)
+            }
             AnyResource::Tier(o) => put(&mut self.tiers, name, o.spec),
             AnyResource::Profile(o) => put(&mut self.profiles, name, o.spec),
             AnyResource::BgpConfiguration(o) => put(&mut self.bgp_configurations, name, o.spec),
@@ -159,12 +166,10 @@ impl Cache {
             AnyResource::FelixConfiguration(o) => put(&mut self.felix_configurations, name, o.spec),
             AnyResource::ClusterInformation(o) => put(&mut self.cluster_information, name, o.spec),
             AnyResource::BlockAffinity(_)
-            | AnyResource::GlobalNetworkSet(_)
             | AnyResource::HostEndpoint(_)
             | AnyResource::IpReservation(_)
             | AnyResource::IpamConfiguration(_)
             | AnyResource::KubeControllersConfiguration(_)
-            | AnyResource::NetworkSet(_)
             | AnyResource::StagedGlobalNetworkPolicy(_)
             | AnyResource::StagedKubernetesNetworkPolicy(_)
             | AnyResource::StagedNetworkPolicy(_) => false,
@@ -181,6 +186,18 @@ impl Cache {
         put(&mut self.endpoints, id, stored)
     }
 
+    fn store_network_set(
+        &mut self,
+        namespace: String,
+        name: String,
+        metadata: &ObjectMeta,
+        nets: &[String],
+    ) -> bool {
+        let id = Arc::new(EndpointId { namespace, name });
+        let set = network_sets::stored(&id, metadata, nets, &mut self.texts);
+        put(&mut self.network_sets, id, set)
+    }
+
     fn remove_resource(&mut self, key: &Key) -> bool {
         let Key::Resource { kind, namespace, name } = key else { return false };
         let namespace = namespace.clone().unwrap_or_default();
@@ -192,6 +209,9 @@ impl Cache {
             }
             Kind::NetworkPolicy => self.network_policies.remove(&(namespace, name.clone())).is_some(),
             Kind::GlobalNetworkPolicy => self.global_policies.remove(name).is_some(),
+            Kind::NetworkSet | Kind::GlobalNetworkSet => {
+                self.network_sets.remove(&EndpointId { namespace, name: name.clone() }).is_some()
+            }
             Kind::Tier => self.tiers.remove(name).is_some(),
             Kind::Profile => self.profiles.remove(name).is_some(),
             Kind::BgpConfiguration => self.bgp_configurations.remove(name).is_some(),
@@ -201,12 +221,10 @@ impl Cache {
             Kind::FelixConfiguration => self.felix_configurations.remove(name).is_some(),
             Kind::ClusterInformation => self.cluster_information.remove(name).is_some(),
             Kind::BlockAffinity
-            | Kind::GlobalNetworkSet
             | Kind::HostEndpoint
             | Kind::IpReservation
             | Kind::IpamConfiguration
             | Kind::KubeControllersConfiguration
-            | Kind::NetworkSet
             | Kind::StagedGlobalNetworkPolicy
             | Kind::StagedKubernetesNetworkPolicy
             | Kind::StagedNetworkPolicy => false,
@@ -232,20 +250,20 @@ fn decides(kind: Kind) -> bool {
         | Kind::ClusterInformation
         | Kind::FelixConfiguration
         | Kind::GlobalNetworkPolicy
+        | Kind::GlobalNetworkSet
         | Kind::IpPool
         | Kind::NetworkPolicy
+        | Kind::NetworkSet
         | Kind::Node
         | Kind::Profile
         | Kind::Tier
         | Kind::WorkloadEndpoint => true,
         Kind::BlockAffinity
         | Kind::CalicoNodeStatus
-        | Kind::GlobalNetworkSet
         | Kind::HostEndpoint
         | Kind::IpReservation
         | Kind::IpamConfiguration
         | Kind::KubeControllersConfiguration
-        | Kind::NetworkSet
         | Kind::StagedGlobalNetworkPolicy
         | Kind::StagedKubernetesNetworkPolicy
         | Kind::StagedNetworkPolicy => false,

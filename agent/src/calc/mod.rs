@@ -15,6 +15,7 @@ mod cache;
 mod duration;
 mod endpoints;
 mod felix;
+mod network_sets;
 mod policies;
 mod problems;
 mod routes;

@@ -11,7 +11,7 @@ use tortie_policy::Snapshot;
 use tortie_policy::snapshot::{Endpoint, EndpointId, PolicyBody, PolicyId, Pool};
 
 use super::cache::Cache;
-use super::{Problems, Settings, felix};
+use super::{Problems, Settings, felix, network_sets};
 
 /// The profile that allows everything.
 const DEFAULT_ALLOW: &str = "projectcalico-default-allow";
@@ -29,6 +29,7 @@ pub(super) fn snapshot(
         policies: policies(cache),
         profiles: profiles(cache),
         endpoints,
+        network_sets: network_sets::for_policy(cache, problems),
         pools: pools(cache),
         endpoint_to_host: felix::endpoint_to_host(cache, settings, problems),
         tunnel_peers: others.flat_map(|(_, node)| node.spec.bgp_ips()).collect(),

@@ -14,7 +14,9 @@ use tortie_model::resource::{
 use tortie_model::rule::{Action, EntityRule, HttpMatch, Icmp, Rule, ServiceAccountMatch, ServiceMatch};
 use tortie_model::scalar::{Port, Protocol};
 use tortie_policy::eval::{CtState, Packet};
-use tortie_policy::snapshot::{Endpoint, EndpointId, EndpointToHost, PolicyBody, PolicyId, Pool, Snapshot};
+use tortie_policy::snapshot::{
+    Endpoint, EndpointId, EndpointToHost, NetworkSet, PolicyBody, PolicyId, Pool, Snapshot,
+};
 
 const ADDRESSES: [&str; 10] = [
     "10.0.0.1",
@@ -325,6 +327,29 @@ fn tiers() -> impl Strategy<Value = BTreeMap<String, TierSpec>> {
     })
 }
 
+/// Network sets in the namespaces or in none, with networks of many lengths.
+fn network_sets() -> impl Strategy<Value = BTreeMap<Arc<EndpointId>, Arc<NetworkSet>>> {
+    let namespace = select(vec!["", "a", "b"]);
+    // A network of length 0 is everything: rare, since it hides the others.
+    let nets = (subsequence(&NETS[..], 0..4), 0..8).prop_map(|(mut nets, dice)| {
+        nets.retain(|net| dice == 0 || !net.ends_with("/0"));
+        nets.into_iter().map(|net| net.parse().expect("a literal")).collect::<Vec<ipnetwork::IpNetwork>>()
+    });
+    prop::collection::vec((namespace, labels(), nets), 0..3).prop_map(|found| {
+        let set = |(i, (namespace, mut labels, nets)): (usize, (&str, BTreeMap<String, String>, Vec<_>))| {
+            labels.remove("projectcalico.org/namespace");
+            let mut profiles = Vec::new();
+            if !namespace.is_empty() {
+                labels.insert("projectcalico.org/namespace".into(), namespace.into());
+                profiles.push(Arc::from("ns"));
+            }
+            let set = NetworkSet { labels: labels.into_iter().collect(), profiles, nets: nets.into() };
+            (Arc::new(EndpointId { namespace: namespace.into(), name: format!("s{i}") }), Arc::new(set))
+        };
+        found.into_iter().enumerate().map(set).collect()
+    })
+}
+
 /// A snapshot of a node with three workloads.
 pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
     let pools = prop::collection::vec((select(&NETS[..]), any::<bool>()), 0..4);
@@ -337,22 +362,26 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
         pools,
         action,
         subsequence(&ADDRESSES[..], 0..3),
+        network_sets(),
     )
-        .prop_map(|(tiers, policies, profiles, endpoints, pools, endpoint_to_host, peers)| Snapshot {
-            tiers,
-            policies: policies.into_iter().collect(),
-            profiles,
-            endpoints,
-            pools: pools
-                .into_iter()
-                .map(|(cidr, nat_outgoing)| Pool { cidr: cidr.parse().expect("a literal"), nat_outgoing })
-                .collect(),
-            endpoint_to_host,
-            tunnel_peers: peers
-                .into_iter()
-                .map(|a| a.parse().expect("a literal"))
-                .collect::<BTreeSet<IpAddr>>(),
-        })
+        .prop_map(
+            |(tiers, policies, profiles, endpoints, pools, endpoint_to_host, peers, network_sets)| Snapshot {
+                network_sets,
+                tiers,
+                policies: policies.into_iter().collect(),
+                profiles,
+                endpoints,
+                pools: pools
+                    .into_iter()
+                    .map(|(cidr, nat_outgoing)| Pool { cidr: cidr.parse().expect("a literal"), nat_outgoing })
+                    .collect(),
+                endpoint_to_host,
+                tunnel_peers: peers
+                    .into_iter()
+                    .map(|a| a.parse().expect("a literal"))
+                    .collect::<BTreeSet<IpAddr>>(),
+            },
+        )
 }
 
 /// A packet between two addresses of one family.

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tortie_model::resource::{PolicyType, TierAction};
+use tortie_model::resource::{PolicyType, TierAction, WorkloadEndpointPort};
 use tortie_model::rule::{Action, EntityRule, Icmp, Rule};
 use tortie_model::scalar::Port;
 use tortie_model::selector::{Labels, Selector};
 use tortie_policy::eval::{CtState, Packet};
-use tortie_policy::snapshot::{Endpoint, EndpointId, EndpointToHost, PolicyBody, PolicyId, Snapshot};
+use tortie_policy::snapshot::{
+    Endpoint, EndpointId, EndpointToHost, LabelSet, PolicyBody, PolicyId, Snapshot,
+};
 
 /// What should happen.
 pub(crate) struct Judgement {
@@ -36,6 +38,12 @@ impl Labels for Under<'_> {
     fn get(&self, name: &str) -> Option<&str> {
         self.1.get(&format!("{}{name}", self.0)).map(String::as_str)
     }
+}
+
+/// Somebody who has the address of one end of a packet.
+struct Owner<'a> {
+    labels: BTreeMap<String, String>,
+    ports: &'a [WorkloadEndpointPort],
 }
 
 /// What a rule says about a packet.
@@ -103,7 +111,7 @@ impl Oracle<'_> {
     }
 
     fn endpoint_allows(&self, id: &EndpointId, endpoint: &Endpoint, direction: PolicyType) -> bool {
-        let labels = self.labels(endpoint);
+        let labels = self.labels(&endpoint.labels, &endpoint.profiles);
         let in_scope = |policy: &PolicyId| {
             policy.namespace.is_empty()
                 || policy.namespace == id.namespace
@@ -169,11 +177,21 @@ impl Oracle<'_> {
         false
     }
 
-    fn labels(&self, endpoint: &Endpoint) -> BTreeMap<String, String> {
-        let own = endpoint.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    /// Everybody who has an address: endpoints, and network sets around it.
+    fn owners(&self, address: IpAddr) -> Vec<Owner<'_>> {
+        let endpoints = self.snapshot.endpoints.values().filter(|e| e.addresses.contains(&address));
+        let sets = self.snapshot.network_sets.values().filter(|s| s.nets.iter().any(|n| n.contains(address)));
+        let endpoints =
+            endpoints.map(|e| Owner { labels: self.labels(&e.labels, &e.profiles), ports: &e.ports });
+        let sets = sets.map(|s| Owner { labels: self.labels(&s.labels, &s.profiles), ports: &[] });
+        endpoints.chain(sets).collect()
+    }
+
+    fn labels(&self, own: &LabelSet, profiles: &[Arc<str>]) -> BTreeMap<String, String> {
+        let own = own.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         let mut labels: BTreeMap<String, String> =
             own.filter(|(name, _)| !name.starts_with("pcns.") && !name.starts_with("pcsa.")).collect();
-        for profile in endpoint.profiles.iter().filter_map(|p| self.snapshot.profiles.get(&**p)?.as_ref()) {
+        for profile in profiles.iter().filter_map(|p| self.snapshot.profiles.get(&**p)?.as_ref()) {
             for (name, value) in &profile.labels_to_apply {
                 if !labels.contains_key(name) {
                     labels.insert(name.clone(), value.clone());
@@ -302,18 +320,12 @@ impl Oracle<'_> {
                 return false;
             }
         }
-        let owners: Vec<&Endpoint> = self
-            .snapshot
-            .endpoints
-            .values()
-            .map(Arc::as_ref)
-            .filter(|e| e.addresses.contains(&address))
-            .collect();
-        let excluded = |e: &Endpoint| {
+        let owners = self.owners(address);
+        let excluded = |owner: &Owner<'_>| {
             !entity.not_selector.is_empty()
-                && selects_plainly(&entity.not_selector, &self.labels(e)) == Some(true)
+                && selects_plainly(&entity.not_selector, &owner.labels) == Some(true)
         };
-        let positive = |e: &Endpoint| is_peer(entity, namespace, &self.labels(e));
+        let positive = |owner: &Owner<'_>| is_peer(entity, namespace, &owner.labels);
         let wants_peer = !entity.selector.is_empty()
             || !entity.namespace_selector.is_empty()
             || entity
@@ -326,14 +338,14 @@ impl Oracle<'_> {
             if !owners.iter().any(|e| positive(e) && !excluded(e)) {
                 return false;
             }
-        } else if owners.iter().any(|e| excluded(e)) {
+        } else if owners.iter().any(excluded) {
             return false;
         }
-        let has = |e: &Endpoint, name: &str| {
-            let fits = |q: &tortie_model::resource::WorkloadEndpointPort| {
+        let has = |owner: &Owner<'_>, name: &str| {
+            let fits = |q: &WorkloadEndpointPort| {
                 q.name == name && Some(q.port) == port && q.protocol.number() == self.packet.protocol
             };
-            e.ports.iter().any(fits)
+            owner.ports.iter().any(fits)
         };
         let listed = |wanted: &Port, of_peers: bool| match wanted {
             Port::Range(low, high) => port.is_some_and(|p| (*low..=*high).contains(&p)),

@@ -10,9 +10,11 @@ use std::process::Command;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use tortie_model::resource::{ProfileSpec, TierSpec, WorkloadEndpointPort};
+use tortie_model::resource::{ProfileSpec, TierSpec, WorkloadEndpointPort, listed_network};
 use tortie_policy::eval::{CtState, Packet};
-use tortie_policy::snapshot::{Endpoint, EndpointId, EndpointToHost, PolicyBody, PolicyId, Pool, Snapshot};
+use tortie_policy::snapshot::{
+    Endpoint, EndpointId, EndpointToHost, NetworkSet, PolicyBody, PolicyId, Pool, Snapshot,
+};
 
 /// A snapshot as YAML.
 #[derive(Deserialize)]
@@ -26,6 +28,8 @@ struct Document {
     profiles: BTreeMap<String, Option<ProfileSpec>>,
     #[serde(default)]
     endpoints: Vec<EndpointDocument>,
+    #[serde(default)]
+    network_sets: Vec<NetworkSetDocument>,
     #[serde(default)]
     pools: Vec<PoolDocument>,
     endpoint_to_host: Option<String>,
@@ -62,6 +66,18 @@ struct EndpointDocument {
     interface: Option<String>,
 }
 
+/// A network set; with a namespace it has its label and its profile `kns.<namespace>`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NetworkSetDocument {
+    name: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    nets: Vec<String>,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PoolDocument {
@@ -91,6 +107,7 @@ pub(crate) fn snapshot(yaml: &str) -> Snapshot {
         policies: document.policies.into_iter().map(policy).collect(),
         profiles: document.profiles,
         endpoints: document.endpoints.into_iter().map(endpoint).collect(),
+        network_sets: document.network_sets.into_iter().map(network_set).collect(),
         pools: document
             .pools
             .into_iter()
@@ -104,6 +121,19 @@ pub(crate) fn snapshot(yaml: &str) -> Snapshot {
         },
         tunnel_peers: document.tunnel_peers,
     }
+}
+
+fn network_set(document: NetworkSetDocument) -> (Arc<EndpointId>, Arc<NetworkSet>) {
+    let NetworkSetDocument { name, namespace, mut labels, nets } = document;
+    let mut profiles = Vec::new();
+    if !namespace.is_empty() {
+        labels.insert("projectcalico.org/namespace".into(), namespace.clone());
+        profiles.push(format!("kns.{namespace}").into());
+    }
+    let net = |text: &String| listed_network(text).unwrap_or_else(|| panic!("{text} is no network"));
+    let nets = nets.iter().map(net).collect();
+    let set = NetworkSet { labels: labels.into_iter().collect(), profiles, nets };
+    (Arc::new(EndpointId { namespace, name }), Arc::new(set))
 }
 
 fn policy(document: PolicyDocument) -> (PolicyId, PolicyBody) {

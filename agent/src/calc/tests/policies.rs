@@ -140,3 +140,38 @@ fn the_profile_that_allows_everything_is_there_although_nobody_stores_it() {
     assert_eq!((actions(&allow.ingress), actions(&allow.egress)), (vec![Action::Allow], vec![Action::Allow]));
     assert_eq!(allow.ingress[0], Rule { action: Action::Allow, ..Rule::default() }, "without conditions");
 }
+
+#[test]
+fn network_sets_reach_policy_with_the_labels_of_their_namespace() {
+    let labels = |value: &str| json!({"labels": {"role": value, "pcns.env": "forged"}});
+    let world = World::nodes(1)
+        .document(Kind::NetworkSet, "ns/own", labels("in"), json!({"nets": ["10.1.2.3/8", "10.0.0.1", "x"]}))
+        .document(Kind::GlobalNetworkSet, "wide", labels("out"), json!({"nets": ["2001:db8::/32"]}));
+    let (snapshot, problems) = snapshot_with(&world, &settings());
+    let found: Vec<_> = snapshot
+        .network_sets
+        .iter()
+        .map(|(id, set)| {
+            let labels: Vec<_> = set.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let nets: Vec<_> = set.nets.iter().map(ToString::to_string).collect();
+            format!(
+                "{}/{} [{}] {:?} {}",
+                id.namespace,
+                id.name,
+                labels.join(" "),
+                set.profiles,
+                nets.join(" ")
+            )
+        })
+        .collect();
+    let expected = [
+        "/wide [role=out] [] 2001:db8::/32",
+        "ns/own [projectcalico.org/namespace=ns role=in] [\"kns.ns\"] 10.0.0.0/8 10.0.0.1/32",
+    ];
+    assert_eq!(found, expected);
+    let told = problems.of("NetworkSet ns/own");
+    assert_eq!(told.as_deref(), Some("nets has 'x', which is no network and is left out"));
+
+    let key = tortie_model::Key::resource(Kind::NetworkSet, Some("ns"), "own");
+    assert_eq!(self::snapshot(&world.without(&key)).network_sets.len(), 1);
+}
