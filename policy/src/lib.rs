@@ -31,6 +31,8 @@ mod group;
 mod index;
 pub mod ir;
 mod lower;
+#[expect(dead_code, reason = "for the incremental calculation")]
+mod members;
 pub mod nft;
 mod order;
 mod peers;
