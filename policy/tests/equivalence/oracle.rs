@@ -46,6 +46,9 @@ struct Owner<'a> {
     ports: &'a [WorkloadEndpointPort],
 }
 
+/// Policies by tier.
+type ByTier<'a> = BTreeMap<String, Vec<(&'a PolicyId, &'a PolicyBody)>>;
+
 /// Where on its way a packet meets policy.
 #[derive(Clone, Copy, PartialEq)]
 enum Phase {
@@ -107,14 +110,14 @@ impl Oracle<'_> {
         endpoint: &Endpoint,
         direction: PolicyType,
         phase: Phase,
-    ) -> Result<BTreeMap<String, Vec<(&PolicyId, &PolicyBody)>>, ()> {
+    ) -> Result<ByTier<'_>, ()> {
         let labels = self.labels(&endpoint.labels, &endpoint.profiles);
         let in_scope = |policy: &PolicyId| {
             policy.namespace.is_empty()
                 || policy.namespace == id.namespace
                 || labels.get("projectcalico.org/namespace") == Some(&policy.namespace)
         };
-        let mut tiers: BTreeMap<String, Vec<(&PolicyId, &PolicyBody)>> = BTreeMap::new();
+        let mut tiers = ByTier::new();
         for (policy, body) in &self.snapshot.policies {
             if !asked_in(body, phase) {
                 continue;
