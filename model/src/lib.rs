@@ -26,6 +26,7 @@ pub mod felix;
 pub mod ipam;
 pub mod key;
 pub mod kind;
+pub mod kubernetes_policy;
 pub mod local_api;
 pub mod meta;
 pub mod names;

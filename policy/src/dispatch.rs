@@ -4,23 +4,24 @@
 //! ```text
 //! prerouting   cali* ─▶ workload-source     spoofed source, encapsulated: drop
 //! forward      established: accept; cali* ─▶ from-workload ─map─▶ out-…; then ─▶ cali*: to-workload ─map─▶ in-…
-//! input        IPIP: only from nodes; established: accept; cali* ─▶ workload-to-host ─▶ from-workload; endpoint-to-host
+//! input        tunnels: only from nodes; established: accept; cali* ─▶ workload-to-host ─▶ from-workload; endpoint-to-host
 //! postrouting  masquerade
 //! ```
 //!
-//! There is no output chain: a node reaches its own workloads whatever their policy, else health checks fail
-//! (felix-dataplane 3.4).
+//! A node reaches its own workloads whatever their policy, else health checks fail (felix-dataplane 3.4): there is no output
+//! chain, unless host endpoints need one ([`Hooks`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Problems;
+use crate::host::Hooks;
 use crate::ir::{
     Action, AddressSet, Base, Chain, ChainKind, Comment, Elements, Family, Hook, IcmpField, Interface,
     InterfaceName, Match, Op, PortSet, Rule, Ruleset, Set, Side, Verdict, VerdictMap, WORKLOAD_PREFIX,
 };
 use crate::select::Labelled;
 use crate::sets::maximal;
-use crate::snapshot::{EndpointToHost, Snapshot};
+use crate::snapshot::{EndpointToHost, Options, Snapshot};
 
 /// Map from the interface a packet came in on to what its workload may send.
 const FROM: &str = "from-endpoint";
@@ -31,8 +32,9 @@ const TO: &str = "to-endpoint";
 const IPIP: u8 = 4;
 /// UDP.
 const UDP: u8 = 17;
-/// UDP port of VXLAN.
-const VXLAN_PORT: u16 = 4789;
+/// Sets of the other nodes' addresses.
+pub(crate) const TUNNEL_PEERS: [(Family, &str); 2] =
+    [(Family::V4, "tunnel-peers4"), (Family::V6, "tunnel-peers6")];
 
 /// Interfaces of the endpoints on this node that can be told apart. The others stay unknown, so they drop.
 pub(crate) fn interfaces<'a, 'e>(
@@ -78,13 +80,15 @@ pub(crate) struct Dispatch {
 
 impl Dispatch {
     /// Sends the traffic of an interface to the chains of its groups.
-    pub(crate) fn add(&mut self, interface: InterfaceName, ingress: String, egress: String) {
-        self.to.insert(interface.clone(), Verdict::Goto(ingress));
-        self.from.insert(interface, Verdict::Goto(egress));
+    pub(crate) fn add(&mut self, interface: InterfaceName, ingress: Option<String>, egress: Option<String>) {
+        let verdict = |chain: Option<String>| chain.map_or(Verdict::Drop, Verdict::Goto);
+        self.to.insert(interface.clone(), verdict(ingress));
+        self.from.insert(interface, verdict(egress));
     }
 
     /// The rule-set without the groups.
-    pub(crate) fn base(self, snapshot: &Snapshot) -> Ruleset {
+    pub(crate) fn base(self, snapshot: &Snapshot, hosts: &Hooks) -> Ruleset {
+        let options = &snapshot.options;
         let map = |elements, text| VerdictMap { comment: Comment::new(text), elements };
         let mut ruleset = Ruleset {
             sets: BTreeMap::new(),
@@ -95,12 +99,12 @@ impl Dispatch {
             chains: BTreeMap::new(),
         };
         let mut put = |name: &str, chain| ruleset.chains.insert(name.to_owned(), chain);
-        put("prerouting", prerouting());
-        put("workload-source", workload_source());
-        put("forward", forward());
-        put("from-workload", workload(Interface::Input, FROM));
-        put("to-workload", workload(Interface::Output, TO));
-        put("input", input());
+        put("prerouting", prerouting(hosts));
+        put("workload-source", workload_source(options));
+        put("forward", forward(hosts));
+        put("from-workload", workload(options, Interface::Input, FROM));
+        put("to-workload", workload(options, Interface::Output, TO));
+        put("input", input(options, hosts));
         put("workload-to-host", workload_to_host(snapshot.endpoint_to_host));
         tunnel(snapshot, &mut ruleset);
         masquerade(snapshot, &mut ruleset);
@@ -108,63 +112,70 @@ impl Dispatch {
     }
 }
 
-fn base(hook: Hook, kind: ChainKind, priority: i32, rules: Vec<Rule>) -> Chain {
+pub(crate) fn base(hook: Hook, kind: ChainKind, priority: i32, rules: Vec<Rule>) -> Chain {
     Chain { comment: Comment::default(), base: Some(Base { kind, hook, priority }), rules }
 }
 
-fn chain(comment: &str, rules: Vec<Rule>) -> Chain {
+pub(crate) fn chain(comment: &str, rules: Vec<Rule>) -> Chain {
     Chain { comment: Comment::new(comment), base: None, rules }
 }
 
-fn rule(matches: Vec<Match>, verdict: Verdict, comment: &str) -> Rule {
+pub(crate) fn rule(matches: Vec<Match>, verdict: Verdict, comment: &str) -> Rule {
     Rule { matches, counter: true, action: Action::Verdict(verdict), comment: Comment::new(comment) }
 }
 
 /// A rule most packets pass: counting them would cost more than it tells.
-fn uncounted(rule: Rule) -> Rule {
+pub(crate) fn uncounted(rule: Rule) -> Rule {
     Rule { counter: false, ..rule }
 }
 
-fn jump(matches: Vec<Match>, to: &str) -> Rule {
+pub(crate) fn jump(matches: Vec<Match>, to: &str) -> Rule {
     uncounted(rule(matches, Verdict::Jump(to.to_owned()), ""))
 }
 
-fn goto(matches: Vec<Match>, to: &str) -> Rule {
+pub(crate) fn goto(matches: Vec<Match>, to: &str) -> Rule {
     uncounted(rule(matches, Verdict::Goto(to.to_owned()), ""))
 }
 
 /// Before connection tracking, so that what is forged never makes an entry.
-fn prerouting() -> Chain {
+fn prerouting(hosts: &Hooks) -> Chain {
     let from_workload = vec![Match::WorkloadInterface(Interface::Input)];
-    base(Hook::Prerouting, ChainKind::Filter, -300, vec![goto(from_workload, "workload-source")])
+    let (mut rules, after) = hosts.prerouting();
+    rules.push(goto(from_workload, "workload-source"));
+    rules.extend(after);
+    base(Hook::Prerouting, ChainKind::Filter, -300, rules)
 }
 
-fn workload_source() -> Chain {
-    let vxlan = vec![
-        Match::Protocol(Op::Is, UDP),
-        Match::Port(Side::Destination, Op::Is, PortSet::Range(VXLAN_PORT, VXLAN_PORT)),
-    ];
-    chain(
-        "what no workload may send",
-        vec![
-            rule(vec![Match::NoReverseRoute], Verdict::Drop, "source is not the workload's"),
-            rule(vec![Match::Protocol(Op::Is, IPIP)], Verdict::Drop, "IPIP from a workload"),
-            rule(vxlan, Verdict::Drop, "VXLAN from a workload"),
-        ],
-    )
+fn workload_source(options: &Options) -> Chain {
+    let mut rules = vec![rule(vec![Match::NoReverseRoute], Verdict::Drop, "source is not the workload's")];
+    if !options.ipip_from_workloads {
+        rules.push(rule(vec![Match::Protocol(Op::Is, IPIP)], Verdict::Drop, "IPIP from a workload"));
+    }
+    if !options.vxlan_from_workloads {
+        rules.push(rule(vxlan(options), Verdict::Drop, "VXLAN from a workload"));
+    }
+    chain("what no workload may send", rules)
 }
 
-fn forward() -> Chain {
-    let rules = vec![
-        uncounted(rule(vec![Match::Established], Verdict::Accept, "known flows")),
-        jump(vec![Match::WorkloadInterface(Interface::Input)], "from-workload"),
-        goto(vec![Match::WorkloadInterface(Interface::Output)], "to-workload"),
-    ];
+fn vxlan(options: &Options) -> Vec<Match> {
+    let port = PortSet::Range(options.vxlan_port, options.vxlan_port);
+    vec![Match::Protocol(Op::Is, UDP), Match::Port(Side::Destination, Op::Is, port)]
+}
+
+/// What a host endpoint allows has to pass the workloads' policy too.
+fn forward(hosts: &Hooks) -> Chain {
+    let (before, after) = hosts.forward();
+    let mut rules = vec![uncounted(rule(vec![Match::Established], Verdict::Accept, "known flows"))];
+    rules.extend(before);
+    rules.push(jump(vec![Match::WorkloadInterface(Interface::Input)], "from-workload"));
+    rules.push(goto(vec![Match::WorkloadInterface(Interface::Output)], "to-workload"));
+    rules.extend(after);
     base(Hook::Forward, ChainKind::Filter, 0, rules)
 }
 
 /// Only workload traffic is refused as invalid: flows of others that this node sees one way of are none of ours.
-fn workload(interface: Interface, map: &str) -> Chain {
+fn workload(options: &Options, interface: Interface, map: &str) -> Chain {
+    let invalid = rule(vec![Match::Invalid], Verdict::Drop, "invalid for connection tracking");
     let lookup = Rule {
         matches: vec![],
         counter: false,
@@ -176,21 +187,23 @@ fn workload(interface: Interface, map: &str) -> Chain {
             Interface::Input => "egress policy of the source; returns when it allows",
             Interface::Output => "ingress policy of the destination",
         },
-        vec![
-            rule(vec![Match::Invalid], Verdict::Drop, "invalid for connection tracking"),
-            lookup,
-            rule(vec![], Verdict::Drop, "unknown workload interface"),
-        ],
+        (!options.accept_invalid)
+            .then_some(invalid)
+            .into_iter()
+            .chain([lookup, rule(vec![], Verdict::Drop, "unknown workload interface")])
+            .collect(),
     )
 }
 
 /// Encapsulated packets come first: a flow that is known only because it was allowed once must not outlive its peer.
-fn input() -> Chain {
-    let rules = vec![
-        goto(vec![Match::Protocol(Op::Is, IPIP)], "tunnel"),
-        uncounted(rule(vec![Match::Established], Verdict::Accept, "known flows")),
-        goto(vec![Match::WorkloadInterface(Interface::Input)], "workload-to-host"),
-    ];
+fn input(options: &Options, hosts: &Hooks) -> Chain {
+    let mut rules = vec![goto(vec![Match::Protocol(Op::Is, IPIP)], "tunnel")];
+    if options.vxlan {
+        rules.push(goto(vxlan(options), "tunnel"));
+    }
+    rules.push(uncounted(rule(vec![Match::Established], Verdict::Accept, "known flows")));
+    rules.push(goto(vec![Match::WorkloadInterface(Interface::Input)], "workload-to-host"));
+    rules.extend(hosts.input());
     base(Hook::Input, ChainKind::Filter, 0, rules)
 }
 
@@ -216,7 +229,7 @@ fn workload_to_host(action: EndpointToHost) -> Chain {
 
 fn tunnel(snapshot: &Snapshot, ruleset: &mut Ruleset) {
     let mut rules = Vec::new();
-    for (family, name) in [(Family::V4, "tunnel-peers4"), (Family::V6, "tunnel-peers6")] {
+    for (family, name) in TUNNEL_PEERS {
         let peers: BTreeSet<_> =
             snapshot.tunnel_peers.iter().copied().filter(|a| Family::of(*a) == family).collect();
         if peers.is_empty() {
@@ -229,9 +242,9 @@ fn tunnel(snapshot: &Snapshot, ruleset: &mut Ruleset) {
         };
         ruleset.sets.insert(name.to_owned(), set);
         let from_peer = Match::Address(Side::Source, family, Op::Is, AddressSet::Named(name.to_owned()));
-        rules.push(rule(vec![from_peer, Match::LocalDestination], Verdict::Accept, "IPIP from a node"));
+        rules.push(rule(vec![from_peer, Match::LocalDestination], Verdict::Accept, "tunnel from a node"));
     }
-    rules.push(rule(vec![], Verdict::Drop, "IPIP from elsewhere"));
+    rules.push(rule(vec![], Verdict::Drop, "tunnel from elsewhere"));
     ruleset.chains.insert("tunnel".to_owned(), chain("encapsulated packets to this node", rules));
 }
 

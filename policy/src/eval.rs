@@ -21,6 +21,8 @@ pub struct Packet {
     pub source: IpAddr,
     /// Destination address, after any service's destination NAT.
     pub destination: IpAddr,
+    /// Destination address and port before that, when there is such a NAT.
+    pub original: Option<(IpAddr, u16)>,
     /// Protocol number.
     pub protocol: u8,
     /// Source and destination port, for a protocol that has them.
@@ -31,6 +33,8 @@ pub struct Packet {
     pub state: CtState,
     /// Whether the route back to the source leaves by `input`.
     pub reverse_route: bool,
+    /// Whether it arrives with our mark, which somebody else set.
+    pub marked: bool,
 }
 
 /// State of a packet's flow.
@@ -55,6 +59,8 @@ pub struct Outcome {
     pub allowed: bool,
     /// Whether its source address is replaced.
     pub masqueraded: bool,
+    /// Whether it is kept from connection tracking.
+    pub untracked: bool,
     /// Rules that matched, in order; the last of a packet that was dropped is the one that dropped it.
     pub trail: Vec<Step>,
 }
@@ -84,15 +90,24 @@ const MAX_DEPTH: usize = 16;
 
 /// Sends a packet through all base chains on its way.
 pub fn eval(ruleset: &Ruleset, packet: &Packet) -> Outcome {
-    let mut run = Run { ruleset, packet, trail: Vec::new(), masqueraded: false };
+    let mut run = Run {
+        ruleset,
+        packet,
+        trail: Vec::new(),
+        masqueraded: false,
+        marked: packet.marked,
+        untracked: false,
+        translated: false,
+    };
     let hooks = [
         (Hook::Prerouting, packet.input.is_some()),
         (Hook::Input, packet.input.is_some() && packet.output.is_none()),
         (Hook::Forward, packet.input.is_some() && packet.output.is_some()),
+        (Hook::Output, packet.input.is_none()),
         (Hook::Postrouting, packet.output.is_some()),
     ];
     let allowed = hooks.iter().filter(|(_, passed)| *passed).all(|(hook, _)| run.hook(*hook));
-    Outcome { allowed, masqueraded: run.masqueraded, trail: run.trail }
+    Outcome { allowed, masqueraded: run.masqueraded, untracked: run.untracked, trail: run.trail }
 }
 
 struct Run<'a> {
@@ -100,7 +115,14 @@ struct Run<'a> {
     packet: &'a Packet,
     trail: Vec<Step>,
     masqueraded: bool,
+    marked: bool,
+    untracked: bool,
+    /// Whether the destination has been translated by now.
+    translated: bool,
 }
+
+/// Priority at which destinations are translated, in prerouting and output.
+const TRANSLATION: i32 = -100;
 
 /// How a chain was left.
 #[derive(PartialEq)]
@@ -113,16 +135,24 @@ enum Left {
 impl<'a> Run<'a> {
     /// Whether the packet survives the base chains of a hook.
     fn hook(&mut self, hook: Hook) -> bool {
-        let mut chains: Vec<(i32, &str)> = Vec::new();
+        let mut chains: Vec<(i32, &str, ChainKind)> = Vec::new();
         for (name, chain) in &self.ruleset.chains {
             if let Some(base) = chain.base.filter(|b| b.hook == hook)
                 && (base.kind == ChainKind::Filter || self.packet.state == CtState::New)
             {
-                chains.push((base.priority, name));
+                chains.push((base.priority, name, base.kind));
             }
         }
-        chains.sort_unstable();
-        chains.into_iter().all(|(_, name)| self.chain(name, 0) != Left::Dropped)
+        chains.sort_unstable_by_key(|(priority, name, _)| (*priority, *name));
+        chains.into_iter().all(|(priority, name, kind)| {
+            let early = matches!(hook, Hook::Prerouting | Hook::Output) && priority < TRANSLATION;
+            self.translated = self.packet.original.is_some() && !self.untracked && !early;
+            (kind == ChainKind::Nat && self.untracked) || self.chain(name, 0) != Left::Dropped
+        })
+    }
+
+    fn state(&self) -> CtState {
+        if self.untracked { CtState::Untracked } else { self.packet.state }
     }
 
     /// Runs a chain. One that does not exist, or that lies too deep, could not be loaded: the packet is dropped.
@@ -137,13 +167,21 @@ impl<'a> Run<'a> {
             let verdict = match &rule.action {
                 Action::Verdict(verdict) => Some(verdict),
                 Action::Lookup(interface, map) => self.lookup(*interface, map),
-                Action::Log(_) => None,
+                Action::Log { .. } => None,
+                Action::Mark(set) => {
+                    self.marked = *set;
+                    None
+                }
+                Action::NoTrack => {
+                    self.untracked = true;
+                    None
+                }
                 Action::Masquerade => {
                     self.masqueraded = true;
                     return Left::Accepted;
                 }
             };
-            if verdict.is_some() || matches!(rule.action, Action::Log(_)) {
+            if verdict.is_some() || matches!(rule.action, Action::Log { .. }) {
                 let (comment, action) = (rule.comment.to_string(), rule.action.clone());
                 self.trail.push(Step { chain: name.to_owned(), index, comment, action });
             }
@@ -175,8 +213,8 @@ impl<'a> Run<'a> {
             Match::WorkloadInterface(interface) => {
                 self.interface(*interface).is_some_and(|name| name.starts_with(WORKLOAD_PREFIX))
             }
-            Match::Established => matches!(packet.state, CtState::Established | CtState::Related),
-            Match::Invalid => packet.state == CtState::Invalid,
+            Match::Established => matches!(self.state(), CtState::Established | CtState::Related),
+            Match::Invalid => self.state() == CtState::Invalid,
             Match::Protocol(op, number) => is(*op, packet.protocol == *number),
             Match::Address(side, wanted, op, set) => {
                 family == *wanted && is(*op, self.address_in(self.address(*side), set))
@@ -204,6 +242,9 @@ impl<'a> Run<'a> {
             }
             Match::NoReverseRoute => !packet.reverse_route,
             Match::LocalDestination => packet.output.is_none(),
+            Match::LocalSource => packet.input.is_none(),
+            Match::Mark(op) => is(*op, self.marked),
+            Match::Translated => self.translated,
         }
     }
 
@@ -215,16 +256,18 @@ impl<'a> Run<'a> {
     }
 
     fn address(&self, side: Side) -> IpAddr {
-        match side {
-            Side::Source => self.packet.source,
-            Side::Destination => self.packet.destination,
+        match (side, self.packet.original) {
+            (Side::Source, _) => self.packet.source,
+            (Side::Destination, Some((original, _))) if !self.translated => original,
+            (Side::Destination, _) => self.packet.destination,
         }
     }
 
     fn port(&self, side: Side) -> Option<u16> {
-        self.packet.ports.map(|(source, destination)| match side {
-            Side::Source => source,
-            Side::Destination => destination,
+        self.packet.ports.map(|(source, destination)| match (side, self.packet.original) {
+            (Side::Source, _) => source,
+            (Side::Destination, Some((_, original))) if !self.translated => original,
+            (Side::Destination, _) => destination,
         })
     }
 

@@ -10,14 +10,16 @@ use std::fmt::Write as _;
 use tortie_model::resource::TierAction;
 
 use crate::Problems;
+use crate::host;
 use crate::ir::{Action, Chain, Comment, Direction, Match, Rule, Ruleset, Verdict};
+use crate::log::LogOrigin;
 use crate::lower::{self, Effect};
 use crate::order::{Stage, Tiers};
+use crate::phase::Phase;
 use crate::select::{Body, Labelled, Policy, Rules, subject};
 use crate::sets::{Names, Sets};
-
-/// Prefix of log lines (felix-dataplane 3.2).
-const LOG_PREFIX: &str = "calico-packet: ";
+use crate::snapshot::{Options, PolicyId};
+use crate::staged;
 
 /// How often a group may lead on to another chain. The kernel refuses paths of more than 16 chains.
 const MAX_PASSES: usize = 10;
@@ -27,6 +29,7 @@ pub(crate) struct Groups<'a> {
     tiers: &'a Tiers<'a>,
     profiles: &'a BTreeMap<&'a str, Rules>,
     sets: Sets<'a>,
+    options: &'a Options,
     names: Names,
     known: BTreeMap<String, String>,
     chains: BTreeMap<String, Chain>,
@@ -37,33 +40,44 @@ impl<'a> Groups<'a> {
         tiers: &'a Tiers<'a>,
         profiles: &'a BTreeMap<&'a str, Rules>,
         sets: Sets<'a>,
+        options: &'a Options,
     ) -> Groups<'a> {
         let (names, known, chains) = Default::default();
-        Groups { tiers, profiles, sets, names, known, chains }
+        Groups { tiers, profiles, sets, options, names, known, chains }
     }
 
-    /// Name of the chain that decides about traffic of an endpoint in a direction.
+    /// Name of the chain that decides about traffic of an endpoint in a direction; `None` when that would let everything on
+    /// in a phase that is open anyway.
     pub(crate) fn chain_for(
         &mut self,
         endpoint: &Labelled<'a>,
         direction: Direction,
+        phase: Phase,
         problems: &mut Problems,
-    ) -> String {
-        let stages = self.tiers.stages(endpoint, direction);
-        let keys: Vec<String> = stages.iter().map(Stage::key).collect();
-        let key = format!("{direction:?} {keys:?}");
-        if let Some(name) = self.known.get(&key) {
-            return name.clone();
+    ) -> Option<String> {
+        let stages = self.tiers.stages(endpoint, direction, phase);
+        if stages.is_empty() && !phase.is_closed() {
+            return None;
         }
-        let prefix = match direction {
-            Direction::Ingress => "in-",
-            Direction::Egress => "out-",
+        let keys: Vec<String> = stages.iter().map(Stage::key).collect();
+        let key = match phase {
+            Phase::Workload => format!("{direction:?} {keys:?}"),
+            Phase::Untracked | Phase::PreDnat | Phase::Forward | Phase::Host => {
+                format!("{phase:?} {direction:?} {keys:?}")
+            }
         };
-        let name = self.names.unique(prefix, &key);
-        let mut writer = Writer { direction, sets: &mut self.sets, chains: &mut self.chains, problems };
-        writer.group(&name, &stages, self.profiles);
+        if let Some(name) = self.known.get(&key) {
+            return Some(name.clone());
+        }
+        let name = self.names.unique(phase.prefix(direction), &key);
+        let mut writer = Writer { direction, phase, groups: self, problems };
+        writer.group(&name, &stages);
         self.known.insert(key, name.clone());
-        name
+        Some(name)
+    }
+
+    fn log(&self, origin: LogOrigin<'_>) -> Action {
+        Action::Log { prefix: self.options.log.prefix(origin), group: self.options.log.group }
     }
 
     /// Adds the chains and the sets they use to a rule-set.
@@ -76,8 +90,8 @@ impl<'a> Groups<'a> {
 /// Writes the chains of one group.
 struct Writer<'w, 'a> {
     direction: Direction,
-    sets: &'w mut Sets<'a>,
-    chains: &'w mut BTreeMap<String, Chain>,
+    phase: Phase,
+    groups: &'w mut Groups<'a>,
     problems: &'w mut Problems,
 }
 
@@ -93,11 +107,13 @@ enum Pass<'a> {
 }
 
 /// Where rules come from.
-struct Origin {
+struct Origin<'a> {
     /// Kind and name.
     subject: String,
     /// The beginning of their comments.
     place: String,
+    /// What lines of the log can tell.
+    log: LogOrigin<'a>,
 }
 
 /// A chain being written. Nothing is added after a rule that decides about every packet.
@@ -122,8 +138,12 @@ impl Draft {
 }
 
 impl Writer<'_, '_> {
-    fn group(&mut self, name: &str, stages: &[Stage<'_>], profiles: &BTreeMap<&str, Rules>) {
+    fn group(&mut self, name: &str, stages: &[Stage<'_>]) {
         let mut draft = Draft::default();
+        // What is only counted must not change what becomes of a packet.
+        if self.phase.is_closed() || stages.iter().any(|stage| !matches!(stage, Stage::Staged(_))) {
+            draft.chain.rules = host::preamble(self.groups.options, self.phase, self.direction);
+        }
         let mut at = name.to_owned();
         let (mut first, mut passes) = (0, 0);
         for (i, stage) in stages.iter().enumerate() {
@@ -133,30 +153,32 @@ impl Writer<'_, '_> {
                 (true, true) => Pass::To(&next),
                 (true, false) => Pass::TooDeep,
             };
-            self.stage(&mut draft, stage, profiles, pass);
+            self.stage(&mut draft, stage, pass);
             if !draft.leads_to(&next) {
                 continue;
             }
             let on = Action::Verdict(Verdict::Goto(next.clone()));
             draft.push(vec![], on, Comment::new("on to what follows"));
             draft.chain.comment = describe(&stages[first..=i]);
-            self.chains.insert(std::mem::replace(&mut at, next), std::mem::take(&mut draft).chain);
+            self.groups.chains.insert(std::mem::replace(&mut at, next), std::mem::take(&mut draft).chain);
             (first, passes) = (i + 1, passes + 1);
         }
-        draft.push(vec![], Action::Verdict(Verdict::Drop), Comment::new("nothing matched"));
+        if self.phase.is_closed() {
+            draft.push(vec![], Action::Verdict(Verdict::Drop), Comment::new("nothing matched"));
+        }
         draft.chain.comment = describe(&stages[first..]);
-        self.chains.insert(at, draft.chain);
+        self.groups.chains.insert(at, draft.chain);
     }
 
-    fn stage(
-        &mut self,
-        draft: &mut Draft,
-        stage: &Stage<'_>,
-        profiles: &BTreeMap<&str, Rules>,
-        pass: Pass<'_>,
-    ) {
+    fn stage(&mut self, draft: &mut Draft, stage: &Stage<'_>, pass: Pass<'_>) {
         let drop = || Action::Verdict(Verdict::Drop);
         match stage {
+            Stage::Staged(policies) => {
+                for policy in policies {
+                    let chain = self.staged(policy);
+                    draft.chain.rules.push(staged::jump(chain));
+                }
+            }
             Stage::Unreadable(ids) => {
                 let names: Vec<_> = ids.iter().map(|id| subject(id)).collect();
                 draft.push(vec![], drop(), Comment::with_tail(&names.join(", "), " cannot be read"));
@@ -171,18 +193,38 @@ impl Writer<'_, '_> {
             }
             Stage::Profile(name) => {
                 // Passing out of a profile is the same as matching nothing in it.
+                let profiles = self.groups.profiles;
                 if let Some(rules) = profiles.get(name) {
-                    let origin =
-                        Origin { subject: format!("Profile {name}"), place: format!("profile {name}") };
+                    let origin = Origin {
+                        subject: format!("Profile {name}"),
+                        place: format!("profile {name}"),
+                        log: LogOrigin { tier: "profile", kind: "pro", namespace: "", name },
+                    };
                     self.rules(draft, &origin, rules, pass);
                 }
             }
         }
     }
 
+    /// Name of the chain that counts what a staged policy would do; all groups share it.
+    fn staged(&mut self, policy: &Policy<'_>) -> String {
+        let key = format!("staged {:?} {:?}", self.direction, policy.id);
+        if let Some(name) = self.groups.known.get(&key) {
+            return name.clone();
+        }
+        let name = self.groups.names.unique(staged::prefix(self.direction), &key);
+        let chain = staged::chain(policy, self.direction, &mut self.groups.sets);
+        self.groups.chains.insert(name.clone(), chain);
+        self.groups.known.insert(key, name.clone());
+        name
+    }
+
     fn policy(&mut self, draft: &mut Draft, tier: &str, policy: &Policy<'_>, pass: Pass<'_>) {
         let place = format!("tier {tier} policy {}", short(policy));
-        let origin = Origin { subject: subject(policy.id), place };
+        let PolicyId { name, namespace } = policy.id;
+        let kind = if namespace.is_empty() { "gnp" } else { "np" };
+        let log = LogOrigin { tier, kind, namespace, name };
+        let origin = Origin { subject: subject(policy.id), place, log };
         match &policy.body {
             Body::Rules(rules) => self.rules(draft, &origin, rules, pass),
             Body::Deny | Body::DenyFirst => {
@@ -192,30 +234,28 @@ impl Writer<'_, '_> {
         }
     }
 
-    fn rules(&mut self, draft: &mut Draft, origin: &Origin, rules: &Rules, pass: Pass<'_>) {
-        let (field, allow) = match self.direction {
-            Direction::Ingress => ("ingress", Verdict::Accept),
-            Direction::Egress => ("egress", Verdict::Return),
-        };
+    fn rules(&mut self, draft: &mut Draft, origin: &Origin<'_>, rules: &Rules, pass: Pass<'_>) {
+        let (field, allow) = (field(self.direction), self.phase.allow(self.direction));
         for (i, rule) in rules.of(self.direction).iter().enumerate() {
             let Some(effect) = rule.effect() else { continue };
             let action = match effect {
                 Effect::Allow => Action::Verdict(allow.clone()),
                 Effect::Deny => Action::Verdict(Verdict::Drop),
                 Effect::Pass => Action::Verdict(self.pass_verdict(pass, origin)),
-                Effect::Log => Action::Log(LOG_PREFIX),
+                Effect::Log => self.groups.log(origin.log),
             };
             let comment = Comment::with_tail(&origin.place, &format!(" {field}[{i}]"));
-            for matches in lower::matches(rule, self.sets) {
+            for matches in lower::matches(rule, &mut self.groups.sets) {
                 draft.push(matches, action.clone(), comment.clone());
             }
         }
     }
 
-    fn pass_verdict(&mut self, pass: Pass<'_>, origin: &Origin) -> Verdict {
+    fn pass_verdict(&mut self, pass: Pass<'_>, origin: &Origin<'_>) -> Verdict {
         match pass {
             Pass::To(next) => Verdict::Goto(next.to_owned()),
-            Pass::End => Verdict::Drop,
+            Pass::End if self.phase.is_closed() => Verdict::Drop,
+            Pass::End => Verdict::Return,
             Pass::TooDeep => {
                 let reason = format!("its Pass comes after {MAX_PASSES} tiers with Pass rules, so it denies");
                 self.problems.add(&origin.subject, reason);
@@ -225,7 +265,15 @@ impl Writer<'_, '_> {
     }
 }
 
-fn short(policy: &Policy<'_>) -> String {
+/// The field of a policy that holds the rules of a direction.
+pub(crate) fn field(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    }
+}
+
+pub(crate) fn short(policy: &Policy<'_>) -> String {
     match policy.id.namespace.as_str() {
         "" => policy.id.name.clone(),
         namespace => format!("{namespace}/{}", policy.id.name),
@@ -238,6 +286,10 @@ fn describe(stages: &[Stage<'_>]) -> Comment {
         let separator = if text.is_empty() { "" } else { "; " };
         // Writing to a string cannot fail.
         let _ = match stage {
+            Stage::Staged(policies) => {
+                let policies: Vec<_> = policies.iter().map(|p| short(p)).collect();
+                write!(text, "{separator}staged: {}", policies.join(", "))
+            }
             Stage::Unreadable(_) => write!(text, "{separator}policies that cannot be read"),
             Stage::Tier { name, policies, .. } => {
                 let policies: Vec<_> = policies.iter().map(|p| short(p)).collect();

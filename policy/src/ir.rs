@@ -17,6 +17,9 @@ pub const TABLE: &str = "tortie";
 /// Prefix of the names of workload interfaces; all of them are ours, known or not.
 pub const WORKLOAD_PREFIX: &str = "cali";
 
+/// The one bit of a packet's mark that is ours: policy of a host endpoint allowed the packet earlier on its way.
+pub const MARK: u32 = 0x0001_0000;
+
 /// The compiled rules of one node. References between parts are by name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ruleset {
@@ -154,6 +157,8 @@ pub enum Hook {
     Input,
     /// Received for somebody else.
     Forward,
+    /// Sent by this node, before it is known for good where it leaves.
+    Output,
     /// All packets that leave, after routing.
     Postrouting,
 }
@@ -176,8 +181,17 @@ pub struct Rule {
 pub enum Action {
     /// Ends or redirects the evaluation.
     Verdict(Verdict),
-    /// Writes the packet to the kernel's log with this prefix and goes on.
-    Log(&'static str),
+    /// Writes the packet to the kernel's log, or to a group of nflog, with a prefix of at most 127 bytes and goes on.
+    Log {
+        /// Begins the line.
+        prefix: String,
+        /// The group; `None` for the log.
+        group: Option<u16>,
+    },
+    /// Sets or clears [`MARK`] of the packet, leaves its other marks alone, and goes on.
+    Mark(bool),
+    /// Keeps the packet from connection tracking, and so from translation, and goes on.
+    NoTrack,
     /// The verdict found for the interface's name in a map; goes on when there is none.
     Lookup(Interface, String),
     /// Source becomes the address of the interface the packet leaves by, with a port chosen at random: two flows picked
@@ -255,6 +269,12 @@ pub enum Match {
     NoReverseRoute,
     /// The destination is an address of this node.
     LocalDestination,
+    /// The source is an address of this node.
+    LocalSource,
+    /// The packet has [`MARK`], or has it not.
+    Mark(Op),
+    /// The destination was translated.
+    Translated,
 }
 
 /// Addresses to compare with.

@@ -16,6 +16,10 @@
 //! | `lower` | one checked rule → rules of the IR |
 //! | `group` | stages → chains shared by all endpoints with the same stages |
 //! | `dispatch` | base chains and maps that lead packets to the groups |
+//! | `phase` | where on its way a packet is asked about, and what "allowed" means there |
+//! | `host` | host endpoints: their interfaces, hooks and failsafe ports |
+//! | `staged` | policies that are counted, never enforced |
+//! | `log` | prefixes of the lines of `Log` |
 //! | [`ir`] | the rule-set as typed values |
 //! | [`nft`] | the rule-set as text |
 //! | [`eval`] | the rule-set judged on a packet |
@@ -27,18 +31,22 @@ mod check;
 mod dispatch;
 pub mod eval;
 mod group;
+mod host;
 #[expect(dead_code, reason = "for the incremental calculation")]
 mod index;
 pub mod ir;
+mod log;
 mod lower;
 #[expect(dead_code, reason = "for the incremental calculation")]
 mod members;
 pub mod nft;
 mod order;
 mod peers;
+mod phase;
 mod select;
 mod sets;
 pub mod snapshot;
+mod staged;
 
 pub use ir::Ruleset;
 pub use snapshot::Snapshot;
@@ -74,21 +82,27 @@ impl fmt::Display for Problem {
 pub fn compile(snapshot: &Snapshot) -> Compiled {
     let mut problems = Problems::default();
     let endpoints = select::endpoints(snapshot);
+    let hosts = host::endpoints(snapshot);
     let network_sets = peers::network_sets(snapshot);
-    let peers = peers::peers(&endpoints, &network_sets);
+    let peers = peers::peers(&endpoints, &hosts, &network_sets);
     let policies = select::policies(snapshot, &mut problems);
+    let staged = staged::bodies(snapshot, &mut problems);
+    let staged = staged::policies(&staged, &mut problems);
     let profiles = select::profiles(snapshot, &mut problems);
-    let tiers = order::tiers(snapshot, &policies, &mut problems);
-    let mut groups = group::Groups::new(&tiers, &profiles, sets::Sets::new(&peers));
+    let tiers = order::tiers(snapshot, &policies, &staged, &mut problems);
+    let mut groups = group::Groups::new(&tiers, &profiles, sets::Sets::new(&peers), &snapshot.options);
     let interfaces = dispatch::interfaces(&endpoints, &mut problems);
     let mut dispatch = dispatch::Dispatch::default();
     for (interface, endpoint) in interfaces {
         let [ingress, egress] = [ir::Direction::Ingress, ir::Direction::Egress]
-            .map(|direction| groups.chain_for(endpoint, direction, &mut problems));
+            .map(|direction| groups.chain_for(endpoint, direction, phase::Phase::Workload, &mut problems));
         dispatch.add(interface, ingress, egress);
     }
-    let mut ruleset = dispatch.base(snapshot);
+    let local = host::local(snapshot, &hosts, &mut problems);
+    let hooks = host::Hooks::new(&local, &mut groups, &mut problems);
+    let mut ruleset = dispatch.base(snapshot, &hooks);
     groups.finish(&mut ruleset);
+    hooks.install(snapshot, &mut ruleset);
     Compiled { ruleset, problems: problems.0.into_iter().collect() }
 }
 

@@ -78,7 +78,10 @@ fn implies_family(condition: &Match) -> bool {
         | Match::Port(..)
         | Match::ProtocolPort(..)
         | Match::NoReverseRoute
-        | Match::LocalDestination => false,
+        | Match::LocalDestination
+        | Match::LocalSource
+        | Match::Mark(_)
+        | Match::Translated => false,
     }
 }
 

@@ -53,6 +53,7 @@ fn chain(out: &mut String, name: &str, chain: &Chain) -> fmt::Result {
             Hook::Prerouting => "prerouting",
             Hook::Input => "input",
             Hook::Forward => "forward",
+            Hook::Output => "output",
             Hook::Postrouting => "postrouting",
         };
         writeln!(out, "\t\ttype {kind} hook {hook} priority {priority}; policy accept;")?;

@@ -7,6 +7,7 @@ use tortie_model::resource::TierAction;
 
 use crate::Problems;
 use crate::ir::Direction;
+use crate::phase::Phase;
 use crate::select::{Body, Labelled, Policy};
 use crate::snapshot::{PolicyId, Snapshot};
 
@@ -37,11 +38,11 @@ impl<'a> Tier<'a> {
     }
 
     /// The policies that apply, in order.
-    fn applied(&self, endpoint: &Labelled<'_>, direction: Direction) -> Vec<&'a Policy<'a>> {
+    fn applied(&self, endpoint: &Labelled<'_>, direction: Direction, phase: Phase) -> Vec<&'a Policy<'a>> {
         let indexed = endpoint.labels.pairs().filter_map(|pair| self.by_label.get(&pair)).flatten();
         let places: BTreeSet<usize> = indexed.chain(&self.anywhere).copied().collect();
         let policies = places.into_iter().filter_map(|place| self.policies.get(place)).copied();
-        policies.filter(|policy| policy.applies(endpoint, direction)).collect()
+        policies.filter(|policy| policy.applies(endpoint, direction, phase)).collect()
     }
 }
 
@@ -52,10 +53,14 @@ pub(crate) struct Tiers<'a> {
     pub(crate) unplaced: Vec<&'a Policy<'a>>,
     /// Tiers in order.
     pub(crate) ordered: Vec<Tier<'a>>,
+    /// Staged policies in order; they decide nothing.
+    pub(crate) staged: Vec<&'a Policy<'a>>,
 }
 
 /// One step of the way of a packet. Endpoints with the same stages share a chain.
 pub(crate) enum Stage<'a> {
+    /// Staged policies that would apply: counted, never enforced.
+    Staged(Vec<&'a Policy<'a>>),
     /// Policies that deny because they cannot be read.
     Unreadable(Vec<&'a PolicyId>),
     /// The policies of a tier that apply.
@@ -68,6 +73,9 @@ impl Stage<'_> {
     /// Tells stages apart by the names in them, so that it stays the same when rules or other policies change.
     pub(crate) fn key(&self) -> String {
         match self {
+            Stage::Staged(policies) => {
+                format!("staged {:?}", policies.iter().map(|p| p.id).collect::<Vec<_>>())
+            }
             Stage::Unreadable(ids) => format!("unreadable {ids:?}"),
             Stage::Tier { name, policies, .. } => {
                 format!("tier {name:?} {:?}", policies.iter().map(|p| p.id).collect::<Vec<_>>())
@@ -81,6 +89,7 @@ impl Stage<'_> {
 pub(crate) fn tiers<'a>(
     snapshot: &'a Snapshot,
     policies: &'a [Policy<'a>],
+    staged: &'a [Policy<'a>],
     problems: &mut Problems,
 ) -> Tiers<'a> {
     let mut by_name: BTreeMap<&str, Vec<&Policy<'_>>> = BTreeMap::new();
@@ -93,20 +102,34 @@ pub(crate) fn tiers<'a>(
     }
     let mut ordered = Vec::new();
     for (name, mut policies) in by_name {
-        policies.sort_by(|a, b| compare(a.order, b.order).then_with(|| a.id.cmp(b.id)));
+        policies.sort_by(|a, b| by_place(a, b));
         let tier = snapshot.tiers.get(name);
         if tier.is_none() {
             problems
                 .add(format_args!("Tier {name}"), "does not exist; its policies come last, and it denies");
         }
-        let order = tier.and_then(|t| t.order);
         let default_action = tier.and_then(|t| t.default_action).unwrap_or_default();
-        ordered.push((tier.is_none(), order, Tier::new(name, default_action, policies)));
+        ordered.push(Tier::new(name, default_action, policies));
     }
-    ordered.sort_by(|(a_missing, a, x), (b_missing, b, y)| {
-        a_missing.cmp(b_missing).then_with(|| compare(*a, *b)).then_with(|| x.name.cmp(y.name))
-    });
-    Tiers { unplaced, ordered: ordered.into_iter().map(|(.., tier)| tier).collect() }
+    ordered.sort_by(|a, b| compare_tiers(snapshot, a.name, b.name));
+    let mut staged: Vec<_> = staged.iter().collect();
+    staged.sort_by(|a, b| compare_tiers(snapshot, a.tier, b.tier).then_with(|| by_place(a, b)));
+    Tiers { unplaced, ordered, staged }
+}
+
+/// Compares tiers by name; those that do not exist come last.
+fn compare_tiers(snapshot: &Snapshot, a: &str, b: &str) -> Ordering {
+    let place = |name: &str| {
+        let tier = snapshot.tiers.get(name);
+        (tier.is_none(), tier.and_then(|tier| tier.order))
+    };
+    let ((a_missing, a_order), (b_missing, b_order)) = (place(a), place(b));
+    a_missing.cmp(&b_missing).then_with(|| compare(a_order, b_order)).then_with(|| a.cmp(b))
+}
+
+/// Compares policies of one tier.
+fn by_place(a: &Policy<'_>, b: &Policy<'_>) -> Ordering {
+    compare(a.order, b.order).then_with(|| a.id.cmp(b.id))
 }
 
 /// Compares orders; an absent one is greater than every number, and zero has no sign.
@@ -117,28 +140,42 @@ fn compare(a: Option<f64>, b: Option<f64>) -> Ordering {
 
 impl<'a> Tiers<'a> {
     /// The stages a packet of an endpoint passes in a direction, up to the first that lets nothing on.
-    pub(crate) fn stages(&self, endpoint: &Labelled<'a>, direction: Direction) -> Vec<Stage<'a>> {
-        let unreadable: Vec<_> =
-            self.unplaced.iter().filter(|p| p.applies(endpoint, direction)).map(|p| p.id).collect();
-        if !unreadable.is_empty() {
-            return vec![Stage::Unreadable(unreadable)];
-        }
+    pub(crate) fn stages(
+        &self,
+        endpoint: &Labelled<'a>,
+        direction: Direction,
+        phase: Phase,
+    ) -> Vec<Stage<'a>> {
+        let applied = |policies: &[&'a Policy<'a>]| -> Vec<_> {
+            policies.iter().copied().filter(|p| p.applies(endpoint, direction, phase)).collect()
+        };
         let mut stages = Vec::new();
+        let staged = applied(&self.staged);
+        if !staged.is_empty() {
+            stages.push(Stage::Staged(staged));
+        }
+        let unreadable: Vec<_> = applied(&self.unplaced).into_iter().map(|p| p.id).collect();
+        if !unreadable.is_empty() {
+            stages.push(Stage::Unreadable(unreadable));
+            return stages;
+        }
         for tier in &self.ordered {
-            let policies = tier.applied(endpoint, direction);
+            let policies = tier.applied(endpoint, direction, phase);
             if policies.is_empty() {
                 continue;
             }
-            let (name, default_action) = (tier.name, tier.default_action);
+            let default_action = if phase.tiers_end() { tier.default_action } else { TierAction::Pass };
             let lets_on = default_action == TierAction::Pass || policies.iter().any(|p| p.passes(direction));
-            stages.push(Stage::Tier { name, default_action, policies });
+            stages.push(Stage::Tier { name: tier.name, default_action, policies });
             if !lets_on {
                 return stages;
             }
         }
-        let mut seen = BTreeSet::new();
-        let profiles = endpoint.endpoint.profiles.iter().map(|name| &**name);
-        stages.extend(profiles.filter(|p| seen.insert(*p)).map(Stage::Profile));
+        if phase.is_closed() {
+            let mut seen = BTreeSet::new();
+            let profiles = endpoint.endpoint.profiles.iter().map(|name| &**name);
+            stages.extend(profiles.filter(|p| seen.insert(*p)).map(Stage::Profile));
+        }
         stages
     }
 }

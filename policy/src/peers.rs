@@ -1,10 +1,11 @@
-//! Whom the selectors of rules can name: endpoints and network sets, all seen the same way.
+//! Whom the selectors of rules can name: endpoints of workloads and hosts, and network sets, all seen the same way.
 
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use tortie_model::resource::WorkloadEndpointPort;
 
+use crate::host::Host;
 use crate::ir::Family;
 use crate::select::{EffectiveLabels, Labelled, effective_labels};
 use crate::snapshot::{NetworkSet, Snapshot};
@@ -40,8 +41,13 @@ pub(crate) fn network_sets(snapshot: &Snapshot) -> Vec<LabelledSet<'_>> {
 }
 
 /// Everything a selector can match.
-pub(crate) fn peers<'a>(endpoints: &'a [Labelled<'a>], sets: &'a [LabelledSet<'a>]) -> Vec<Peer<'a>> {
-    let endpoints = endpoints.iter().map(|Labelled { endpoint, labels, .. }| Peer {
+pub(crate) fn peers<'a>(
+    endpoints: &'a [Labelled<'a>],
+    hosts: &'a [Host<'a>],
+    sets: &'a [LabelledSet<'a>],
+) -> Vec<Peer<'a>> {
+    let hosts = hosts.iter().map(|host| &host.labelled);
+    let endpoints = endpoints.iter().chain(hosts).map(|Labelled { endpoint, labels, .. }| Peer {
         labels,
         addresses: &endpoint.addresses,
         nets: &[],

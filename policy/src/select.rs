@@ -14,6 +14,7 @@ use crate::check::{
     self, CheckedRule, Fault, NAMESPACE, NAMESPACE_LABELS, SERVICE_ACCOUNT, SERVICE_ACCOUNT_LABELS,
 };
 use crate::ir::Direction;
+use crate::phase::{Phase, Reach};
 use crate::snapshot::{Endpoint, EndpointId, LabelSet, PolicyBody, PolicyId, Snapshot};
 
 /// An endpoint with the labels selectors see.
@@ -140,13 +141,14 @@ pub(crate) enum Body {
     DenyFirst,
 }
 
-/// A policy that can reach workloads.
+/// A policy.
 pub(crate) struct Policy<'a> {
     pub(crate) id: &'a PolicyId,
     pub(crate) tier: &'a str,
     pub(crate) order: Option<f64>,
-    scope: Scope<'a>,
-    types: Vec<PolicyType>,
+    pub(crate) scope: Scope<'a>,
+    pub(crate) types: Vec<PolicyType>,
+    pub(crate) reach: Reach,
     pub(crate) body: Body,
 }
 
@@ -165,13 +167,13 @@ impl Policy<'_> {
         Some(values.into_iter().map(|value| (label, value)).collect())
     }
 
-    /// Whether it decides about traffic of an endpoint in a direction.
-    pub(crate) fn applies(&self, endpoint: &Labelled<'_>, direction: Direction) -> bool {
+    /// Whether it decides about traffic of an endpoint in a direction at this place.
+    pub(crate) fn applies(&self, endpoint: &Labelled<'_>, direction: Direction, phase: Phase) -> bool {
         let wanted = match direction {
             Direction::Ingress => PolicyType::Ingress,
             Direction::Egress => PolicyType::Egress,
         };
-        self.types.contains(&wanted) && self.scope.selects(endpoint)
+        self.reach.covers(phase) && self.types.contains(&wanted) && self.scope.selects(endpoint)
     }
 }
 
@@ -183,23 +185,24 @@ pub(crate) fn subject(id: &PolicyId) -> String {
     }
 }
 
-/// All policies that can reach workloads, in the order of their ids.
+/// All policies, in the order of their ids.
 pub(crate) fn policies<'a>(snapshot: &'a Snapshot, problems: &mut Problems) -> Vec<Policy<'a>> {
     let mut found = Vec::new();
     for (id, body) in &snapshot.policies {
-        found.extend(match body {
-            PolicyBody::Network(spec) => Some(network(id, spec, problems)),
-            PolicyBody::Global(spec) => global(id, spec, problems),
+        found.push(match body {
+            PolicyBody::Network(spec) => assemble(network(id, spec), problems),
+            PolicyBody::Global(spec) => assemble(global(id, spec), problems),
             PolicyBody::Invalid(reason) => {
                 problems.add(subject(id), format_args!("cannot be read, so it denies everything: {reason}"));
-                Some(Policy {
+                Policy {
                     id,
                     tier: "",
                     order: None,
                     scope: whole(id),
                     types: vec![PolicyType::Ingress, PolicyType::Egress],
+                    reach: Reach::Tracked { forward: true },
                     body: Body::DenyFirst,
-                })
+                }
             }
         });
     }
@@ -211,27 +214,36 @@ fn whole(id: &PolicyId) -> Scope<'_> {
     Scope::Everything { namespace: Some(id.namespace.as_str()).filter(|n| !n.is_empty()) }
 }
 
-fn network<'a>(id: &'a PolicyId, spec: &'a NetworkPolicySpec, problems: &mut Problems) -> Policy<'a> {
+/// What a policy is made of, before anything is done about mistakes in it.
+pub(crate) struct Parts<'a> {
+    pub(crate) id: &'a PolicyId,
+    pub(crate) tier: &'a str,
+    pub(crate) order: Option<f64>,
+    pub(crate) types: Vec<PolicyType>,
+    pub(crate) reach: Reach,
+    pub(crate) selector: Result<Selector, Fault>,
+    pub(crate) rules: Result<Rules, Fault>,
+}
+
+pub(crate) fn network<'a>(id: &'a PolicyId, spec: &'a NetworkPolicySpec) -> Parts<'a> {
     let own = Selector::equal(NAMESPACE, &id.namespace);
     let accounts = service_accounts(&spec.service_account_selector);
     let selector = check::selector(&spec.selector, "selector").and_then(|selector| {
         let selector = if selector.is_all() { own } else { selector.and(own) };
         Ok(accounts?.into_iter().fold(selector, Selector::and))
     });
-    let rules = Rules::new(&spec.ingress, &spec.egress, Some(&id.namespace));
-    let types = types(&spec.types, &spec.ingress, &spec.egress);
-    assemble(id, tier_name(&spec.tier), spec.order, types, selector, rules, problems)
+    Parts {
+        id,
+        tier: tier_name(&spec.tier),
+        order: spec.order,
+        types: types(&spec.types, &spec.ingress, &spec.egress),
+        reach: Reach::Tracked { forward: false },
+        selector,
+        rules: Rules::new(&spec.ingress, &spec.egress, Some(&id.namespace)),
+    }
 }
 
-/// A policy that is only for host endpoints, before connection tracking or before NAT, does not reach workloads.
-fn global<'a>(
-    id: &'a PolicyId,
-    spec: &'a GlobalNetworkPolicySpec,
-    problems: &mut Problems,
-) -> Option<Policy<'a>> {
-    if spec.do_not_track || spec.pre_dnat {
-        return None;
-    }
+pub(crate) fn global<'a>(id: &'a PolicyId, spec: &'a GlobalNetworkPolicySpec) -> Parts<'a> {
     let accounts = service_accounts(&spec.service_account_selector);
     let namespaces = match spec.namespace_selector.as_str() {
         "" => Ok(None),
@@ -239,9 +251,19 @@ fn global<'a>(
     };
     let selector = check::selector(&spec.selector, "selector")
         .and_then(|selector| Ok(namespaces?.into_iter().chain(accounts?).fold(selector, Selector::and)));
-    let rules = Rules::new(&spec.ingress, &spec.egress, None);
-    let types = types(&spec.types, &spec.ingress, &spec.egress);
-    Some(assemble(id, tier_name(&spec.tier), spec.order, types, selector, rules, problems))
+    Parts {
+        id,
+        tier: tier_name(&spec.tier),
+        order: spec.order,
+        types: types(&spec.types, &spec.ingress, &spec.egress),
+        reach: match (spec.do_not_track, spec.pre_dnat) {
+            (true, _) => Reach::Untracked,
+            (false, true) => Reach::PreDnat,
+            (false, false) => Reach::Tracked { forward: spec.apply_on_forward },
+        },
+        selector,
+        rules: Rules::new(&spec.ingress, &spec.egress, None),
+    }
 }
 
 fn service_accounts(text: &str) -> Result<Option<Selector>, Fault> {
@@ -262,15 +284,8 @@ fn tier_name(tier: &Option<String>) -> &str {
 }
 
 /// Fails closed: what cannot be selected selects all it could, and a policy with a mistake in any rule denies.
-fn assemble<'a>(
-    id: &'a PolicyId,
-    tier: &'a str,
-    order: Option<f64>,
-    types: Vec<PolicyType>,
-    selector: Result<Selector, Fault>,
-    rules: Result<Rules, Fault>,
-    problems: &mut Problems,
-) -> Policy<'a> {
+fn assemble<'a>(parts: Parts<'a>, problems: &mut Problems) -> Policy<'a> {
+    let Parts { id, tier, order, types, reach, selector, rules } = parts;
     let (scope, mut body) = match selector {
         Ok(selector) => (Scope::Selector(selector), None),
         Err(fault) => {
@@ -286,7 +301,7 @@ fn assemble<'a>(
         }
     }
     let body = body.unwrap_or_else(|| Body::Rules(rules.unwrap_or_default()));
-    Policy { id, tier, order, scope, types, body }
+    Policy { id, tier, order, scope, types, reach, body }
 }
 
 fn report_unenforceable(subject: &str, rules: &Rules, problems: &mut Problems) {

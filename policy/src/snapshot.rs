@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use tortie_model::resource::{
-    GlobalNetworkPolicySpec, NetworkPolicySpec, ProfileSpec, TierSpec, WorkloadEndpointPort,
+    GlobalNetworkPolicySpec, NetworkPolicySpec, ProfileSpec, StagedGlobalNetworkPolicySpec,
+    StagedKubernetesNetworkPolicySpec, StagedNetworkPolicySpec, TierSpec, WorkloadEndpointPort,
 };
+
+pub use crate::log::LogFormat;
 
 /// Everything that decides about packets on one node.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,18 +19,114 @@ pub struct Snapshot {
     pub tiers: BTreeMap<String, TierSpec>,
     /// Policies, namespaced and global.
     pub policies: BTreeMap<PolicyId, PolicyBody>,
+    /// Staged policies, which are counted only. One in the shape of Kubernetes is called `knp.default.<name>`.
+    pub staged: BTreeMap<PolicyId, StagedBody>,
     /// Profiles by name; `None` for one that cannot be read.
     pub profiles: BTreeMap<String, Option<ProfileSpec>>,
     /// All workload endpoints of the cluster, local ones with their interface.
     pub endpoints: BTreeMap<Arc<EndpointId>, Arc<Endpoint>>,
     /// Network sets by namespace, which is empty for a global one, and name.
     pub network_sets: BTreeMap<Arc<EndpointId>, Arc<NetworkSet>>,
+    /// All host endpoints of the cluster; none has a namespace.
+    pub host_endpoints: BTreeMap<Arc<EndpointId>, Arc<HostEndpoint>>,
+    /// Addresses of this node's own interfaces, as far as known.
+    pub host_interfaces: BTreeMap<String, BTreeSet<IpAddr>>,
     /// All pools, disabled ones too.
     pub pools: Vec<Pool>,
     /// What happens to traffic from workloads to this node once egress policy allowed it.
     pub endpoint_to_host: EndpointToHost,
     /// Addresses of all other nodes: only they may send encapsulated packets.
     pub tunnel_peers: BTreeSet<IpAddr>,
+    /// Parameters of the node.
+    pub options: Options,
+}
+
+/// Parameters of a node that decide about packets (calico-datamodel 8).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// What no policy of a host endpoint keeps out.
+    pub failsafe_inbound: Vec<Failsafe>,
+    /// What no policy of a host endpoint keeps in.
+    pub failsafe_outbound: Vec<Failsafe>,
+    /// Workloads may send IPIP.
+    pub ipip_from_workloads: bool,
+    /// Workloads may send VXLAN.
+    pub vxlan_from_workloads: bool,
+    /// Packets connection tracking can make no sense of are judged by policy instead of dropped.
+    pub accept_invalid: bool,
+    /// Nodes reach each other over VXLAN.
+    pub vxlan: bool,
+    /// UDP port of VXLAN.
+    pub vxlan_port: u16,
+    /// What `Log` rules write.
+    pub log: LogFormat,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            failsafe_inbound: failsafes(&[22, 179, 2379, 2380, 5473, 6443, 6666, 6667], &[68]),
+            failsafe_outbound: failsafes(&[179, 2379, 2380, 5473, 6443, 6666, 6667], &[53, 67]),
+            ipip_from_workloads: false,
+            vxlan_from_workloads: false,
+            accept_invalid: false,
+            vxlan: false,
+            vxlan_port: 4789,
+            log: LogFormat::default(),
+        }
+    }
+}
+
+fn failsafes(tcp: &[u16], udp: &[u16]) -> Vec<Failsafe> {
+    let all = tcp.iter().map(|port| (6, *port)).chain(udp.iter().map(|port| (17, *port)));
+    all.map(|(protocol, port)| Failsafe { protocol, port, net: None }).collect()
+}
+
+/// A port of this node, or of others, that stays reachable whatever policy says.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Failsafe {
+    /// Number of a protocol with ports.
+    pub protocol: u8,
+    /// The port.
+    pub port: u16,
+    /// Only for peers in here.
+    pub net: Option<IpNetwork>,
+}
+
+/// A host endpoint: like an endpoint it has labels, profiles, named ports and addresses, the expected ones.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HostEndpoint {
+    /// What it has in common with an endpoint; its interface is told by `place`.
+    pub endpoint: Endpoint,
+    /// Which interfaces it is about.
+    pub place: HostPlace,
+}
+
+/// Which interfaces a host endpoint is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HostPlace {
+    /// None here: it is of another node.
+    #[default]
+    Elsewhere,
+    /// This one.
+    Interface(String),
+    /// Those with one of its addresses.
+    Addresses,
+    /// All of this node that no other host endpoint and no workload has.
+    All,
+}
+
+/// A staged policy as stored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StagedBody {
+    /// A StagedNetworkPolicy.
+    Network(Box<StagedNetworkPolicySpec>),
+    /// A StagedGlobalNetworkPolicy.
+    Global(Box<StagedGlobalNetworkPolicySpec>),
+    /// A StagedKubernetesNetworkPolicy.
+    Kubernetes(Box<StagedKubernetesNetworkPolicySpec>),
+    /// Cannot be read.
+    Invalid(String),
 }
 
 /// Name of a policy. Orders as ties between equal orders are broken: by name, then namespace, then kind

@@ -95,9 +95,8 @@ fn an_address_of_an_endpoint_and_of_a_set_stays_until_both_are_gone() {
         }
         yaml += "policies: [{ name: p, spec: { ingress: [{ action: Allow, source: { selector: role == 'ext' } }] } }]";
         let sets = compile(&support::snapshot(&yaml)).ruleset.sets;
-        let found = sets.into_iter().filter_map(|(name, set)| match set.elements {
-            Elements::Addresses(_, members) => Some((name, members)),
-            _ => None,
+        let found = sets.into_iter().filter_map(|(name, set)| {
+            if let Elements::Addresses(_, members) = set.elements { Some((name, members)) } else { None }
         });
         found.collect::<std::collections::BTreeMap<_, _>>()
     };

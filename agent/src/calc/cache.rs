@@ -1,7 +1,8 @@
 //! What the datastore holds, as far as this node's calculation needs it: the newest valid value of every key, and the
 //! keys whose value cannot be read. Never judges a value; that is for the stages that use it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
@@ -10,8 +11,9 @@ use tortie_datastore::syncer::{Update, Value};
 use tortie_model::ipam::AffinityState;
 use tortie_model::resource::{
     AnyResource, BgpConfigurationSpec, BgpFilterSpec, BgpPeerSpec, CalicoNodeStatusSpec,
-    ClusterInformationSpec, FelixConfigurationSpec, GlobalNetworkPolicy, IpPoolSpec, NetworkPolicy, Node,
-    ProfileSpec, TierSpec, WorkloadEndpoint,
+    ClusterInformationSpec, FelixConfigurationSpec, GlobalNetworkPolicy, HostEndpoint, IpPoolSpec,
+    NetworkPolicy, Node, ProfileSpec, StagedGlobalNetworkPolicy, StagedKubernetesNetworkPolicySpec,
+    StagedNetworkPolicy, TierSpec, WorkloadEndpoint,
 };
 use tortie_model::{Key, Kind, ObjectMeta};
 use tortie_policy::snapshot::{Endpoint, EndpointId};
@@ -32,6 +34,16 @@ pub(super) struct Cache {
     pub(super) global_policies: BTreeMap<String, GlobalNetworkPolicy>,
     /// By namespace and name; as policy sees them.
     pub(super) network_sets: BTreeMap<Arc<EndpointId>, StoredSet>,
+    /// By namespace and stored name.
+    pub(super) staged_network_policies: BTreeMap<(String, String), StagedNetworkPolicy>,
+    /// By stored name.
+    pub(super) staged_global_policies: BTreeMap<String, StagedGlobalNetworkPolicy>,
+    /// By namespace and name.
+    pub(super) staged_kubernetes_policies: BTreeMap<(String, String), StagedKubernetesNetworkPolicySpec>,
+    /// Of all nodes: rules name them as peers.
+    pub(super) host_endpoints: BTreeMap<String, HostEndpoint>,
+    /// Addresses of this node's interfaces; no resource, but of what policy needs.
+    pub(super) host_interfaces: BTreeMap<String, BTreeSet<IpAddr>>,
     pub(super) tiers: BTreeMap<String, TierSpec>,
     pub(super) profiles: BTreeMap<String, ProfileSpec>,
     pub(super) bgp_configurations: BTreeMap<String, BgpConfigurationSpec>,
@@ -156,6 +168,14 @@ impl Cache {
             AnyResource::GlobalNetworkSet(o) => {
                 self.store_network_set(String::new(), name, &o.metadata, &o.spec.nets)
             }
+            AnyResource::StagedNetworkPolicy(o) => {
+                put(&mut self.staged_network_policies, (namespace, name), o)
+            }
+            AnyResource::StagedGlobalNetworkPolicy(o) => put(&mut self.staged_global_policies, name, o),
+            AnyResource::StagedKubernetesNetworkPolicy(o) => {
+                put(&mut self.staged_kubernetes_policies, (namespace, name), o.spec)
+            }
+            AnyResource::HostEndpoint(o) => put(&mut self.host_endpoints, name, o),
             AnyResource::Tier(o) => put(&mut self.tiers, name, o.spec),
             AnyResource::Profile(o) => put(&mut self.profiles, name, o.spec),
             AnyResource::BgpConfiguration(o) => put(&mut self.bgp_configurations, name, o.spec),
@@ -166,13 +186,9 @@ impl Cache {
             AnyResource::FelixConfiguration(o) => put(&mut self.felix_configurations, name, o.spec),
             AnyResource::ClusterInformation(o) => put(&mut self.cluster_information, name, o.spec),
             AnyResource::BlockAffinity(_)
-            | AnyResource::HostEndpoint(_)
             | AnyResource::IpReservation(_)
             | AnyResource::IpamConfiguration(_)
-            | AnyResource::KubeControllersConfiguration(_)
-            | AnyResource::StagedGlobalNetworkPolicy(_)
-            | AnyResource::StagedKubernetesNetworkPolicy(_)
-            | AnyResource::StagedNetworkPolicy(_) => false,
+            | AnyResource::KubeControllersConfiguration(_) => false,
         }
     }
 
@@ -212,6 +228,14 @@ impl Cache {
             Kind::NetworkSet | Kind::GlobalNetworkSet => {
                 self.network_sets.remove(&EndpointId { namespace, name: name.clone() }).is_some()
             }
+            Kind::StagedNetworkPolicy => {
+                self.staged_network_policies.remove(&(namespace, name.clone())).is_some()
+            }
+            Kind::StagedGlobalNetworkPolicy => self.staged_global_policies.remove(name).is_some(),
+            Kind::StagedKubernetesNetworkPolicy => {
+                self.staged_kubernetes_policies.remove(&(namespace, name.clone())).is_some()
+            }
+            Kind::HostEndpoint => self.host_endpoints.remove(name).is_some(),
             Kind::Tier => self.tiers.remove(name).is_some(),
             Kind::Profile => self.profiles.remove(name).is_some(),
             Kind::BgpConfiguration => self.bgp_configurations.remove(name).is_some(),
@@ -221,13 +245,9 @@ impl Cache {
             Kind::FelixConfiguration => self.felix_configurations.remove(name).is_some(),
             Kind::ClusterInformation => self.cluster_information.remove(name).is_some(),
             Kind::BlockAffinity
-            | Kind::HostEndpoint
             | Kind::IpReservation
             | Kind::IpamConfiguration
-            | Kind::KubeControllersConfiguration
-            | Kind::StagedGlobalNetworkPolicy
-            | Kind::StagedKubernetesNetworkPolicy
-            | Kind::StagedNetworkPolicy => false,
+            | Kind::KubeControllersConfiguration => false,
         }
     }
 }
@@ -251,22 +271,22 @@ fn decides(kind: Kind) -> bool {
         | Kind::FelixConfiguration
         | Kind::GlobalNetworkPolicy
         | Kind::GlobalNetworkSet
+        | Kind::HostEndpoint
         | Kind::IpPool
         | Kind::NetworkPolicy
         | Kind::NetworkSet
         | Kind::Node
         | Kind::Profile
+        | Kind::StagedGlobalNetworkPolicy
+        | Kind::StagedKubernetesNetworkPolicy
+        | Kind::StagedNetworkPolicy
         | Kind::Tier
         | Kind::WorkloadEndpoint => true,
         Kind::BlockAffinity
         | Kind::CalicoNodeStatus
-        | Kind::HostEndpoint
         | Kind::IpReservation
         | Kind::IpamConfiguration
-        | Kind::KubeControllersConfiguration
-        | Kind::StagedGlobalNetworkPolicy
-        | Kind::StagedKubernetesNetworkPolicy
-        | Kind::StagedNetworkPolicy => false,
+        | Kind::KubeControllersConfiguration => false,
     }
 }
 

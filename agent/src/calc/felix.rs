@@ -4,7 +4,9 @@
 //! to the built-in default and is reported; a bad value in the environment is refused at start.
 
 use serde_json::Value;
-use tortie_policy::snapshot::EndpointToHost;
+use tortie_model::resource::{EncapMode, listed_network};
+use tortie_model::scalar::Protocol;
+use tortie_policy::snapshot::{EndpointToHost, Failsafe, LogFormat, Options};
 
 use super::cache::Cache;
 use super::{Problems, Settings};
@@ -46,6 +48,65 @@ pub(super) fn endpoint_to_host(
         );
         EndpointToHost::default()
     })
+}
+
+/// Parameters that policy is compiled with.
+pub(super) fn options(cache: &Cache, settings: &Settings, problems: &mut Problems) -> Options {
+    let default = Options::default();
+    let mut reader = Reader { cache, node: &settings.node, problems };
+    Options {
+        failsafe_inbound: reader.read("failsafeInboundHostPorts", failsafes, default.failsafe_inbound),
+        failsafe_outbound: reader.read("failsafeOutboundHostPorts", failsafes, default.failsafe_outbound),
+        ipip_from_workloads: reader.read("allowIPIPPacketsFromWorkloads", Value::as_bool, false),
+        vxlan_from_workloads: reader.read("allowVXLANPacketsFromWorkloads", Value::as_bool, false),
+        accept_invalid: reader.read("disableConntrackInvalidCheck", Value::as_bool, false),
+        vxlan: cache.pools.values().any(|pool| pool.vxlan() != EncapMode::Never),
+        vxlan_port: reader.read("vxlanPort", |v| port(v).filter(|port| *port > 0), default.vxlan_port),
+        log: LogFormat {
+            prefix: reader.read("logPrefix", |v| v.as_str().map(str::to_owned), default.log.prefix),
+            group: default.log.group,
+        },
+    }
+}
+
+/// Reads parameters; one that cannot be read is as if absent, and reported.
+struct Reader<'a> {
+    cache: &'a Cache,
+    node: &'a str,
+    problems: &'a mut Problems,
+}
+
+impl Reader<'_> {
+    fn read<T>(&mut self, name: &str, parse: impl Fn(&Value) -> Option<T>, default: T) -> T {
+        let Some((object, value)) = parameter(self.cache, self.node, name) else { return default };
+        parse(value).unwrap_or_else(|| {
+            let reason = format!("{name} {value} cannot be read; the default counts");
+            self.problems.add(format!("FelixConfiguration {object}"), reason);
+            default
+        })
+    }
+}
+
+fn port(value: &Value) -> Option<u16> {
+    value.as_u64().and_then(|port| u16::try_from(port).ok())
+}
+
+/// Failsafe ports; an empty list means none.
+fn failsafes(value: &Value) -> Option<Vec<Failsafe>> {
+    value.as_array()?.iter().map(failsafe).collect()
+}
+
+fn failsafe(value: &Value) -> Option<Failsafe> {
+    let protocol: Protocol = match value.get("protocol") {
+        None | Some(Value::Null) => Protocol::Tcp,
+        Some(protocol) => serde_json::from_value(protocol.clone()).ok()?,
+    };
+    let net = match value.get("net").and_then(Value::as_str).unwrap_or_default() {
+        "" => None,
+        text => Some(listed_network(text)?),
+    };
+    let port = port(value.get("port")?)?;
+    protocol.has_ports().then_some(Failsafe { protocol: protocol.number(), port, net })
 }
 
 /// MTU of the IPIP device: as configured, else the host's less the 20 octets of an IPv4 header.

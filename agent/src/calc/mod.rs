@@ -15,6 +15,7 @@ mod cache;
 mod duration;
 mod endpoints;
 mod felix;
+mod hosts;
 mod network_sets;
 mod policies;
 mod problems;
@@ -24,7 +25,8 @@ mod secrets;
 mod tests;
 mod texts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
@@ -140,6 +142,13 @@ impl Calc {
     pub fn set_host_mtu(&mut self, mtu: u32) {
         self.dirty |= self.settings.host_mtu != mtu;
         self.settings.host_mtu = mtu;
+    }
+
+    /// The addresses of this node's own interfaces are others: they tell which of them a host endpoint is about that names
+    /// none.
+    pub fn set_host_interfaces(&mut self, interfaces: BTreeMap<String, BTreeSet<IpAddr>>) {
+        self.dirty |= self.cache.host_interfaces != interfaces;
+        self.cache.host_interfaces = interfaces;
     }
 
     /// The secrets on this machine are others.

@@ -8,10 +8,10 @@ use tortie_model::resource::{AllowedUse, ProfileSpec};
 use tortie_model::rule::{Action, Rule};
 use tortie_model::{Key, Kind};
 use tortie_policy::Snapshot;
-use tortie_policy::snapshot::{Endpoint, EndpointId, PolicyBody, PolicyId, Pool};
+use tortie_policy::snapshot::{Endpoint, EndpointId, PolicyBody, PolicyId, Pool, StagedBody};
 
 use super::cache::Cache;
-use super::{Problems, Settings, felix, network_sets};
+use super::{Problems, Settings, felix, hosts, network_sets};
 
 /// The profile that allows everything.
 const DEFAULT_ALLOW: &str = "projectcalico-default-allow";
@@ -29,6 +29,10 @@ pub(super) fn snapshot(
         policies: policies(cache),
         profiles: profiles(cache),
         endpoints,
+        staged: staged(cache),
+        host_endpoints: hosts::for_policy(cache, settings),
+        host_interfaces: cache.host_interfaces.clone(),
+        options: felix::options(cache, settings, problems),
         network_sets: network_sets::for_policy(cache, problems),
         pools: pools(cache),
         endpoint_to_host: felix::endpoint_to_host(cache, settings, problems),
@@ -80,8 +84,30 @@ fn policies(cache: &Cache) -> BTreeMap<PolicyId, PolicyBody> {
             (namespace, stored, name, PolicyBody::Invalid(reason.to_owned()))
         })
     });
-    let (plain, renamed): (Vec<_>, Vec<_>) =
-        network.chain(global).chain(invalid).partition(|(_, stored, name, _)| stored == name);
+    by_shown_name(network.chain(global).chain(invalid))
+}
+
+/// Staged policies; those that cannot be read do nothing.
+fn staged(cache: &Cache) -> BTreeMap<PolicyId, StagedBody> {
+    let network = cache.staged_network_policies.iter().map(|((namespace, stored), policy)| {
+        let name = shown(stored, policy.spec.tier.as_deref(), &policy.metadata.annotations);
+        let body = StagedBody::Network(Box::new(policy.spec.clone()));
+        (namespace.as_str(), stored.as_str(), name, body)
+    });
+    let global = cache.staged_global_policies.iter().map(|(stored, policy)| {
+        let name = shown(stored, policy.spec.tier.as_deref(), &policy.metadata.annotations);
+        ("", stored.as_str(), name, StagedBody::Global(Box::new(policy.spec.clone())))
+    });
+    let kubernetes = cache.staged_kubernetes_policies.iter().map(|((namespace, stored), spec)| {
+        let name = format!("{}{stored}", tortie_model::kubernetes_policy::PREFIX);
+        (namespace.as_str(), stored.as_str(), name, StagedBody::Kubernetes(Box::new(spec.clone())))
+    });
+    by_shown_name(network.chain(global).chain(kubernetes))
+}
+
+/// Bodies by namespace, stored and shown name under their shown names, or others where those are taken.
+fn by_shown_name<'a, B>(found: impl Iterator<Item = (&'a str, &'a str, String, B)>) -> BTreeMap<PolicyId, B> {
+    let (plain, renamed): (Vec<_>, Vec<_>) = found.partition(|(_, stored, name, _)| stored == name);
     let mut policies = BTreeMap::new();
     for (namespace, stored, name, body) in plain.into_iter().chain(renamed) {
         let mut id = PolicyId { name, namespace: namespace.to_owned() };

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 
 use crate::ir::{
-    Action, AddressSet, Family, IcmpField, Interface, Match, Op, PortSet, Side, Verdict, WORKLOAD_PREFIX,
+    Action, AddressSet, Family, IcmpField, Interface, MARK, Match, Op, PortSet, Side, Verdict,
+    WORKLOAD_PREFIX,
 };
 
 /// The conditions of a rule. One on a port names its protocol, so the protocol is not said twice.
@@ -70,6 +71,15 @@ fn condition(condition: &Match, transport: &str) -> String {
         }
         Match::NoReverseRoute => "fib saddr . iif oif missing".to_owned(),
         Match::LocalDestination => "fib daddr type local".to_owned(),
+        Match::LocalSource => "fib saddr type local".to_owned(),
+        Match::Mark(op) => {
+            let sign = match op {
+                Op::Is => "==",
+                Op::IsNot => "!=",
+            };
+            format!("meta mark & {MARK:#010x} {sign} {MARK:#010x}")
+        }
+        Match::Translated => "ct status dnat".to_owned(),
     }
 }
 
@@ -77,7 +87,11 @@ fn condition(condition: &Match, transport: &str) -> String {
 pub(super) fn action(action: &Action) -> String {
     match action {
         Action::Verdict(verdict) => self::verdict(verdict),
-        Action::Log(prefix) => format!("log prefix \"{prefix}\""),
+        Action::Log { prefix, group: None } => format!("log prefix \"{prefix}\""),
+        Action::Log { prefix, group: Some(group) } => format!("log prefix \"{prefix}\" group {group}"),
+        Action::Mark(true) => format!("meta mark set meta mark | {MARK:#010x}"),
+        Action::Mark(false) => format!("meta mark set meta mark & {:#010x}", !MARK),
+        Action::NoTrack => "notrack".to_owned(),
         Action::Lookup(interface, map) => format!("{} vmap @{map}", ifname(*interface)),
         Action::Masquerade => "masquerade fully-random".to_owned(),
     }

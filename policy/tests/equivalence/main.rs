@@ -9,7 +9,9 @@ mod support;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
-use tortie_policy::{compile, eval, nft};
+use tortie_policy::eval::Packet;
+use tortie_policy::ir::{Action, Verdict};
+use tortie_policy::{Snapshot, compile, eval, nft};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 800, max_shrink_iters: 4000, ..ProptestConfig::default() })]
@@ -19,18 +21,38 @@ proptest! {
         snapshot in generate::snapshot(),
         packets in prop::collection::vec(generate::packet(), 50),
     ) {
-        let ruleset = compile(&snapshot).ruleset;
-        prop_assert_eq!(&ruleset, &compile(&snapshot.clone()).ruleset);
-        for packet in packets {
-            let outcome = eval::eval(&ruleset, &packet);
-            let expected = oracle::judge(&snapshot, &packet);
-            prop_assert_eq!(
-                (outcome.allowed, outcome.allowed && outcome.masqueraded),
-                (expected.allowed, expected.allowed && expected.masqueraded),
-                "{:?}\n{:#?}\n{}", packet, outcome.trail, nft::render_table(&ruleset)
-            );
-        }
+        judged_alike(&snapshot, &packets)?;
     }
+
+    #[test]
+    fn host_endpoints_do_what_the_resources_say(
+        snapshot in generate::host_snapshot(),
+        packets in prop::collection::vec(generate::host_packet(), 50),
+    ) {
+        judged_alike(&snapshot, &packets)?;
+    }
+}
+
+fn judged_alike(snapshot: &Snapshot, packets: &[Packet]) -> Result<(), TestCaseError> {
+    let ruleset = compile(snapshot).ruleset;
+    prop_assert_eq!(&ruleset, &compile(&snapshot.clone()).ruleset);
+    for packet in packets {
+        let outcome = eval::eval(&ruleset, packet);
+        let expected = oracle::judge(snapshot, packet);
+        prop_assert_eq!(
+            (outcome.allowed, outcome.allowed && outcome.masqueraded, outcome.allowed && outcome.untracked),
+            (
+                expected.allowed,
+                expected.allowed && expected.masqueraded,
+                expected.allowed && expected.untracked
+            ),
+            "{:?}\n{:#?}\n{}",
+            packet,
+            outcome.trail,
+            nft::render_table(&ruleset)
+        );
+    }
+    Ok(())
 }
 
 /// The property above says nothing unless the generators reach both verdicts by many ways.
@@ -61,16 +83,48 @@ fn generators_reach_every_kind_of_verdict() {
     }
 }
 
+/// The same for host endpoints: every phase drops by a rule and, where that is another way than to go on, allows.
+#[test]
+fn generators_reach_every_phase_of_host_endpoints() {
+    let mut runner = TestRunner::deterministic();
+    let mut decided: std::collections::BTreeMap<String, usize> = Default::default();
+    for _ in 0..300 {
+        let snapshot = generate::host_snapshot().new_tree(&mut runner).unwrap().current();
+        let ruleset = compile(&snapshot).ruleset;
+        for _ in 0..40 {
+            let packet = generate::host_packet().new_tree(&mut runner).unwrap().current();
+            for step in eval::eval(&ruleset, &packet).trail {
+                let phase = step.chain.rsplit_once('-').map_or("", |(phase, _)| phase);
+                let dropped = step.action == Action::Verdict(Verdict::Drop);
+                let verdict = if dropped { "drop" } else { "go" };
+                if step.comment.contains("gress[") || step.comment.contains("failsafe") {
+                    *decided.entry(format!("{phase} {verdict}")).or_default() += 1;
+                }
+            }
+        }
+    }
+    for phase in ["raw-in", "raw-out", "dnat-in", "forward-in", "forward-out", "host-in", "host-out"] {
+        for verdict in ["drop", "go"] {
+            let wanted = format!("{phase} {verdict}");
+            assert!(decided.get(&wanted).is_some_and(|n| *n > 10), "{wanted} in {decided:#?}");
+        }
+    }
+    for wanted in ["failsafe go", "failsafe-raw go", "staged-in go", "staged-out go"] {
+        assert!(decided.get(wanted).is_some_and(|n| *n > 10), "{wanted} in {decided:#?}");
+    }
+}
+
 /// The kernel takes whatever the compiler makes, each rule-set replacing the one before.
 #[test]
 fn random_rulesets_load_and_list() {
     let mut runner = TestRunner::deterministic();
     let mut next = || {
         let snapshot = generate::snapshot().new_tree(&mut runner).unwrap().current();
-        nft::render(&compile(&snapshot).ruleset)
+        let host = generate::host_snapshot().new_tree(&mut runner).unwrap().current();
+        [snapshot, host].map(|snapshot| nft::render(&compile(&snapshot).ruleset))
     };
     for _ in 0..4 {
-        let texts: Vec<String> = (0..30).map(|_| next()).collect();
+        let texts: Vec<String> = (0..15).flat_map(|_| next()).collect();
         let listed = support::load(&texts);
         assert!(listed.starts_with("table inet tortie {"), "{listed}");
     }

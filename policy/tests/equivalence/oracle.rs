@@ -1,6 +1,8 @@
 //! The semantics of policy read straight from the resources, one packet at a time, with no thought for speed. Written
 //! from the facts on Calico's semantics, not from the compiler, and shares no code with it but the selector language.
 
+mod host;
+
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,19 +13,17 @@ use tortie_model::rule::{Action, EntityRule, Icmp, Rule};
 use tortie_model::scalar::Port;
 use tortie_model::selector::{Labels, Selector};
 use tortie_policy::eval::{CtState, Packet};
-use tortie_policy::snapshot::{
-    Endpoint, EndpointId, EndpointToHost, LabelSet, PolicyBody, PolicyId, Snapshot,
-};
+use tortie_policy::snapshot::{Endpoint, EndpointId, LabelSet, PolicyBody, PolicyId, Snapshot};
 
 /// What should happen.
 pub(crate) struct Judgement {
     pub(crate) allowed: bool,
     pub(crate) masqueraded: bool,
+    pub(crate) untracked: bool,
 }
 
 pub(crate) fn judge(snapshot: &Snapshot, packet: &Packet) -> Judgement {
-    let oracle = Oracle { snapshot, packet };
-    Judgement { allowed: oracle.allowed(), masqueraded: oracle.masqueraded() }
+    host::judge(snapshot, packet)
 }
 
 struct Oracle<'a> {
@@ -46,7 +46,35 @@ struct Owner<'a> {
     ports: &'a [WorkloadEndpointPort],
 }
 
+/// Policies by tier.
+type ByTier<'a> = BTreeMap<String, Vec<(&'a PolicyId, &'a PolicyBody)>>;
+
+/// Where on its way a packet meets policy.
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    Workload,
+    Untracked,
+    PreDnat,
+    Forward,
+    Host,
+}
+
+fn asked_in(body: &PolicyBody, phase: Phase) -> bool {
+    let PolicyBody::Global(spec) = body else {
+        let invalid = matches!(body, PolicyBody::Invalid(_));
+        return matches!(phase, Phase::Workload | Phase::Host) || (invalid && phase == Phase::Forward);
+    };
+    match phase {
+        Phase::Untracked => spec.do_not_track,
+        Phase::PreDnat => spec.pre_dnat && !spec.do_not_track,
+        _ if spec.do_not_track || spec.pre_dnat => false,
+        Phase::Forward => spec.apply_on_forward,
+        Phase::Workload | Phase::Host => true,
+    }
+}
+
 /// What a rule says about a packet.
+#[derive(Clone, Copy, PartialEq)]
 enum Says {
     Nothing,
     Allow,
@@ -55,43 +83,6 @@ enum Says {
 }
 
 impl Oracle<'_> {
-    fn allowed(&self) -> bool {
-        let p = self.packet;
-        let from_workload = p.input.as_deref().filter(|i| i.starts_with("cali"));
-        let to_workload = p.output.as_deref().filter(|o| o.starts_with("cali"));
-        let vxlan = p.protocol == 17 && p.ports.is_some_and(|(_, d)| d == 4789);
-        if from_workload.is_some() && (!p.reverse_route || p.protocol == 4 || vxlan) {
-            return false;
-        }
-        let known = matches!(p.state, CtState::Established | CtState::Related);
-        let invalid = p.state == CtState::Invalid;
-        match (&p.input, &p.output) {
-            (None, _) => true,
-            (Some(_), None) if p.protocol == 4 => self.snapshot.tunnel_peers.contains(&p.source),
-            (Some(_), _) if known => true,
-            (Some(_), None) => {
-                let Some(interface) = from_workload else { return true };
-                let discovery = [130, 131, 132, 133, 135, 136];
-                if p.source.is_ipv6()
-                    && p.protocol == 58
-                    && p.icmp.is_some_and(|(t, _)| discovery.contains(&t))
-                {
-                    return true;
-                }
-                !invalid
-                    && self.side_allows(interface, PolicyType::Egress)
-                    && self.snapshot.endpoint_to_host != EndpointToHost::Drop
-            }
-            (Some(_), Some(_)) => {
-                if invalid && (from_workload.is_some() || to_workload.is_some()) {
-                    return false;
-                }
-                from_workload.is_none_or(|i| self.side_allows(i, PolicyType::Egress))
-                    && to_workload.is_none_or(|i| self.side_allows(i, PolicyType::Ingress))
-            }
-        }
-    }
-
     fn masqueraded(&self) -> bool {
         let p = self.packet;
         let pools = &self.snapshot.pools;
@@ -105,23 +96,35 @@ impl Oracle<'_> {
         let mut owners =
             self.snapshot.endpoints.iter().filter(|(_, e)| e.interface.as_deref() == Some(interface));
         match (owners.next(), owners.next()) {
-            (Some((id, endpoint)), None) => self.endpoint_allows(id, endpoint, direction),
+            (Some((id, endpoint)), None) => {
+                self.endpoint_says(id, endpoint, direction, Phase::Workload) == Says::Allow
+            }
             _ => false,
         }
     }
 
-    fn endpoint_allows(&self, id: &EndpointId, endpoint: &Endpoint, direction: PolicyType) -> bool {
+    /// The policies that apply to an endpoint here, by tier; `Err` when one of them cannot be read.
+    fn applied(
+        &self,
+        id: &EndpointId,
+        endpoint: &Endpoint,
+        direction: PolicyType,
+        phase: Phase,
+    ) -> Result<ByTier<'_>, ()> {
         let labels = self.labels(&endpoint.labels, &endpoint.profiles);
         let in_scope = |policy: &PolicyId| {
             policy.namespace.is_empty()
                 || policy.namespace == id.namespace
                 || labels.get("projectcalico.org/namespace") == Some(&policy.namespace)
         };
-        let mut tiers: BTreeMap<String, Vec<(&PolicyId, &PolicyBody)>> = BTreeMap::new();
+        let mut tiers = ByTier::new();
         for (policy, body) in &self.snapshot.policies {
+            if !asked_in(body, phase) {
+                continue;
+            }
             if let PolicyBody::Invalid(_) = body {
                 if in_scope(policy) {
-                    return false;
+                    return Err(());
                 }
                 continue;
             }
@@ -130,6 +133,17 @@ impl Oracle<'_> {
                 tiers.entry(tier_of(body)).or_default().push((policy, body));
             }
         }
+        Ok(tiers)
+    }
+
+    fn endpoint_says(
+        &self,
+        id: &EndpointId,
+        endpoint: &Endpoint,
+        direction: PolicyType,
+        phase: Phase,
+    ) -> Says {
+        let Ok(tiers) = self.applied(id, endpoint, direction, phase) else { return Says::Deny };
         let mut names: Vec<&String> = tiers.keys().collect();
         names.sort_by(|a, b| self.compare_tiers(a, b));
         for name in names {
@@ -144,18 +158,27 @@ impl Oracle<'_> {
                 } else {
                     self.rules_say(rules_of(body, direction), &policy.namespace)
                 };
-                if !matches!(says, Says::Nothing) {
+                if says != Says::Nothing {
                     break;
                 }
             }
-            let default = self.snapshot.tiers.get(name).and_then(|t| t.default_action);
+            let default = match phase {
+                Phase::Untracked | Phase::PreDnat => Some(TierAction::Pass),
+                Phase::Workload | Phase::Forward | Phase::Host => {
+                    self.snapshot.tiers.get(name).and_then(|t| t.default_action)
+                }
+            };
             match (says, default) {
-                (Says::Allow, _) => return true,
-                (Says::Deny, _) | (Says::Nothing, None | Some(TierAction::Deny)) => return false,
+                (Says::Allow, _) => return Says::Allow,
+                (Says::Deny, _) | (Says::Nothing, None | Some(TierAction::Deny)) => return Says::Deny,
                 (Says::Pass, _) | (Says::Nothing, Some(TierAction::Pass)) => {}
             }
         }
-        self.profiles_allow(endpoint, direction)
+        match phase {
+            Phase::Workload | Phase::Host if self.profiles_allow(endpoint, direction) => Says::Allow,
+            Phase::Workload | Phase::Host => Says::Deny,
+            Phase::Untracked | Phase::PreDnat | Phase::Forward => Says::Nothing,
+        }
     }
 
     fn profiles_allow(&self, endpoint: &Endpoint, direction: PolicyType) -> bool {
@@ -181,8 +204,12 @@ impl Oracle<'_> {
     fn owners(&self, address: IpAddr) -> Vec<Owner<'_>> {
         let endpoints = self.snapshot.endpoints.values().filter(|e| e.addresses.contains(&address));
         let sets = self.snapshot.network_sets.values().filter(|s| s.nets.iter().any(|n| n.contains(address)));
-        let endpoints =
-            endpoints.map(|e| Owner { labels: self.labels(&e.labels, &e.profiles), ports: &e.ports });
+        let hosts = self.snapshot.host_endpoints.values().map(|h| &h.endpoint);
+        let hosts = hosts.filter(|e| e.addresses.contains(&address));
+        let endpoints = endpoints
+            .map(Arc::as_ref)
+            .chain(hosts)
+            .map(|e| Owner { labels: self.labels(&e.labels, &e.profiles), ports: &e.ports });
         let sets = sets.map(|s| Owner { labels: self.labels(&s.labels, &s.profiles), ports: &[] });
         endpoints.chain(sets).collect()
     }
@@ -211,9 +238,6 @@ impl Oracle<'_> {
         let (selector, accounts, namespaces) = match body {
             PolicyBody::Network(spec) => (&spec.selector, &spec.service_account_selector, ""),
             PolicyBody::Global(spec) => {
-                if spec.do_not_track || spec.pre_dnat {
-                    return Some(false);
-                }
                 (&spec.selector, &spec.service_account_selector, spec.namespace_selector.as_str())
             }
             PolicyBody::Invalid(_) => return None,

@@ -13,7 +13,8 @@ use serde::Deserialize;
 use tortie_model::resource::{ProfileSpec, TierSpec, WorkloadEndpointPort, listed_network};
 use tortie_policy::eval::{CtState, Packet};
 use tortie_policy::snapshot::{
-    Endpoint, EndpointId, EndpointToHost, NetworkSet, PolicyBody, PolicyId, Pool, Snapshot,
+    Endpoint, EndpointId, EndpointToHost, Failsafe, HostEndpoint, HostPlace, LogFormat, NetworkSet, Options,
+    PolicyBody, PolicyId, Pool, Snapshot, StagedBody,
 };
 
 /// A snapshot as YAML.
@@ -28,6 +29,14 @@ struct Document {
     profiles: BTreeMap<String, Option<ProfileSpec>>,
     #[serde(default)]
     endpoints: Vec<EndpointDocument>,
+    #[serde(default)]
+    staged: Vec<StagedDocument>,
+    #[serde(default)]
+    host_endpoints: Vec<HostDocument>,
+    #[serde(default)]
+    host_interfaces: BTreeMap<String, BTreeSet<IpAddr>>,
+    #[serde(default)]
+    options: OptionsDocument,
     #[serde(default)]
     network_sets: Vec<NetworkSetDocument>,
     #[serde(default)]
@@ -64,6 +73,64 @@ struct EndpointDocument {
     #[serde(default)]
     ports: Vec<WorkloadEndpointPort>,
     interface: Option<String>,
+}
+
+/// A staged policy: as a policy, or with `kubernetes` in that shape.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StagedDocument {
+    name: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    spec: serde_yaml::Value,
+    #[serde(default)]
+    kubernetes: bool,
+    invalid: Option<String>,
+}
+
+/// A host endpoint: `interface` is one of this node, `*` for all; without it the addresses tell, and with `elsewhere` it
+/// is another node's.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HostDocument {
+    name: String,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    profiles: Vec<String>,
+    #[serde(default)]
+    addresses: BTreeSet<IpAddr>,
+    #[serde(default)]
+    ports: Vec<WorkloadEndpointPort>,
+    interface: Option<String>,
+    #[serde(default)]
+    elsewhere: bool,
+}
+
+/// What differs from the defaults; a failsafe without `net` is for everybody.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct OptionsDocument {
+    failsafe_inbound: Option<Vec<FailsafeDocument>>,
+    failsafe_outbound: Option<Vec<FailsafeDocument>>,
+    #[serde(default)]
+    ipip_from_workloads: bool,
+    #[serde(default)]
+    vxlan_from_workloads: bool,
+    #[serde(default)]
+    accept_invalid: bool,
+    vxlan_port: Option<u16>,
+    log_prefix: Option<String>,
+    log_group: Option<u16>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FailsafeDocument {
+    protocol: u8,
+    port: u16,
+    net: Option<ipnetwork::IpNetwork>,
 }
 
 /// A network set; with a namespace it has its label and its profile `kns.<namespace>`.
@@ -107,6 +174,10 @@ pub(crate) fn snapshot(yaml: &str) -> Snapshot {
         policies: document.policies.into_iter().map(policy).collect(),
         profiles: document.profiles,
         endpoints: document.endpoints.into_iter().map(endpoint).collect(),
+        staged: document.staged.into_iter().map(staged).collect(),
+        host_endpoints: document.host_endpoints.into_iter().map(host_endpoint).collect(),
+        host_interfaces: document.host_interfaces,
+        options: options(document.options),
         network_sets: document.network_sets.into_iter().map(network_set).collect(),
         pools: document
             .pools
@@ -120,6 +191,59 @@ pub(crate) fn snapshot(yaml: &str) -> Snapshot {
             Some(other) => panic!("endpointToHost {other}"),
         },
         tunnel_peers: document.tunnel_peers,
+    }
+}
+
+fn staged(document: StagedDocument) -> (PolicyId, StagedBody) {
+    let StagedDocument { name, namespace, spec, kubernetes, invalid } = document;
+    fn read<T: serde::de::DeserializeOwned>(spec: serde_yaml::Value) -> Box<T> {
+        Box::new(serde_yaml::from_value(spec).expect("a staged policy"))
+    }
+    let (name, body) = match (invalid, kubernetes, namespace.is_empty()) {
+        (Some(reason), ..) => (name, StagedBody::Invalid(reason)),
+        (None, true, _) => (format!("knp.default.{name}"), StagedBody::Kubernetes(read(spec))),
+        (None, false, true) => (name, StagedBody::Global(read(spec))),
+        (None, false, false) => (name, StagedBody::Network(read(spec))),
+    };
+    (PolicyId { name, namespace }, body)
+}
+
+fn host_endpoint(d: HostDocument) -> (Arc<EndpointId>, Arc<HostEndpoint>) {
+    let place = match (d.elsewhere, d.interface.as_deref()) {
+        (true, _) => HostPlace::Elsewhere,
+        (false, Some("*")) => HostPlace::All,
+        (false, Some(name)) => HostPlace::Interface(name.to_owned()),
+        (false, None) => HostPlace::Addresses,
+    };
+    let endpoint = Endpoint {
+        labels: d.labels.into_iter().collect(),
+        profiles: d.profiles.into_iter().map(Arc::from).collect(),
+        addresses: d.addresses.into_iter().collect(),
+        ports: d.ports,
+        interface: None,
+    };
+    let id = EndpointId { namespace: String::new(), name: d.name };
+    (Arc::new(id), Arc::new(HostEndpoint { endpoint, place }))
+}
+
+fn options(document: OptionsDocument) -> Options {
+    let default = Options::default();
+    let failsafes = |list: Option<Vec<FailsafeDocument>>, default: Vec<Failsafe>| {
+        let failsafe = |d: FailsafeDocument| Failsafe { protocol: d.protocol, port: d.port, net: d.net };
+        list.map_or(default, |list| list.into_iter().map(failsafe).collect())
+    };
+    Options {
+        failsafe_inbound: failsafes(document.failsafe_inbound, default.failsafe_inbound),
+        failsafe_outbound: failsafes(document.failsafe_outbound, default.failsafe_outbound),
+        ipip_from_workloads: document.ipip_from_workloads,
+        vxlan_from_workloads: document.vxlan_from_workloads,
+        accept_invalid: document.accept_invalid,
+        vxlan: document.vxlan_port.is_some(),
+        vxlan_port: document.vxlan_port.unwrap_or(default.vxlan_port),
+        log: LogFormat {
+            prefix: document.log_prefix.unwrap_or(default.log.prefix),
+            group: document.log_group,
+        },
     }
 }
 
@@ -148,7 +272,7 @@ fn policy(document: PolicyDocument) -> (PolicyId, PolicyBody) {
 
 /// A packet from `cali0`-like or other interfaces, in words such as `cali0 > eth0 10.0.0.1 > 10.0.0.2 tcp 80`. An
 /// interface `-` is none; the protocol is `tcp PORT`, `udp PORT`, `icmp TYPE CODE` or a number; then perhaps a state, or
-/// `spoofed`.
+/// `spoofed`, `marked`, and `for ADDRESS PORT` where the destination was translated from.
 pub(crate) fn packet(text: &str) -> Packet {
     let words: Vec<&str> = text.split_whitespace().collect();
     let interface = |word: &str| (word != "-").then(|| word.to_owned());
@@ -164,16 +288,36 @@ pub(crate) fn packet(text: &str) -> Packet {
         }
         _ => (number(6) as u8, None, None, 7),
     };
-    let state = match words.get(rest).copied() {
-        None | Some("spoofed") => CtState::New,
-        Some("established") => CtState::Established,
-        Some("related") => CtState::Related,
-        Some("invalid") => CtState::Invalid,
-        Some(other) => panic!("{text}: {other}"),
+    let mut packet = Packet {
+        input: interface(words[0]),
+        output: interface(words[2]),
+        source,
+        destination,
+        original: None,
+        protocol,
+        ports,
+        icmp,
+        state: CtState::New,
+        reverse_route: true,
+        marked: false,
     };
-    let reverse_route = words.get(rest) != Some(&"spoofed");
-    let (input, output) = (interface(words[0]), interface(words[2]));
-    Packet { input, output, source, destination, protocol, ports, icmp, state, reverse_route }
+    let mut rest = words.into_iter().skip(rest);
+    while let Some(word) = rest.next() {
+        match word {
+            "spoofed" => packet.reverse_route = false,
+            "marked" => packet.marked = true,
+            "established" => packet.state = CtState::Established,
+            "related" => packet.state = CtState::Related,
+            "invalid" => packet.state = CtState::Invalid,
+            "for" => {
+                let mut next = || rest.next().unwrap_or_else(|| panic!("{text}: for ADDRESS PORT"));
+                packet.original =
+                    Some((next().parse().expect("an address"), next().parse().expect("a port")));
+            }
+            other => panic!("{text}: {other}"),
+        }
+    }
+    packet
 }
 
 /// Runs nft on rule-set texts, in order, in a user and network namespace that goes away with it. First each text is only

@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 use tortie_model::Kind;
 use tortie_model::rule::{Action, Rule};
 use tortie_policy::Snapshot;
-use tortie_policy::snapshot::{EndpointToHost, PolicyBody, PolicyId};
+use tortie_policy::snapshot::{EndpointToHost, Failsafe, HostPlace, Options, PolicyBody, PolicyId};
 
 use super::world::{World, settings};
 use crate::calc::cache::Cache;
-use crate::calc::{Problems, Settings, endpoints, policies};
+use crate::calc::{Calc, Problems, Settings, endpoints, policies};
 
 fn snapshot_with(world: &World, settings: &Settings) -> (Snapshot, Problems) {
     let mut cache = Cache::default();
@@ -174,4 +174,86 @@ fn network_sets_reach_policy_with_the_labels_of_their_namespace() {
 
     let key = tortie_model::Key::resource(Kind::NetworkSet, Some("ns"), "own");
     assert_eq!(self::snapshot(&world.without(&key)).network_sets.len(), 1);
+}
+
+#[test]
+fn host_endpoints_of_all_nodes_reach_policy_and_those_of_this_one_with_their_place() {
+    let host = |node: &str, interface: &str| json!({"node": node, "interfaceName": interface, "expectedIPs": ["192.0.2.1", "2001:db8::1"], "ports": [{"name": "api", "protocol": "TCP", "port": 80}]});
+    let labels = json!({"labels": {"role": "edge"}});
+    let world = World::nodes(1)
+        .document(Kind::HostEndpoint, "n1-all", labels, host("n1", "*"))
+        .with(Kind::HostEndpoint, "n1-eth0", host("n1", "eth0"))
+        .with(Kind::HostEndpoint, "n1-ip", host("n1", ""))
+        .with(Kind::HostEndpoint, "n2-eth0", host("n2", "eth0"));
+    let snapshot = snapshot(&world);
+    let places: Vec<_> = snapshot.host_endpoints.iter().map(|(id, host)| (&*id.name, &host.place)).collect();
+    let expected = [
+        ("n1-all", &HostPlace::All),
+        ("n1-eth0", &HostPlace::Interface("eth0".to_owned())),
+        ("n1-ip", &HostPlace::Addresses),
+        ("n2-eth0", &HostPlace::Elsewhere),
+    ];
+    assert_eq!(places, expected);
+    let first = snapshot.host_endpoints.values().next().unwrap();
+    assert_eq!(first.endpoint.labels.get("role"), Some("edge"));
+    assert_eq!((first.endpoint.addresses.len(), first.endpoint.ports.len()), (2, 1));
+}
+
+#[test]
+fn addresses_of_interfaces_find_a_host_endpoint_without_a_name() {
+    let host = json!({"node": "n1", "expectedIPs": ["192.0.2.1"]});
+    let mut calc = Calc::new(settings());
+    World::nodes(1).with(Kind::HostEndpoint, "h", host).updates().into_iter().for_each(|u| calc.apply(u));
+    calc.in_sync();
+    let told = calc.flush().unwrap();
+    assert!(
+        told.problems.of("HostEndpoint h").is_some() && !told.desired.ruleset.chains.contains_key("output")
+    );
+    let interfaces = [("eth7".to_owned(), ["192.0.2.1".parse().unwrap()].into())];
+    calc.set_host_interfaces(interfaces.clone().into());
+    let found = calc.flush().unwrap();
+    assert_eq!(found.problems.of("HostEndpoint h"), None);
+    assert!(found.desired.ruleset.maps["host-output"].elements.contains_key("eth7"));
+    calc.set_host_interfaces(interfaces.into());
+    assert!(calc.flush().is_none());
+}
+
+#[test]
+fn staged_policies_reach_policy_under_their_names() {
+    let world = World::nodes(1)
+        .with(Kind::StagedNetworkPolicy, "ns/default.p", json!({"stagedAction": "Set"}))
+        .with(Kind::StagedGlobalNetworkPolicy, "default.g", json!({}))
+        .with(Kind::StagedKubernetesNetworkPolicy, "ns/p", json!({}))
+        .unreadable(Kind::StagedGlobalNetworkPolicy, "default.bad");
+    let (snapshot, _) = snapshot_with(&world, &settings());
+    let names: Vec<_> = snapshot.staged.keys().map(|id| format!("{}/{}", id.namespace, id.name)).collect();
+    assert_eq!(names, ["/g", "ns/knp.default.p", "ns/p"]);
+    assert!(world.output().problems.of("StagedGlobalNetworkPolicy default.bad").is_some());
+}
+
+#[test]
+fn options_come_from_the_nearest_configuration() {
+    let felix = |name: &str, spec: Value| World::nodes(1).with(Kind::FelixConfiguration, name, spec);
+    assert_eq!(snapshot(&World::nodes(1)).options, Options::default());
+    let inbound = json!([{"protocol": "UDP", "port": 53}, {"port": 22, "net": "10.1.2.3/8"}]);
+    let world = felix("default", json!({"failsafeInboundHostPorts": inbound, "failsafeOutboundHostPorts": [], "vxlanPort": 4790, "logPrefix": "%t"}))
+        .with(Kind::FelixConfiguration, "node.n1", json!({"vxlanPort": 4791, "disableConntrackInvalidCheck": true, "allowIPIPPacketsFromWorkloads": true}));
+    let options = snapshot(&world).options;
+    let net = Some("10.0.0.0/8".parse().unwrap());
+    let expected = [Failsafe { protocol: 17, port: 53, net: None }, Failsafe { protocol: 6, port: 22, net }];
+    assert_eq!((options.failsafe_inbound.as_slice(), options.failsafe_outbound.len()), (&expected[..], 0));
+    assert_eq!((options.vxlan_port, options.log.prefix.as_str()), (4791, "%t"));
+    assert!(options.accept_invalid && options.ipip_from_workloads && !options.vxlan_from_workloads);
+
+    for bad in [
+        json!([{"protocol": "ICMP", "port": 1}]),
+        json!("none"),
+        json!([{"protocol": "TCP"}]),
+        json!([{"port": 70000}]),
+    ] {
+        let world = felix("default", json!({"failsafeInboundHostPorts": bad}));
+        let (snapshot, problems) = snapshot_with(&world, &settings());
+        assert_eq!(snapshot.options, Options::default(), "{bad}");
+        assert!(problems.of("FelixConfiguration default").unwrap().contains("the default counts"));
+    }
 }
