@@ -78,6 +78,11 @@ impl Selector {
         Selector { expr: Expr::And(vec![self.expr, other.expr]) }
     }
 
+    /// Matches what at least one of two matches.
+    pub fn either(one: Selector, other: Selector) -> Selector {
+        Selector { expr: Expr::Or(vec![one.expr, other.expr]) }
+    }
+
     /// Matches what this one does not.
     pub fn negated(self) -> Selector {
         Selector { expr: self.expr.negated() }

@@ -12,16 +12,17 @@
 //! chain, unless host endpoints need one ([`Hooks`]).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::Problems;
 use crate::host::Hooks;
 use crate::ir::{
-    Action, AddressSet, Base, Chain, ChainKind, Comment, Elements, Family, Hook, IcmpField, Interface,
-    InterfaceName, Match, Op, PortSet, Rule, Ruleset, Set, Side, Verdict, VerdictMap, WORKLOAD_PREFIX,
+    Action, AddressSet, Base, Chain, ChainKind, Comment, Direction, Elements, Family, Hook, IcmpField,
+    Interface, InterfaceName, Match, Op, PortSet, Rule, Ruleset, Set, Side, Verdict, VerdictMap,
+    WORKLOAD_PREFIX,
 };
-use crate::select::Labelled;
 use crate::sets::maximal;
-use crate::snapshot::{EndpointToHost, Options, Snapshot};
+use crate::snapshot::{EndpointId, EndpointToHost, Options, Surroundings};
 
 /// Map from the interface a packet came in on to what its workload may send.
 const FROM: &str = "from-endpoint";
@@ -36,80 +37,65 @@ const UDP: u8 = 17;
 pub(crate) const TUNNEL_PEERS: [(Family, &str); 2] =
     [(Family::V4, "tunnel-peers4"), (Family::V6, "tunnel-peers6")];
 
-/// Interfaces of the endpoints on this node that can be told apart. The others stay unknown, so they drop.
-pub(crate) fn interfaces<'a, 'e>(
-    endpoints: &'e [Labelled<'a>],
+/// Whose an interface is, of those that say so. Without an owner it stays unknown, so it drops.
+pub(crate) fn owner<'a>(
+    interface: &str,
+    owners: &'a BTreeSet<Arc<EndpointId>>,
     problems: &mut Problems,
-) -> Vec<(InterfaceName, &'e Labelled<'a>)> {
-    let mut by_name: BTreeMap<&str, Vec<&Labelled<'_>>> = BTreeMap::new();
-    for endpoint in endpoints {
-        if let Some(interface) = &endpoint.endpoint.interface {
-            by_name.entry(interface).or_default().push(endpoint);
+) -> Option<(InterfaceName, &'a Arc<EndpointId>)> {
+    let mut each = owners.iter();
+    let only = each.next().filter(|_| each.next().is_none());
+    let reason = match (InterfaceName::new(interface), only) {
+        (Some(name), Some(owner)) if interface.starts_with(WORKLOAD_PREFIX) => return Some((name, owner)),
+        (Some(_), _) if interface.starts_with(WORKLOAD_PREFIX) => {
+            format!("interface {interface} belongs to {} endpoints, so it drops everything", owners.len())
         }
-    }
-    let mut found = Vec::new();
-    for (text, owners) in by_name {
-        let reason = match (InterfaceName::new(text), owners.as_slice()) {
-            (Some(name), [owner]) if text.starts_with(WORKLOAD_PREFIX) => {
-                found.push((name, *owner));
-                continue;
-            }
-            (Some(_), _) if text.starts_with(WORKLOAD_PREFIX) => {
-                format!("interface {text} belongs to {} endpoints, so it drops everything", owners.len())
-            }
-            _ if text.starts_with(WORKLOAD_PREFIX) => {
-                format!("interface {text:?} is no name of letters and digits, so it drops everything")
-            }
-            _ => format!(
-                "no policy is enforced on interface {text:?}, which does not begin with {WORKLOAD_PREFIX}"
-            ),
-        };
-        for owner in owners {
-            problems.add(format_args!("WorkloadEndpoint {}/{}", owner.id.namespace, owner.id.name), &reason);
+        _ if interface.starts_with(WORKLOAD_PREFIX) => {
+            format!("interface {interface:?} is no name of letters and digits, so it drops everything")
         }
+        _ => format!(
+            "no policy is enforced on interface {interface:?}, which does not begin with {WORKLOAD_PREFIX}"
+        ),
+    };
+    for owner in owners {
+        problems.add(format_args!("WorkloadEndpoint {}/{}", owner.namespace, owner.name), &reason);
     }
-    found
+    None
 }
 
-/// Where packets of each known workload go.
-#[derive(Default)]
-pub(crate) struct Dispatch {
-    from: BTreeMap<InterfaceName, Verdict>,
-    to: BTreeMap<InterfaceName, Verdict>,
+/// The maps that lead to the policy of workloads, empty.
+pub(crate) fn maps() -> BTreeMap<String, VerdictMap> {
+    let map = |text| VerdictMap { comment: Comment::new(text), elements: BTreeMap::new() };
+    BTreeMap::from([
+        (FROM.to_owned(), map("egress policy by the interface a packet comes from")),
+        (TO.to_owned(), map("ingress policy by the interface a packet goes to")),
+    ])
 }
 
-impl Dispatch {
-    /// Sends the traffic of an interface to the chains of its groups.
-    pub(crate) fn add(&mut self, interface: InterfaceName, ingress: Option<String>, egress: Option<String>) {
-        let verdict = |chain: Option<String>| chain.map_or(Verdict::Drop, Verdict::Goto);
-        self.to.insert(interface.clone(), verdict(ingress));
-        self.from.insert(interface, verdict(egress));
+/// The map with the policy of workloads in a direction.
+pub(crate) fn map_of(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => TO,
+        Direction::Egress => FROM,
     }
+}
 
-    /// The rule-set without the groups.
-    pub(crate) fn base(self, snapshot: &Snapshot, hosts: &Hooks) -> Ruleset {
-        let options = &snapshot.options;
-        let map = |elements, text| VerdictMap { comment: Comment::new(text), elements };
-        let mut ruleset = Ruleset {
-            sets: BTreeMap::new(),
-            maps: BTreeMap::from([
-                (FROM.to_owned(), map(self.from, "egress policy by the interface a packet comes from")),
-                (TO.to_owned(), map(self.to, "ingress policy by the interface a packet goes to")),
-            ]),
-            chains: BTreeMap::new(),
-        };
-        let mut put = |name: &str, chain| ruleset.chains.insert(name.to_owned(), chain);
-        put("prerouting", prerouting(hosts));
-        put("workload-source", workload_source(options));
-        put("forward", forward(hosts));
-        put("from-workload", workload(options, Interface::Input, FROM));
-        put("to-workload", workload(options, Interface::Output, TO));
-        put("input", input(options, hosts));
-        put("workload-to-host", workload_to_host(snapshot.endpoint_to_host));
-        tunnel(snapshot, &mut ruleset);
-        masquerade(snapshot, &mut ruleset);
-        ruleset
-    }
+/// The rule-set without workloads and groups.
+pub(crate) fn frame(around: &Surroundings, hosts: Hooks) -> Ruleset {
+    let options = &around.options;
+    let mut ruleset = Ruleset { sets: BTreeMap::new(), maps: BTreeMap::new(), chains: BTreeMap::new() };
+    let mut put = |name: &str, chain| ruleset.chains.insert(name.to_owned(), chain);
+    put("prerouting", prerouting(&hosts));
+    put("workload-source", workload_source(options));
+    put("forward", forward(&hosts));
+    put("from-workload", workload(options, Interface::Input, FROM));
+    put("to-workload", workload(options, Interface::Output, TO));
+    put("input", input(options, &hosts));
+    put("workload-to-host", workload_to_host(around.endpoint_to_host));
+    tunnel(around, &mut ruleset);
+    masquerade(around, &mut ruleset);
+    hosts.install(around, &mut ruleset);
+    ruleset
 }
 
 pub(crate) fn base(hook: Hook, kind: ChainKind, priority: i32, rules: Vec<Rule>) -> Chain {
@@ -227,11 +213,11 @@ fn workload_to_host(action: EndpointToHost) -> Chain {
     )
 }
 
-fn tunnel(snapshot: &Snapshot, ruleset: &mut Ruleset) {
+fn tunnel(around: &Surroundings, ruleset: &mut Ruleset) {
     let mut rules = Vec::new();
     for (family, name) in TUNNEL_PEERS {
         let peers: BTreeSet<_> =
-            snapshot.tunnel_peers.iter().copied().filter(|a| Family::of(*a) == family).collect();
+            around.tunnel_peers.iter().copied().filter(|a| Family::of(*a) == family).collect();
         if peers.is_empty() {
             continue;
         }
@@ -250,10 +236,10 @@ fn tunnel(snapshot: &Snapshot, ruleset: &mut Ruleset) {
 
 /// After the service proxies' source NAT, which tie at 100. Made only when some pool asks for it: a NAT chain costs every
 /// new connection something.
-fn masquerade(snapshot: &Snapshot, ruleset: &mut Ruleset) {
+fn masquerade(around: &Surroundings, ruleset: &mut Ruleset) {
     let mut rules = Vec::new();
     for (family, nat, all) in [(Family::V4, "nat-pools4", "pools4"), (Family::V6, "nat-pools6", "pools6")] {
-        let pools = snapshot.pools.iter().filter(|p| p.cidr.is_ipv4() == (family == Family::V4));
+        let pools = around.pools.iter().filter(|p| p.cidr.is_ipv4() == (family == Family::V4));
         let masked = |p: &crate::snapshot::Pool| {
             ipnetwork::IpNetwork::new(p.cidr.network(), p.cidr.prefix()).unwrap_or(p.cidr)
         };

@@ -20,70 +20,53 @@ use std::sync::Arc;
 
 use crate::Problems;
 use crate::dispatch::{jump, rule};
-use crate::group::Groups;
 use crate::ir::{Direction, InterfaceName, Match, Rule, Verdict, WORKLOAD_PREFIX};
 use crate::phase::Phase;
-use crate::select::{Labelled, effective_labels};
-use crate::snapshot::{HostEndpoint, HostPlace, Options, Snapshot};
+use crate::snapshot::{EndpointId, HostEndpoint, HostPlace, Options, Surroundings};
 
 pub(crate) use hooks::Hooks;
 
-/// A host endpoint as policy sees endpoints.
-pub(crate) struct Host<'a> {
-    pub(crate) labelled: Labelled<'a>,
-    place: &'a HostPlace,
-}
+/// Host endpoints by name.
+pub(crate) type Hosts = BTreeMap<Arc<EndpointId>, Arc<HostEndpoint>>;
 
-/// All host endpoints of the cluster, in the order of their names.
-pub(crate) fn endpoints(snapshot: &Snapshot) -> Vec<Host<'_>> {
-    let all = snapshot.host_endpoints.iter();
-    all.map(|(id, host)| {
-        let HostEndpoint { endpoint, place } = Arc::as_ref(host);
-        let labels = effective_labels(snapshot, &endpoint.labels, &endpoint.profiles);
-        Host { labelled: Labelled { id, endpoint, labels }, place }
-    })
-    .collect()
-}
+/// Name of the chain of a host endpoint for a direction and phase; `None` when it would let everything on.
+pub(crate) type Ask<'f> = dyn FnMut(&EndpointId, Direction, Phase) -> Option<String> + 'f;
 
 /// The host endpoints of this node by what they are in charge of.
-pub(crate) struct Local<'e, 'a> {
-    named: BTreeMap<InterfaceName, &'e Labelled<'a>>,
+pub(crate) struct Local<'a> {
+    named: BTreeMap<InterfaceName, &'a EndpointId>,
     /// In charge of all other interfaces.
-    rest: Option<&'e Labelled<'a>>,
+    rest: Option<&'a EndpointId>,
 }
 
 /// Gives each interface to the host endpoint with the lowest name that is about it (felix-dataplane 3.5).
-pub(crate) fn local<'e, 'a>(
-    snapshot: &'a Snapshot,
-    hosts: &'e [Host<'a>],
-    problems: &mut Problems,
-) -> Local<'e, 'a> {
+pub(crate) fn local<'a>(around: &'a Surroundings, hosts: &'a Hosts, problems: &mut Problems) -> Local<'a> {
     let mut local = Local { named: BTreeMap::new(), rest: None };
-    for host in hosts {
-        let interfaces: BTreeSet<&str> = match host.place {
+    for (id, host) in hosts {
+        let interfaces: BTreeSet<&str> = match &host.place {
             HostPlace::Elsewhere => continue,
             HostPlace::All => {
                 match local.rest {
-                    None => local.rest = Some(&host.labelled),
-                    Some(owner) => taken(host, "*", owner, problems),
+                    None => local.rest = Some(id),
+                    Some(owner) => taken(id, "*", owner, problems),
                 }
                 continue;
             }
             HostPlace::Interface(name) => BTreeSet::from([name.as_str()]),
-            HostPlace::Addresses => with_addresses(snapshot, host, problems),
+            HostPlace::Addresses => with_addresses(around, id, host, problems),
         };
         for interface in interfaces {
             match InterfaceName::new(interface).filter(|_| !interface.starts_with(WORKLOAD_PREFIX)) {
                 None => {
                     let reason =
                         format!("{interface:?} is no name of an interface of the node, so it does nothing");
-                    problems.add(subject(host), reason);
+                    problems.add(subject(id), reason);
                 }
                 Some(name) => match local.named.get(&name) {
                     None => {
-                        local.named.insert(name, &host.labelled);
+                        local.named.insert(name, id);
                     }
-                    Some(owner) => taken(host, interface, owner, problems),
+                    Some(owner) => taken(id, interface, owner, problems),
                 },
             }
         }
@@ -91,9 +74,14 @@ pub(crate) fn local<'e, 'a>(
     local
 }
 
-fn with_addresses<'a>(snapshot: &'a Snapshot, host: &Host<'_>, problems: &mut Problems) -> BTreeSet<&'a str> {
-    let expected = &host.labelled.endpoint.addresses;
-    let found: BTreeSet<&str> = snapshot
+fn with_addresses<'a>(
+    around: &'a Surroundings,
+    id: &EndpointId,
+    host: &HostEndpoint,
+    problems: &mut Problems,
+) -> BTreeSet<&'a str> {
+    let expected = &host.endpoint.addresses;
+    let found: BTreeSet<&str> = around
         .host_interfaces
         .iter()
         .filter(|(name, addresses)| {
@@ -102,19 +90,18 @@ fn with_addresses<'a>(snapshot: &'a Snapshot, host: &Host<'_>, problems: &mut Pr
         .map(|(name, _)| name.as_str())
         .collect();
     if found.is_empty() {
-        problems
-            .add(subject(host), "no interface of this node has one of its expectedIPs, so it does nothing");
+        problems.add(subject(id), "no interface of this node has one of its expectedIPs, so it does nothing");
     }
     found
 }
 
-fn taken(host: &Host<'_>, interface: &str, owner: &Labelled<'_>, problems: &mut Problems) {
-    let owner = &owner.id.name;
-    problems.add(subject(host), format!("does nothing at {interface}: HostEndpoint {owner} has it"));
+fn taken(id: &EndpointId, interface: &str, owner: &EndpointId, problems: &mut Problems) {
+    let owner = &owner.name;
+    problems.add(subject(id), format!("does nothing at {interface}: HostEndpoint {owner} has it"));
 }
 
-fn subject(host: &Host<'_>) -> String {
-    format!("HostEndpoint {}", host.labelled.id.name)
+fn subject(id: &EndpointId) -> String {
+    format!("HostEndpoint {}", id.name)
 }
 
 /// Where packets of host endpoints go in one phase and direction.
@@ -125,20 +112,14 @@ struct Ways {
 }
 
 impl Ways {
-    fn new<'a>(
-        local: &Local<'_, 'a>,
-        phase: Phase,
-        direction: Direction,
-        groups: &mut Groups<'a>,
-        problems: &mut Problems,
-    ) -> Ways {
+    fn new(local: &Local<'_>, phase: Phase, direction: Direction, ask: &mut Ask<'_>) -> Ways {
         let mut ways = Ways::default();
         // Connection tracking and "all interfaces" do not go together (felix-dataplane 3.5).
         if let Some(host) = local.rest.filter(|_| phase != Phase::Untracked) {
-            ways.rest = groups.chain_for(host, direction, phase, problems);
+            ways.rest = ask(host, direction, phase);
         }
         for (interface, host) in &local.named {
-            let verdict = match groups.chain_for(host, direction, phase, problems) {
+            let verdict = match ask(host, direction, phase) {
                 Some(chain) => Verdict::Goto(chain),
                 None if ways.rest.is_some() => Verdict::Return,
                 None => continue,

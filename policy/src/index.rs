@@ -16,6 +16,7 @@ use tortie_model::selector::Selector;
 use crate::snapshot::LabelSet;
 use classes::Classes;
 pub(crate) use classes::{ClassId, ClassKey};
+#[cfg(test)]
 pub(crate) use labels::Effective;
 use queries::Queries;
 pub(crate) use queries::QueryId;
@@ -64,6 +65,7 @@ impl Index {
     }
 
     /// The labels selectors see.
+    #[cfg(test)]
     pub(crate) fn labels(&self, id: ClassId) -> Effective<'_> {
         self.classes.labels(id)
     }
@@ -95,6 +97,16 @@ impl Index {
             self.classes.set_matches(id, new);
         }
         flips
+    }
+
+    /// The classes that have a profile.
+    pub(crate) fn with_profile(&self, name: &str) -> impl Iterator<Item = ClassId> + '_ {
+        self.classes.with_profile(name)
+    }
+
+    /// Profiles that some class has and that do not exist, with those classes.
+    pub(crate) fn missing_profiles(&self) -> impl Iterator<Item = (&Arc<str>, &BTreeSet<ClassId>)> {
+        self.classes.missing_profiles()
     }
 
     /// The query for a selector, with one more user.

@@ -29,25 +29,24 @@
 
 mod check;
 mod dispatch;
+mod engine;
 pub mod eval;
 mod group;
 mod host;
-#[expect(dead_code, reason = "for the incremental calculation")]
 mod index;
 pub mod ir;
 mod log;
 mod lower;
-#[expect(dead_code, reason = "for the incremental calculation")]
 mod members;
 pub mod nft;
 mod order;
-mod peers;
 mod phase;
 mod select;
 mod sets;
 pub mod snapshot;
 mod staged;
 
+pub use engine::Engine;
 pub use ir::Ruleset;
 pub use snapshot::Snapshot;
 
@@ -80,30 +79,9 @@ impl fmt::Display for Problem {
 
 /// Compiles everything that decides about packets on one node. The same input gives the same output.
 pub fn compile(snapshot: &Snapshot) -> Compiled {
-    let mut problems = Problems::default();
-    let endpoints = select::endpoints(snapshot);
-    let hosts = host::endpoints(snapshot);
-    let network_sets = peers::network_sets(snapshot);
-    let peers = peers::peers(&endpoints, &hosts, &network_sets);
-    let policies = select::policies(snapshot, &mut problems);
-    let staged = staged::bodies(snapshot, &mut problems);
-    let staged = staged::policies(&staged, &mut problems);
-    let profiles = select::profiles(snapshot, &mut problems);
-    let tiers = order::tiers(snapshot, &policies, &staged, &mut problems);
-    let mut groups = group::Groups::new(&tiers, &profiles, sets::Sets::new(&peers), &snapshot.options);
-    let interfaces = dispatch::interfaces(&endpoints, &mut problems);
-    let mut dispatch = dispatch::Dispatch::default();
-    for (interface, endpoint) in interfaces {
-        let [ingress, egress] = [ir::Direction::Ingress, ir::Direction::Egress]
-            .map(|direction| groups.chain_for(endpoint, direction, phase::Phase::Workload, &mut problems));
-        dispatch.add(interface, ingress, egress);
-    }
-    let local = host::local(snapshot, &hosts, &mut problems);
-    let hooks = host::Hooks::new(&local, &mut groups, &mut problems);
-    let mut ruleset = dispatch.base(snapshot, &hooks);
-    groups.finish(&mut ruleset);
-    hooks.install(snapshot, &mut ruleset);
-    Compiled { ruleset, problems: problems.0.into_iter().collect() }
+    let mut engine = Engine::default();
+    engine.set_all(snapshot);
+    engine.flush()
 }
 
 /// Collects problems; each is kept once.

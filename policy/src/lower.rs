@@ -45,7 +45,7 @@ impl CheckedRule {
 type Conjunction = Vec<Match>;
 
 /// The rule as alternatives; empty when it can match nothing now.
-pub(crate) fn matches(rule: &CheckedRule, sets: &mut Sets<'_>) -> Vec<Conjunction> {
+pub(crate) fn matches(rule: &CheckedRule, sets: &mut Sets) -> Vec<Conjunction> {
     let mut of_families: Vec<(Family, Vec<Conjunction>)> = rule
         .families
         .iter()
@@ -86,7 +86,7 @@ fn implies_family(condition: &Match) -> bool {
 }
 
 /// The rule for one family, cheap comparisons first; `None` when it cannot match there.
-fn alternatives(rule: &CheckedRule, family: Family, sets: &mut Sets<'_>) -> Option<Vec<Conjunction>> {
+fn alternatives(rule: &CheckedRule, family: Family, sets: &mut Sets) -> Option<Vec<Conjunction>> {
     let mut common = Conjunction::new();
     common.extend(rule.protocol.map(|n| Match::Protocol(Op::Is, n)));
     common.extend(rule.not_protocol.map(|n| Match::Protocol(Op::IsNot, n)));
@@ -129,7 +129,7 @@ fn ports(
     side: Side,
     entity: &CheckedEntity,
     family: Family,
-    sets: &mut Sets<'_>,
+    sets: &mut Sets,
 ) -> Option<Vec<Conjunction>> {
     let numeric = numeric(&entity.ports, sets);
     let named = named(&entity.ports, entity.peers.as_ref(), family, sets);
@@ -145,7 +145,7 @@ fn ports(
     (!found.is_empty()).then_some(found)
 }
 
-fn numeric(ports: &CheckedPorts, sets: &mut Sets<'_>) -> Option<PortSet> {
+fn numeric(ports: &CheckedPorts, sets: &mut Sets) -> Option<PortSet> {
     let ranges = merged(&ports.ranges);
     match (ranges.len(), ranges.first()) {
         (1, Some((low, high))) => Some(PortSet::Range(*low, *high)),
@@ -154,12 +154,7 @@ fn numeric(ports: &CheckedPorts, sets: &mut Sets<'_>) -> Option<PortSet> {
 }
 
 /// The set of services under the names of a list, of all endpoints or of the peers only (felix-dataplane 4).
-fn named(
-    ports: &CheckedPorts,
-    peers: Option<&Selector>,
-    family: Family,
-    sets: &mut Sets<'_>,
-) -> Option<String> {
+fn named(ports: &CheckedPorts, peers: Option<&Selector>, family: Family, sets: &mut Sets) -> Option<String> {
     if ports.names.is_empty() {
         return None;
     }
@@ -200,7 +195,7 @@ fn addresses(
     side: Side,
     entity: &CheckedEntity,
     family: Family,
-    sets: &mut Sets<'_>,
+    sets: &mut Sets,
 ) -> Option<Vec<Conjunction>> {
     let condition = |op, set| Match::Address(side, family, op, set);
     let mut matches = Conjunction::new();
@@ -256,7 +251,7 @@ fn of_family(nets: &[IpNetwork], family: Family) -> Option<BTreeSet<IpNetwork>> 
     (!nets.is_empty()).then_some(nets)
 }
 
-fn prefixes(family: Family, nets: BTreeSet<IpNetwork>, sets: &mut Sets<'_>) -> Option<AddressSet> {
+fn prefixes(family: Family, nets: BTreeSet<IpNetwork>, sets: &mut Sets) -> Option<AddressSet> {
     match (nets.len(), nets.first()) {
         (1, Some(net)) => Some(AddressSet::Prefix(*net)),
         _ => sets.name(Definition::Nets(family, nets)).map(AddressSet::Named),

@@ -10,13 +10,16 @@ use slab::Slab;
 use tortie_model::resource::WorkloadEndpointPort;
 use tortie_model::selector::Selector;
 
-use crate::index::{ClassId, ClassKey, Effective, Flip, Index, QueryId};
-use crate::snapshot::{Endpoint, EndpointId, LabelSet, NetworkSet};
+#[cfg(test)]
+use crate::index::Effective;
+use crate::index::{ClassId, ClassKey, Flip, Index, QueryId};
+use crate::snapshot::{Endpoint, EndpointId, HostEndpoint, LabelSet, NetworkSet};
 
 /// Something selectors can match.
 #[derive(Clone, Debug)]
 pub(crate) enum Thing {
     Endpoint(Arc<Endpoint>),
+    HostEndpoint(Arc<HostEndpoint>),
     NetworkSet(Arc<NetworkSet>),
 }
 
@@ -24,6 +27,7 @@ pub(crate) enum Thing {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum ThingId {
     Endpoint(Arc<EndpointId>),
+    HostEndpoint(Arc<EndpointId>),
     NetworkSet(Arc<EndpointId>),
 }
 
@@ -41,6 +45,15 @@ pub(crate) enum Wanted {
 pub(crate) enum Member {
     Network(IpNetwork),
     Service(IpAddr, u8, u16),
+}
+
+/// A profile that workload endpoints have and that does not exist.
+pub(crate) struct MissingProfile<'a> {
+    pub(crate) name: &'a str,
+    /// One that has it, the first by name.
+    pub(crate) first: &'a EndpointId,
+    /// How many have it.
+    pub(crate) count: usize,
 }
 
 /// Number of a roster; numbers are used again.
@@ -63,11 +76,19 @@ struct Roster {
     members: HashMap<Member, u32>,
 }
 
+/// A thing and where it belongs.
+#[derive(Debug)]
+struct Known {
+    id: ThingId,
+    class: ClassId,
+    thing: Thing,
+}
+
 /// Everything selectors can match, and all rosters.
 #[derive(Debug, Default)]
 pub(crate) struct Members {
     index: Index,
-    things: Slab<(ClassId, Thing)>,
+    things: Slab<Known>,
     by_id: HashMap<ThingId, usize>,
     of_class: HashMap<ClassId, BTreeSet<usize>>,
     rosters: Slab<Roster>,
@@ -84,7 +105,7 @@ impl Members {
             Some(thing) => {
                 let class = self.index.join(thing.class());
                 self.count(class, &thing, true, &mut deltas);
-                let place = self.things.insert((class, thing));
+                let place = self.things.insert(Known { id: id.clone(), class, thing });
                 self.of_class.entry(class).or_default().insert(place);
                 self.by_id.insert(id.clone(), place);
             }
@@ -93,7 +114,7 @@ impl Members {
             }
         }
         if let Some(place) = old {
-            let (class, thing) = self.things.remove(place);
+            let Known { class, thing, .. } = self.things.remove(place);
             self.count(class, &thing, false, &mut deltas);
             if let Some(places) = self.of_class.get_mut(&class) {
                 places.remove(&place);
@@ -114,7 +135,7 @@ impl Members {
         for Flip { query, class, matches } in flips {
             for roster in self.of_query.get(&query).into_iter().flatten() {
                 let Some(state) = self.rosters.get_mut(*roster) else { continue };
-                for (_, thing) in things(&self.things, &self.of_class, class) {
+                for thing in things(&self.things, &self.of_class, class) {
                     state.count(*roster, thing, matches, &mut deltas);
                 }
             }
@@ -134,7 +155,7 @@ impl Members {
         let mut roster = Roster { wanted: wanted.clone(), query, users: 1, members: HashMap::new() };
         let mut known = Vec::new();
         for class in self.index.classes_of(query) {
-            for (_, thing) in things(&self.things, &self.of_class, class) {
+            for thing in things(&self.things, &self.of_class, class) {
                 roster.count(0, thing, true, &mut known);
             }
         }
@@ -168,10 +189,25 @@ impl Members {
         self.rosters.get(id).into_iter().flat_map(|roster| roster.members.keys().copied())
     }
 
+    /// Profiles that workload endpoints have and that do not exist.
+    pub(crate) fn missing_profiles(&self) -> impl Iterator<Item = MissingProfile<'_>> {
+        self.index.missing_profiles().filter_map(|(name, classes)| {
+            let places = classes.iter().filter_map(|class| self.of_class.get(class)).flatten();
+            let ids = places.filter_map(|place| match &self.things.get(*place)?.id {
+                ThingId::Endpoint(id) => Some(id),
+                ThingId::HostEndpoint(_) | ThingId::NetworkSet(_) => None,
+            });
+            let (first, count) =
+                ids.fold((None, 0), |(first, count), id| (first.into_iter().chain([id]).min(), count + 1));
+            Some(MissingProfile { name, first: first?, count })
+        })
+    }
+
     /// The labels selectors see of a thing.
+    #[cfg(test)]
     pub(crate) fn labels(&self, id: &ThingId) -> Option<Effective<'_>> {
-        let (class, _) = self.things.get(*self.by_id.get(id)?)?;
-        Some(self.index.labels(*class))
+        let known = self.things.get(*self.by_id.get(id)?)?;
+        Some(self.index.labels(known.class))
     }
 
     fn count(&mut self, class: ClassId, thing: &Thing, present: bool, deltas: &mut Vec<Delta>) {
@@ -187,11 +223,11 @@ impl Members {
 
 /// Apart from the rest, so that rosters can change meanwhile.
 fn things<'a>(
-    all: &'a Slab<(ClassId, Thing)>,
+    all: &'a Slab<Known>,
     of_class: &'a HashMap<ClassId, BTreeSet<usize>>,
     class: ClassId,
-) -> impl Iterator<Item = &'a (ClassId, Thing)> {
-    of_class.get(&class).into_iter().flatten().filter_map(|place| all.get(*place))
+) -> impl Iterator<Item = &'a Thing> {
+    of_class.get(&class).into_iter().flatten().filter_map(|place| Some(&all.get(*place)?.thing))
 }
 
 impl Wanted {
@@ -235,6 +271,7 @@ impl Thing {
     fn class(&self) -> ClassKey {
         let (labels, profiles) = match self {
             Thing::Endpoint(endpoint) => (&endpoint.labels, &endpoint.profiles),
+            Thing::HostEndpoint(host) => (&host.endpoint.labels, &host.endpoint.profiles),
             Thing::NetworkSet(set) => (&set.labels, &set.profiles),
         };
         ClassKey { labels: labels.clone(), profiles: profiles.as_slice().into() }
@@ -244,6 +281,7 @@ impl Thing {
     fn networks(&self) -> impl Iterator<Item = IpNetwork> + '_ {
         let (addresses, nets): (&[IpAddr], &[IpNetwork]) = match self {
             Thing::Endpoint(endpoint) => (&endpoint.addresses, &[]),
+            Thing::HostEndpoint(host) => (&host.endpoint.addresses, &[]),
             Thing::NetworkSet(set) => (&[], &set.nets),
         };
         addresses.iter().map(|address| IpNetwork::from(*address)).chain(nets.iter().copied())
@@ -252,6 +290,7 @@ impl Thing {
     fn ports(&self) -> &[WorkloadEndpointPort] {
         match self {
             Thing::Endpoint(endpoint) => &endpoint.ports,
+            Thing::HostEndpoint(host) => &host.endpoint.ports,
             Thing::NetworkSet(_) => &[],
         }
     }

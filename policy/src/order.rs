@@ -2,190 +2,154 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use tortie_model::resource::TierAction;
+use tortie_model::resource::{TierAction, TierSpec};
 
-use crate::Problems;
 use crate::ir::Direction;
 use crate::phase::Phase;
-use crate::select::{Body, Labelled, Policy};
-use crate::snapshot::{PolicyId, Snapshot};
-
-/// A tier with its policies in order.
-pub(crate) struct Tier<'a> {
-    name: &'a str,
-    default_action: TierAction,
-    policies: Vec<&'a Policy<'a>>,
-    /// Places of policies by the labels of which what they select must have one.
-    by_label: BTreeMap<(&'a str, &'a str), Vec<usize>>,
-    /// Places of the others.
-    anywhere: Vec<usize>,
-}
-
-impl<'a> Tier<'a> {
-    fn new(name: &'a str, default_action: TierAction, policies: Vec<&'a Policy<'a>>) -> Tier<'a> {
-        let mut by_label: BTreeMap<_, Vec<usize>> = BTreeMap::new();
-        let mut anywhere = Vec::new();
-        for (place, policy) in policies.iter().enumerate() {
-            match policy.required() {
-                Some(pairs) => {
-                    pairs.into_iter().for_each(|pair| by_label.entry(pair).or_default().push(place))
-                }
-                None => anywhere.push(place),
-            }
-        }
-        Tier { name, default_action, policies, by_label, anywhere }
-    }
-
-    /// The policies that apply, in order.
-    fn applied(&self, endpoint: &Labelled<'_>, direction: Direction, phase: Phase) -> Vec<&'a Policy<'a>> {
-        let indexed = endpoint.labels.pairs().filter_map(|pair| self.by_label.get(&pair)).flatten();
-        let places: BTreeSet<usize> = indexed.chain(&self.anywhere).copied().collect();
-        let policies = places.into_iter().filter_map(|place| self.policies.get(place)).copied();
-        policies.filter(|policy| policy.applies(endpoint, direction, phase)).collect()
-    }
-}
-
-/// Everything with a place in the order.
-#[derive(Default)]
-pub(crate) struct Tiers<'a> {
-    /// Policies that cannot be placed; they deny before everything else.
-    pub(crate) unplaced: Vec<&'a Policy<'a>>,
-    /// Tiers in order.
-    pub(crate) ordered: Vec<Tier<'a>>,
-    /// Staged policies in order; they decide nothing.
-    pub(crate) staged: Vec<&'a Policy<'a>>,
-}
+use crate::select::{Body, Policy, Rules};
 
 /// One step of the way of a packet. Endpoints with the same stages share a chain.
-pub(crate) enum Stage<'a> {
+#[derive(Clone, Debug)]
+pub(crate) enum Stage {
     /// Staged policies that would apply: counted, never enforced.
-    Staged(Vec<&'a Policy<'a>>),
+    Staged(Vec<Arc<Policy>>),
     /// Policies that deny because they cannot be read.
-    Unreadable(Vec<&'a PolicyId>),
+    Unreadable(Vec<Arc<Policy>>),
     /// The policies of a tier that apply.
-    Tier { name: &'a str, default_action: TierAction, policies: Vec<&'a Policy<'a>> },
-    /// A profile.
-    Profile(&'a str),
+    Tier { name: String, default_action: TierAction, policies: Vec<Arc<Policy>> },
+    /// A profile; one without rules matches nothing.
+    Profile(Arc<str>, Option<Arc<Rules>>),
 }
 
-impl Stage<'_> {
+impl Stage {
     /// Tells stages apart by the names in them, so that it stays the same when rules or other policies change.
     pub(crate) fn key(&self) -> String {
-        match self {
-            Stage::Staged(policies) => {
-                format!("staged {:?}", policies.iter().map(|p| p.id).collect::<Vec<_>>())
-            }
-            Stage::Unreadable(ids) => format!("unreadable {ids:?}"),
-            Stage::Tier { name, policies, .. } => {
-                format!("tier {name:?} {:?}", policies.iter().map(|p| p.id).collect::<Vec<_>>())
-            }
-            Stage::Profile(name) => format!("profile {name:?}"),
-        }
-    }
-}
-
-/// Puts tiers and policies in order. A tier that does not exist comes last and denies.
-pub(crate) fn tiers<'a>(
-    snapshot: &'a Snapshot,
-    policies: &'a [Policy<'a>],
-    staged: &'a [Policy<'a>],
-    problems: &mut Problems,
-) -> Tiers<'a> {
-    let mut by_name: BTreeMap<&str, Vec<&Policy<'_>>> = BTreeMap::new();
-    let mut unplaced = Vec::new();
-    for policy in policies {
-        match policy.body {
-            Body::DenyFirst => unplaced.push(policy),
-            Body::Rules(_) | Body::Deny => by_name.entry(policy.tier).or_default().push(policy),
-        }
-    }
-    let mut ordered = Vec::new();
-    for (name, mut policies) in by_name {
-        policies.sort_by(|a, b| by_place(a, b));
-        let tier = snapshot.tiers.get(name);
-        if tier.is_none() {
-            problems
-                .add(format_args!("Tier {name}"), "does not exist; its policies come last, and it denies");
-        }
-        let default_action = tier.and_then(|t| t.default_action).unwrap_or_default();
-        ordered.push(Tier::new(name, default_action, policies));
-    }
-    ordered.sort_by(|a, b| compare_tiers(snapshot, a.name, b.name));
-    let mut staged: Vec<_> = staged.iter().collect();
-    staged.sort_by(|a, b| compare_tiers(snapshot, a.tier, b.tier).then_with(|| by_place(a, b)));
-    Tiers { unplaced, ordered, staged }
-}
-
-/// Compares tiers by name; those that do not exist come last.
-fn compare_tiers(snapshot: &Snapshot, a: &str, b: &str) -> Ordering {
-    let place = |name: &str| {
-        let tier = snapshot.tiers.get(name);
-        (tier.is_none(), tier.and_then(|tier| tier.order))
-    };
-    let ((a_missing, a_order), (b_missing, b_order)) = (place(a), place(b));
-    a_missing.cmp(&b_missing).then_with(|| compare(a_order, b_order)).then_with(|| a.cmp(b))
-}
-
-/// Compares policies of one tier.
-fn by_place(a: &Policy<'_>, b: &Policy<'_>) -> Ordering {
-    compare(a.order, b.order).then_with(|| a.id.cmp(b.id))
-}
-
-/// Compares orders; an absent one is greater than every number, and zero has no sign.
-fn compare(a: Option<f64>, b: Option<f64>) -> Ordering {
-    let value = |order: Option<f64>| order.map_or(f64::INFINITY, |o| o + 0.0);
-    value(a).total_cmp(&value(b))
-}
-
-impl<'a> Tiers<'a> {
-    /// The stages a packet of an endpoint passes in a direction, up to the first that lets nothing on.
-    pub(crate) fn stages(
-        &self,
-        endpoint: &Labelled<'a>,
-        direction: Direction,
-        phase: Phase,
-    ) -> Vec<Stage<'a>> {
-        let applied = |policies: &[&'a Policy<'a>]| -> Vec<_> {
-            policies.iter().copied().filter(|p| p.applies(endpoint, direction, phase)).collect()
+        let ids = |policies: &[Arc<Policy>]| {
+            let ids: Vec<_> = policies.iter().map(|policy| &policy.id).collect();
+            format!("{ids:?}")
         };
-        let mut stages = Vec::new();
-        let staged = applied(&self.staged);
-        if !staged.is_empty() {
-            stages.push(Stage::Staged(staged));
+        match self {
+            Stage::Staged(policies) => format!("staged {}", ids(policies)),
+            Stage::Unreadable(policies) => format!("unreadable {}", ids(policies)),
+            Stage::Tier { name, policies, .. } => format!("tier {name:?} {}", ids(policies)),
+            Stage::Profile(name, _) => format!("profile {name:?}"),
         }
-        let unreadable: Vec<_> = applied(&self.unplaced).into_iter().map(|p| p.id).collect();
+    }
+
+    /// Whether it says the same, not only in name.
+    pub(crate) fn is_same(&self, other: &Stage) -> bool {
+        let same = |a: &[Arc<Policy>], b: &[Arc<Policy>]| {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        match (self, other) {
+            (Stage::Staged(a), Stage::Staged(b)) | (Stage::Unreadable(a), Stage::Unreadable(b)) => same(a, b),
+            (
+                Stage::Tier { name: a, default_action: x, policies: p },
+                Stage::Tier { name: b, default_action: y, policies: q },
+            ) => a == b && x == y && same(p, q),
+            (Stage::Profile(a, x), Stage::Profile(b, y)) => {
+                a == b
+                    && match (x, y) {
+                        (Some(x), Some(y)) => Arc::ptr_eq(x, y),
+                        (None, None) => true,
+                        (Some(_), None) | (None, Some(_)) => false,
+                    }
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The policies an endpoint is subject to, and its profiles in order.
+pub(crate) struct Subject<'a> {
+    pub(crate) policies: Vec<&'a Arc<Policy>>,
+    pub(crate) staged: Vec<&'a Arc<Policy>>,
+    pub(crate) profiles: &'a [Arc<str>],
+}
+
+/// What puts policies in order, and the rules of profiles.
+pub(crate) struct Orders<'a> {
+    pub(crate) tiers: &'a BTreeMap<String, TierSpec>,
+    pub(crate) profiles: &'a BTreeMap<Arc<str>, Option<Arc<Rules>>>,
+}
+
+impl Orders<'_> {
+    /// The stages a packet passes in a direction, up to the first that lets nothing on.
+    pub(crate) fn stages(&self, subject: &Subject<'_>, direction: Direction, phase: Phase) -> Vec<Stage> {
+        let mut stages = Vec::new();
+        let staged = self.sorted(&subject.staged, direction, phase);
+        if !staged.is_empty() {
+            stages.push(Stage::Staged(staged.into_iter().cloned().collect()));
+        }
+        let sorted = self.sorted(&subject.policies, direction, phase);
+        let is_unplaced = |policy: &&&Arc<Policy>| matches!(policy.body, Body::DenyFirst);
+        let unreadable: BTreeMap<_, _> =
+            sorted.iter().filter(is_unplaced).map(|policy| (&policy.id, Arc::clone(policy))).collect();
         if !unreadable.is_empty() {
-            stages.push(Stage::Unreadable(unreadable));
+            stages.push(Stage::Unreadable(unreadable.into_values().collect()));
             return stages;
         }
-        for tier in &self.ordered {
-            let policies = tier.applied(endpoint, direction, phase);
-            if policies.is_empty() {
-                continue;
-            }
-            let default_action = if phase.tiers_end() { tier.default_action } else { TierAction::Pass };
+        for policies in sorted.chunk_by(|a, b| a.tier == b.tier) {
+            let Some(first) = policies.first() else { continue };
+            let tier = self.tiers.get(&first.tier).filter(|_| phase.tiers_end());
+            let default_action = match phase.tiers_end() {
+                true => tier.and_then(|tier| tier.default_action).unwrap_or_default(),
+                false => TierAction::Pass,
+            };
             let lets_on = default_action == TierAction::Pass || policies.iter().any(|p| p.passes(direction));
-            stages.push(Stage::Tier { name: tier.name, default_action, policies });
+            let policies = policies.iter().copied().cloned().collect();
+            stages.push(Stage::Tier { name: first.tier.clone(), default_action, policies });
             if !lets_on {
                 return stages;
             }
         }
         if phase.is_closed() {
             let mut seen = BTreeSet::new();
-            let profiles = endpoint.endpoint.profiles.iter().map(|name| &**name);
-            stages.extend(profiles.filter(|p| seen.insert(*p)).map(Stage::Profile));
+            let profiles = subject.profiles.iter().filter(|name| seen.insert(*name));
+            stages
+                .extend(profiles.map(|name| {
+                    Stage::Profile(Arc::clone(name), self.profiles.get(name).cloned().flatten())
+                }));
         }
         stages
     }
+
+    /// Those that apply, by tier and place in it.
+    fn sorted<'p>(
+        &self,
+        policies: &[&'p Arc<Policy>],
+        direction: Direction,
+        phase: Phase,
+    ) -> Vec<&'p Arc<Policy>> {
+        let mut found: Vec<&Arc<Policy>> =
+            policies.iter().copied().filter(|policy| policy.applies(direction, phase)).collect();
+        found.sort_by(|a, b| self.compare_tiers(&a.tier, &b.tier).then_with(|| by_place(a, b)));
+        found
+    }
+
+    /// Compares tiers by name; those that do not exist come last.
+    fn compare_tiers(&self, a: &str, b: &str) -> Ordering {
+        if a == b {
+            return Ordering::Equal;
+        }
+        let place = |name: &str| {
+            let tier = self.tiers.get(name);
+            (tier.is_none(), tier.and_then(|tier| tier.order))
+        };
+        let ((a_missing, a_order), (b_missing, b_order)) = (place(a), place(b));
+        a_missing.cmp(&b_missing).then_with(|| compare(a_order, b_order)).then_with(|| a.cmp(b))
+    }
 }
 
-impl Policy<'_> {
-    /// Whether one of its rules can lead on to the next tier.
-    fn passes(&self, direction: Direction) -> bool {
-        match &self.body {
-            Body::Rules(rules) => rules.of(direction).iter().any(|r| r.passes()),
-            Body::Deny | Body::DenyFirst => false,
-        }
-    }
+/// Compares policies of one tier.
+fn by_place(a: &Policy, b: &Policy) -> Ordering {
+    compare(a.order, b.order).then_with(|| a.id.cmp(&b.id))
+}
+
+/// Compares orders; an absent one is greater than every number, and zero has no sign.
+fn compare(a: Option<f64>, b: Option<f64>) -> Ordering {
+    let value = |order: Option<f64>| order.map_or(f64::INFINITY, |o| o + 0.0);
+    value(a).total_cmp(&value(b))
 }

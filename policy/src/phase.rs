@@ -8,7 +8,7 @@ pub(crate) const ALLOWED: &str = "host-allowed";
 pub(crate) const ALLOWED_UNTRACKED: &str = "host-untracked";
 
 /// A place where policy is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// At a workload.
     Workload,

@@ -1,13 +1,13 @@
-//! Who is meant: effective labels of endpoints, which policies reach which endpoint, and what of them can be enforced.
+//! Whom a policy or profile is about and what of it can be enforced: from the resource as stored to one that cannot be
+//! wrong.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tortie_model::resource::{
     GlobalNetworkPolicySpec, NetworkPolicySpec, PolicyType, ProfileSpec, default_types,
 };
 use tortie_model::rule::Rule;
-use tortie_model::selector::{LabelRestriction, Labels, Selector};
+use tortie_model::selector::Selector;
 
 use crate::Problems;
 use crate::check::{
@@ -15,91 +15,10 @@ use crate::check::{
 };
 use crate::ir::Direction;
 use crate::phase::{Phase, Reach};
-use crate::snapshot::{Endpoint, EndpointId, LabelSet, PolicyBody, PolicyId, Snapshot};
+use crate::snapshot::{PolicyBody, PolicyId};
 
-/// An endpoint with the labels selectors see.
-pub(crate) struct Labelled<'a> {
-    pub(crate) id: &'a EndpointId,
-    pub(crate) endpoint: &'a Endpoint,
-    pub(crate) labels: EffectiveLabels<'a>,
-}
-
-/// Own labels, then those of the profiles in order; the first value of a name stays.
-pub(crate) struct EffectiveLabels<'a> {
-    own: &'a LabelSet,
-    /// Those that give labels at all.
-    profiles: Vec<&'a BTreeMap<String, String>>,
-}
-
-impl<'a> EffectiveLabels<'a> {
-    /// Names and values.
-    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let own = self.own.iter().filter(|(name, _)| !is_reserved(name));
-        let given = self.profiles.iter().enumerate().flat_map(move |(place, labels)| {
-            labels.iter().filter(move |(name, _)| self.find(name, place).is_none())
-        });
-        own.chain(given.map(|(name, value)| (name.as_str(), value.as_str())))
-    }
-
-    /// The value of a name, looked for in the endpoint's own labels and in so many profiles.
-    fn find(&self, name: &str, profiles: usize) -> Option<&'a str> {
-        let own = if is_reserved(name) { None } else { self.own.get(name) };
-        let given = || self.profiles.iter().take(profiles).find_map(|labels| labels.get(name));
-        own.or_else(|| given().map(String::as_str))
-    }
-}
-
-impl Labels for EffectiveLabels<'_> {
-    fn get(&self, name: &str) -> Option<&str> {
-        self.find(name, self.profiles.len())
-    }
-}
-
-fn is_reserved(name: &str) -> bool {
-    name.starts_with(NAMESPACE_LABELS) || name.starts_with(SERVICE_ACCOUNT_LABELS)
-}
-
-/// All endpoints with their effective labels. Labels under the prefixes of namespaces and service accounts come from
-/// profiles only: an endpoint must not be able to claim them (calico-datamodel 1.8).
-pub(crate) fn endpoints(snapshot: &Snapshot) -> Vec<Labelled<'_>> {
-    let all = snapshot.endpoints.iter();
-    all.map(|(id, endpoint)| {
-        let labels = effective_labels(snapshot, &endpoint.labels, &endpoint.profiles);
-        Labelled { id, endpoint, labels }
-    })
-    .collect()
-}
-
-/// Labels of something with these of its own and these profiles.
-pub(crate) fn effective_labels<'a>(
-    snapshot: &'a Snapshot,
-    own: &'a LabelSet,
-    profiles: &[Arc<str>],
-) -> EffectiveLabels<'a> {
-    let profiles = profiles.iter().filter_map(|name| snapshot.profiles.get(&**name)?.as_ref());
-    let given = profiles.map(|profile| &profile.labels_to_apply).filter(|labels| !labels.is_empty());
-    EffectiveLabels { own, profiles: given.collect() }
-}
-
-/// Which endpoints a policy is about.
-pub(crate) enum Scope<'a> {
-    /// Those whose labels match.
-    Selector(Selector),
-    /// All of a namespace, or all there are: of a policy whose own selection cannot be read.
-    Everything { namespace: Option<&'a str> },
-}
-
-impl Scope<'_> {
-    fn selects(&self, endpoint: &Labelled<'_>) -> bool {
-        match self {
-            Scope::Selector(selector) => selector.matches(&endpoint.labels),
-            Scope::Everything { namespace: None } => true,
-            Scope::Everything { namespace: Some(namespace) } => {
-                endpoint.id.namespace == *namespace || endpoint.labels.get(NAMESPACE) == Some(namespace)
-            }
-        }
-    }
-}
+/// Label under which an endpoint of this node has the namespace of its name: no text of a selector can say it.
+pub(crate) const OWN_NAMESPACE: &str = "namespace of the name";
 
 /// Rules of both directions.
 #[derive(Debug, Default)]
@@ -132,6 +51,7 @@ impl Rules {
 }
 
 /// What a policy does to those it selects.
+#[derive(Debug)]
 pub(crate) enum Body {
     /// Its rules.
     Rules(Rules),
@@ -142,38 +62,34 @@ pub(crate) enum Body {
 }
 
 /// A policy.
-pub(crate) struct Policy<'a> {
-    pub(crate) id: &'a PolicyId,
-    pub(crate) tier: &'a str,
+#[derive(Debug)]
+pub(crate) struct Policy {
+    pub(crate) id: PolicyId,
+    pub(crate) tier: String,
     pub(crate) order: Option<f64>,
-    pub(crate) scope: Scope<'a>,
+    /// The endpoints it is about.
+    pub(crate) scope: Selector,
     pub(crate) types: Vec<PolicyType>,
     pub(crate) reach: Reach,
     pub(crate) body: Body,
 }
 
-impl Policy<'_> {
-    /// Labels with their values, one of which every endpoint it applies to has; `None` when there is nothing to index it
-    /// by. The namespace is the narrowest of what all policies of a namespace ask for.
-    pub(crate) fn required(&self) -> Option<Vec<(&str, &str)>> {
-        let Scope::Selector(selector) = &self.scope else { return None };
-        // What can match nothing applies to no endpoint.
-        let Some(restrictions) = selector.restrictions() else { return Some(Vec::new()) };
-        let sets = restrictions.into_iter().filter_map(|(label, restriction)| match restriction {
-            LabelRestriction::MustHaveOneOfValues(values) => Some((label, values)),
-            LabelRestriction::MustBePresent | LabelRestriction::MustBeAbsent => None,
-        });
-        let (label, values) = sets.min_by_key(|(label, values)| (*label != NAMESPACE, values.len()))?;
-        Some(values.into_iter().map(|value| (label, value)).collect())
-    }
-
-    /// Whether it decides about traffic of an endpoint in a direction at this place.
-    pub(crate) fn applies(&self, endpoint: &Labelled<'_>, direction: Direction, phase: Phase) -> bool {
+impl Policy {
+    /// Whether it decides about traffic in a direction at this place, of endpoints it is about.
+    pub(crate) fn applies(&self, direction: Direction, phase: Phase) -> bool {
         let wanted = match direction {
             Direction::Ingress => PolicyType::Ingress,
             Direction::Egress => PolicyType::Egress,
         };
-        self.reach.covers(phase) && self.types.contains(&wanted) && self.scope.selects(endpoint)
+        self.reach.covers(phase) && self.types.contains(&wanted)
+    }
+
+    /// Whether one of its rules can lead on to the next tier.
+    pub(crate) fn passes(&self, direction: Direction) -> bool {
+        match &self.body {
+            Body::Rules(rules) => rules.of(direction).iter().any(CheckedRule::passes),
+            Body::Deny | Body::DenyFirst => false,
+        }
     }
 }
 
@@ -185,33 +101,34 @@ pub(crate) fn subject(id: &PolicyId) -> String {
     }
 }
 
-/// All policies, in the order of their ids.
-pub(crate) fn policies<'a>(snapshot: &'a Snapshot, problems: &mut Problems) -> Vec<Policy<'a>> {
-    let mut found = Vec::new();
-    for (id, body) in &snapshot.policies {
-        found.push(match body {
-            PolicyBody::Network(spec) => assemble(network(id, spec), problems),
-            PolicyBody::Global(spec) => assemble(global(id, spec), problems),
-            PolicyBody::Invalid(reason) => {
-                problems.add(subject(id), format_args!("cannot be read, so it denies everything: {reason}"));
-                Policy {
-                    id,
-                    tier: "",
-                    order: None,
-                    scope: whole(id),
-                    types: vec![PolicyType::Ingress, PolicyType::Egress],
-                    reach: Reach::Tracked { forward: true },
-                    body: Body::DenyFirst,
-                }
+/// A policy as stored becomes one that can be enforced.
+pub(crate) fn policy(id: &PolicyId, body: &PolicyBody, problems: &mut Problems) -> Policy {
+    match body {
+        PolicyBody::Network(spec) => assemble(network(id, spec), problems),
+        PolicyBody::Global(spec) => assemble(global(id, spec), problems),
+        PolicyBody::Invalid(reason) => {
+            problems.add(subject(id), format_args!("cannot be read, so it denies everything: {reason}"));
+            Policy {
+                id: id.clone(),
+                tier: String::new(),
+                order: None,
+                scope: whole(id),
+                types: vec![PolicyType::Ingress, PolicyType::Egress],
+                reach: Reach::Tracked { forward: true },
+                body: Body::DenyFirst,
             }
-        });
+        }
     }
-    found
 }
 
-/// Everything a policy could be about, going by its name alone.
-fn whole(id: &PolicyId) -> Scope<'_> {
-    Scope::Everything { namespace: Some(id.namespace.as_str()).filter(|n| !n.is_empty()) }
+/// Everything a policy could be about, going by its name alone: all of its namespace, by name or by label.
+fn whole(id: &PolicyId) -> Selector {
+    match id.namespace.as_str() {
+        "" => Selector::all(),
+        namespace => {
+            Selector::either(Selector::equal(OWN_NAMESPACE, namespace), Selector::equal(NAMESPACE, namespace))
+        }
+    }
 }
 
 /// What a policy is made of, before anything is done about mistakes in it.
@@ -284,10 +201,10 @@ fn tier_name(tier: &Option<String>) -> &str {
 }
 
 /// Fails closed: what cannot be selected selects all it could, and a policy with a mistake in any rule denies.
-fn assemble<'a>(parts: Parts<'a>, problems: &mut Problems) -> Policy<'a> {
+fn assemble(parts: Parts<'_>, problems: &mut Problems) -> Policy {
     let Parts { id, tier, order, types, reach, selector, rules } = parts;
     let (scope, mut body) = match selector {
-        Ok(selector) => (Scope::Selector(selector), None),
+        Ok(selector) => (selector, None),
         Err(fault) => {
             problems.add(subject(id), format_args!("denies everything it could apply to: {fault}"));
             (whole(id), Some(Body::Deny))
@@ -301,7 +218,7 @@ fn assemble<'a>(parts: Parts<'a>, problems: &mut Problems) -> Policy<'a> {
         }
     }
     let body = body.unwrap_or_else(|| Body::Rules(rules.unwrap_or_default()));
-    Policy { id, tier, order, scope, types, reach, body }
+    Policy { id: id.clone(), tier: tier.to_owned(), order, scope, types, reach, body }
 }
 
 fn report_unenforceable(subject: &str, rules: &Rules, problems: &mut Problems) {
@@ -317,42 +234,25 @@ fn report_unenforceable(subject: &str, rules: &Rules, problems: &mut Problems) {
     }
 }
 
-/// Profiles by name; one that is missing here matches nothing.
-pub(crate) fn profiles<'a>(snapshot: &'a Snapshot, problems: &mut Problems) -> BTreeMap<&'a str, Rules> {
-    let mut found = BTreeMap::new();
-    for (name, profile) in &snapshot.profiles {
-        let subject = format!("Profile {name}");
-        match profile.as_ref().map(|ProfileSpec { ingress, egress, .. }| Rules::new(ingress, egress, None)) {
-            None => problems.add(&subject, "cannot be read, so it matches nothing"),
-            Some(Err(fault)) => problems.add(&subject, format_args!("matches nothing: {fault}")),
-            Some(Ok(rules)) => {
-                report_unenforceable(&subject, &rules, problems);
-                found.insert(name.as_str(), rules);
-            }
+/// Rules of a profile; `None` when it matches nothing.
+pub(crate) fn profile(
+    name: &str,
+    profile: Option<&ProfileSpec>,
+    problems: &mut Problems,
+) -> Option<Arc<Rules>> {
+    let subject = format!("Profile {name}");
+    let Some(ProfileSpec { ingress, egress, .. }) = profile else {
+        problems.add(&subject, "cannot be read, so it matches nothing");
+        return None;
+    };
+    match Rules::new(ingress, egress, None) {
+        Err(fault) => {
+            problems.add(&subject, format_args!("matches nothing: {fault}"));
+            None
         }
-    }
-    report_missing(snapshot, problems);
-    found
-}
-
-/// Profiles that endpoints have and nobody wrote: a line for each, not for each endpoint of the cluster.
-fn report_missing(snapshot: &Snapshot, problems: &mut Problems) {
-    let mut missing: BTreeMap<&str, (String, usize)> = BTreeMap::new();
-    for (id, endpoint) in &snapshot.endpoints {
-        for profile in endpoint.profiles.iter().filter(|p| !snapshot.profiles.contains_key(&***p)) {
-            let first = || (format!("WorkloadEndpoint {}/{}", id.namespace, id.name), 0);
-            missing.entry(profile).or_insert_with(first).1 += 1;
+        Ok(rules) => {
+            report_unenforceable(&subject, &rules, problems);
+            Some(Arc::new(rules))
         }
-    }
-    for (profile, (first, count)) in missing {
-        let others = match count - 1 {
-            0 => " has".to_owned(),
-            1 => " and one more have".to_owned(),
-            more => format!(" and {more} more have"),
-        };
-        problems.add(
-            format_args!("Profile {profile}"),
-            format_args!("does not exist, so it matches nothing; {first}{others} it"),
-        );
     }
 }

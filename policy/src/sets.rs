@@ -1,20 +1,25 @@
-//! Selectors, nets and ports as named sets, shared by all rules that ask for the same.
+//! Selectors, nets and ports as named sets, shared by all rules that ask for the same, and kept up as peers come and go.
 //!
 //! A set is named after what it is asked for, never after its members: a new peer adds an element and changes no rule.
+//! Only when a definition needs other sets than before, because the first network of a length came or the last went, those
+//! who use it have to be written anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use sha2::{Digest as _, Sha256};
-use tortie_model::selector::{LabelRestriction, Selector};
+use slab::Slab;
+use tortie_model::selector::Selector;
 
 use crate::ir::{AddressSet, Comment, Elements, Family, Set};
-use crate::peers::Peer;
+use crate::members::{Delta, Member, Members, RosterId, Thing, ThingId, Wanted};
+use crate::snapshot::LabelSet;
 
 /// What a rule asks a set for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Definition {
     /// Addresses and networks of the peers a selector matches; see [`Sets::peers`].
     Peers(Family, Selector),
@@ -35,174 +40,344 @@ pub(crate) enum PeerSets {
     Of(Vec<AddressSet>),
 }
 
-/// The sets asked for so far.
-pub(crate) struct Sets<'a> {
-    peers: &'a [Peer<'a>],
-    /// Places of peers by name and value of a label.
-    by_label: BTreeMap<&'a str, BTreeMap<&'a str, Vec<usize>>>,
-    names: Names,
-    /// `None` for a set without members.
-    asked: BTreeMap<Definition, Option<String>>,
-    asked_peers: BTreeMap<Definition, PeerSets>,
-    sets: BTreeMap<String, Set>,
+/// Number of a definition; numbers are used again.
+pub(crate) type DefinitionId = usize;
+
+/// Number of somebody who uses definitions.
+pub(crate) type UserId = usize;
+
+#[derive(Debug)]
+struct Asked {
+    definition: Definition,
+    name: String,
+    /// Of one that has members by selector.
+    roster: Option<RosterId>,
+    /// How many members there are by length of network; all the same length when they are no networks.
+    lengths: BTreeMap<u8, usize>,
+    users: BTreeSet<UserId>,
 }
 
-impl<'a> Sets<'a> {
-    pub(crate) fn new(peers: &'a [Peer<'a>]) -> Sets<'a> {
-        let mut by_label: BTreeMap<_, BTreeMap<_, Vec<usize>>> = BTreeMap::new();
-        for (place, peer) in peers.iter().enumerate() {
-            for (name, value) in peer.labels.pairs() {
-                by_label.entry(name).or_default().entry(value).or_default().push(place);
-            }
-        }
-        let (names, asked, asked_peers, sets) = Default::default();
-        Sets { peers, by_label, names, asked, asked_peers, sets }
+/// All sets somebody asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Sets {
+    members: Members,
+    asked: Slab<Asked>,
+    by_definition: HashMap<Definition, DefinitionId>,
+    of_roster: HashMap<RosterId, Vec<DefinitionId>>,
+    names: Names,
+    sets: BTreeMap<String, Set>,
+    /// Asked for since [`Sets::take_used`].
+    used: BTreeSet<DefinitionId>,
+    /// Definitions that need other sets than before.
+    reshaped: BTreeSet<DefinitionId>,
+    /// Definitions that may have no users any more.
+    idle: BTreeSet<DefinitionId>,
+    /// Sets other than before.
+    touched: BTreeSet<String>,
+}
+
+impl Sets {
+    /// A thing selectors can match is new, other than before, or gone.
+    pub(crate) fn set_thing(&mut self, id: &ThingId, thing: Option<Thing>) {
+        let deltas = self.members.set(id, thing);
+        self.apply(deltas);
     }
 
-    /// Name of the set, `None` when it has no members and is not made.
+    /// The labels a profile gives are others; `None` when there is no such profile.
+    pub(crate) fn set_profile(&mut self, name: &Arc<str>, labels: Option<LabelSet>) {
+        let deltas = self.members.set_profile(name, labels);
+        self.apply(deltas);
+    }
+
+    /// Everything selectors can match.
+    pub(crate) fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// Name of the set, `None` when it has no members and there is none.
     pub(crate) fn name(&mut self, definition: Definition) -> Option<String> {
-        if let Some(name) = self.asked.get(&definition) {
-            return name.clone();
-        }
-        let (prefix, comment, elements) = self.build(&definition);
-        let name = elements.map(|elements| {
-            let name = self.names.unique(prefix, &definition);
-            self.add(name.clone(), &comment, elements);
-            name
-        });
-        self.asked.insert(definition, name.clone());
-        name
+        let id = self.need(definition);
+        let asked = self.asked.get(id).filter(|asked| !asked.lengths.is_empty())?;
+        Some(asked.name.clone())
     }
 
     /// Where to look for the peers of a selector: a hash set of single addresses, and one for each length of network, which
     /// is looked up with the masked address. An interval set would cost more to change the more it holds.
     pub(crate) fn peers(&mut self, family: Family, selector: &Selector) -> PeerSets {
-        let definition = Definition::Peers(family, selector.clone());
-        if let Some(found) = self.asked_peers.get(&definition) {
-            return found.clone();
+        let id = self.need(Definition::Peers(family, selector.clone()));
+        let Some(asked) = self.asked.get(id) else { return PeerSets::Of(Vec::new()) };
+        if asked.lengths.contains_key(&0) {
+            return PeerSets::Everything;
         }
-        let mut by_length: BTreeMap<u8, BTreeSet<IpAddr>> = BTreeMap::new();
-        for net in self.matching(selector).into_iter().flat_map(|peer| peer.networks(family)) {
-            by_length.entry(net.prefix()).or_default().insert(net.network());
-        }
-        let found = if by_length.contains_key(&0) {
-            PeerSets::Everything
-        } else {
-            PeerSets::Of(self.by_length(&definition, family, selector, by_length))
-        };
-        self.asked_peers.insert(definition, found.clone());
-        found
+        // The longest first.
+        let sets = asked.lengths.keys().rev().map(|length| match *length == family.bits() {
+            true => AddressSet::Named(asked.name.clone()),
+            false => AddressSet::Masked(*length, asked.set_name(*length)),
+        });
+        PeerSets::Of(sets.collect())
     }
 
-    /// One set for each length, the longest first.
-    fn by_length(
+    /// What was asked for since this was called last.
+    pub(crate) fn take_used(&mut self) -> BTreeSet<DefinitionId> {
+        std::mem::take(&mut self.used)
+    }
+
+    /// Somebody uses these definitions instead of those.
+    pub(crate) fn set_uses(
         &mut self,
-        definition: &Definition,
-        family: Family,
-        selector: &Selector,
-        by_length: BTreeMap<u8, BTreeSet<IpAddr>>,
-    ) -> Vec<AddressSet> {
-        if by_length.is_empty() {
-            return Vec::new();
-        }
-        let base = self.names.unique(["peers4-", "peers6-"][index(family)], definition);
-        let mut found = Vec::new();
-        for (length, members) in by_length.into_iter().rev() {
-            let (name, comment) = match length == family.bits() {
-                true => (base.clone(), selector.to_string()),
-                false => (format!("{base}.{length}"), format!("networks /{length} of {selector}")),
-            };
-            self.add(name.clone(), &comment, Elements::Addresses(family, members));
-            found.push(match length == family.bits() {
-                true => AddressSet::Named(name),
-                false => AddressSet::Masked(length, name),
-            });
-        }
-        found
-    }
-
-    fn add(&mut self, name: String, comment: &str, elements: Elements) {
-        self.sets.insert(name, Set { comment: Comment::new(comment), elements, counter: false });
-    }
-
-    /// All sets with members that were asked for.
-    pub(crate) fn into_sets(self) -> BTreeMap<String, Set> {
-        self.sets
-    }
-
-    fn build(&self, definition: &Definition) -> (&'static str, String, Option<Elements>) {
-        match definition {
-            // Made by `peers`: one definition, several sets.
-            Definition::Peers(..) => ("", String::new(), None),
-            Definition::Nets(family, nets) => {
-                let members = (!nets.is_empty()).then(|| Elements::Prefixes(*family, nets.clone()));
-                (["nets4-", "nets6-"][index(*family)], String::new(), members)
+        user: UserId,
+        old: &BTreeSet<DefinitionId>,
+        new: &BTreeSet<DefinitionId>,
+    ) {
+        for id in new {
+            if let Some(asked) = self.asked.get_mut(*id) {
+                asked.users.insert(user);
             }
-            Definition::Ports(ports) => {
-                let members = (!ports.is_empty()).then(|| Elements::Ports(ports.clone()));
-                ("ports-", String::new(), members)
-            }
-            Definition::NamedPorts(family, names, selector) => {
-                let members: BTreeSet<_> = self
-                    .matching(selector)
-                    .into_iter()
-                    .flat_map(|e| named_ports(e, *family, names))
-                    .collect();
-                let members = (!members.is_empty()).then_some(Elements::Services(*family, members));
-                let names: Vec<_> = names.iter().map(String::as_str).collect();
-                let comment = format!("ports {} of {selector}", names.join(", "));
-                (["named4-", "named6-"][index(*family)], comment, members)
+        }
+        for id in old.difference(new) {
+            if let Some(asked) = self.asked.get_mut(*id) {
+                asked.users.remove(&user);
+                self.idle.insert(*id);
             }
         }
     }
 
-    /// Peers a selector matches, sought where the rarest label is that it asks for.
-    fn matching(&self, selector: &Selector) -> Vec<&'a Peer<'a>> {
-        let Some(restrictions) = selector.restrictions() else { return Vec::new() };
-        let matches = |peer: &&'a Peer<'a>| selector.matches(peer.labels);
-        let candidates =
-            restrictions.iter().filter_map(|(label, restriction)| self.candidates(label, restriction));
-        let number = |places: &Vec<&[usize]>| places.iter().map(|places| places.len()).sum::<usize>();
-        match candidates.min_by_key(number) {
-            Some(places) => {
-                let places = places.into_iter().flatten();
-                places.filter_map(|place| self.peers.get(*place)).filter(matches).collect()
+    /// Who has to be written anew, because what it uses needs other sets than before.
+    pub(crate) fn take_outdated(&mut self) -> BTreeSet<UserId> {
+        let reshaped = std::mem::take(&mut self.reshaped);
+        reshaped.iter().filter_map(|id| self.asked.get(*id)).flat_map(|asked| &asked.users).copied().collect()
+    }
+
+    /// Drops what nobody uses, and tells which sets are other than before, or gone.
+    pub(crate) fn settle(&mut self) -> Vec<(String, Option<&Set>)> {
+        for id in std::mem::take(&mut self.idle) {
+            if self.asked.get(id).is_some_and(|asked| asked.users.is_empty()) {
+                self.forget(id);
             }
-            None => self.peers.iter().filter(matches).collect(),
+        }
+        let touched = std::mem::take(&mut self.touched).into_iter();
+        touched.map(|name| (self.sets.get(&name), name)).map(|(set, name)| (name, set)).collect()
+    }
+
+    fn forget(&mut self, id: DefinitionId) {
+        let asked = self.asked.remove(id);
+        for length in asked.lengths.keys() {
+            self.remove(&asked.set_name(*length));
+        }
+        self.names.release(&asked.name);
+        self.by_definition.remove(&asked.definition);
+        if let Some(roster) = asked.roster {
+            if let Some(others) = self.of_roster.get_mut(&roster) {
+                others.retain(|other| *other != id);
+                if others.is_empty() {
+                    self.of_roster.remove(&roster);
+                }
+            }
+            self.members.forget(roster);
         }
     }
 
-    /// Places of the peers that have the label as it must be, by value; `None` when it must be absent.
-    fn candidates(&self, label: &str, restriction: &LabelRestriction<'_>) -> Option<Vec<&[usize]>> {
-        let Some(values) = self.by_label.get(label) else {
-            return (*restriction != LabelRestriction::MustBeAbsent).then(Vec::new);
+    fn remove(&mut self, name: &str) {
+        if self.sets.remove(name).is_some() {
+            self.touched.insert(name.to_owned());
+        }
+    }
+
+    /// The definition, made when nobody asked for it before.
+    fn need(&mut self, definition: Definition) -> DefinitionId {
+        if let Some(id) = self.by_definition.get(&definition) {
+            self.used.insert(*id);
+            return *id;
+        }
+        let wanted = match &definition {
+            Definition::Peers(_, selector) => Some(Wanted::Networks(selector.clone())),
+            Definition::NamedPorts(_, names, selector) => {
+                Some(Wanted::Services(names.clone(), selector.clone()))
+            }
+            Definition::Nets(..) | Definition::Ports(_) => None,
         };
-        match restriction {
-            LabelRestriction::MustBePresent => Some(values.values().map(Vec::as_slice).collect()),
-            LabelRestriction::MustHaveOneOfValues(wanted) => {
-                Some(wanted.iter().filter_map(|value| values.get(*value)).map(Vec::as_slice).collect())
+        let roster = wanted.map(|wanted| self.members.ask(&wanted).0);
+        let name = self.names.unique(definition.prefix(), &definition);
+        let asked = Asked {
+            definition: definition.clone(),
+            name,
+            roster,
+            lengths: BTreeMap::new(),
+            users: BTreeSet::new(),
+        };
+        let id = self.asked.insert(asked);
+        self.by_definition.insert(definition, id);
+        self.used.insert(id);
+        // In case nobody says that it is used.
+        self.idle.insert(id);
+        match roster {
+            Some(roster) => {
+                self.of_roster.entry(roster).or_default().push(id);
+                let members: Vec<Member> = self.members.of(roster).collect();
+                members.into_iter().for_each(|member| self.count(id, member, true));
+                self.reshaped.remove(&id);
             }
-            LabelRestriction::MustBeAbsent => None,
+            None => self.fill(id),
+        }
+        id
+    }
+
+    /// Makes the set of a definition that says itself what its members are.
+    fn fill(&mut self, id: DefinitionId) {
+        let Some(asked) = self.asked.get_mut(id) else { return };
+        let elements = match &asked.definition {
+            Definition::Nets(family, nets) if !nets.is_empty() => Elements::Prefixes(*family, nets.clone()),
+            Definition::Ports(ports) if !ports.is_empty() => Elements::Ports(ports.clone()),
+            _ => return,
+        };
+        asked.lengths.insert(0, 1);
+        let (name, comment) = (asked.name.clone(), asked.definition.comment());
+        self.touched.insert(name.clone());
+        self.sets.insert(name, Set { comment: Comment::new(&comment), elements, counter: false });
+    }
+
+    fn apply(&mut self, deltas: Vec<Delta>) {
+        for Delta { roster, member, present } in deltas {
+            for id in self.of_roster.get(&roster).cloned().into_iter().flatten() {
+                self.count(id, member, present);
+            }
         }
     }
-}
 
-fn index(family: Family) -> usize {
-    match family {
-        Family::V4 => 0,
-        Family::V6 => 1,
+    /// A member of a definition came or went.
+    fn count(&mut self, id: DefinitionId, member: Member, present: bool) {
+        let Some(asked) = self.asked.get_mut(id) else { return };
+        let Some(length) = asked.definition.length(member) else { return };
+        let was_open = asked.lengths.contains_key(&0);
+        let count = asked.lengths.entry(length).or_default();
+        *count = if present { *count + 1 } else { count.saturating_sub(1) };
+        let reshaped = if present { *count == 1 } else { *count == 0 };
+        if *count == 0 {
+            asked.lengths.remove(&length);
+        }
+        let is_open = asked.lengths.contains_key(&0) && asked.definition.is_of_networks();
+        if reshaped {
+            self.reshaped.insert(id);
+        }
+        match (was_open && asked.definition.is_of_networks(), is_open) {
+            (false, false) => self.change(id, length, member, present),
+            (true, true) => {}
+            (false, true) => self.close(id),
+            (true, false) => self.reopen(id),
+        }
+    }
+
+    /// Every address is a member now: no set is needed to tell.
+    fn close(&mut self, id: DefinitionId) {
+        let Some(asked) = self.asked.get(id) else { return };
+        let names: Vec<String> = asked.lengths.keys().map(|length| asked.set_name(*length)).collect();
+        names.iter().for_each(|name| self.remove(name));
+    }
+
+    /// Not every address is a member any more.
+    fn reopen(&mut self, id: DefinitionId) {
+        let Some(asked) = self.asked.get(id) else { return };
+        let Some(roster) = asked.roster else { return };
+        let members: Vec<(u8, Member)> =
+            self.members.of(roster).filter_map(|m| Some((asked.definition.length(m)?, m))).collect();
+        members.into_iter().for_each(|(length, member)| self.change(id, length, member, true));
+    }
+
+    fn change(&mut self, id: DefinitionId, length: u8, member: Member, present: bool) {
+        let Some(asked) = self.asked.get(id) else { return };
+        let name = asked.set_name(length);
+        if !asked.lengths.contains_key(&length) {
+            return self.remove(&name);
+        }
+        let set = self.sets.entry(name.clone()).or_insert_with(|| asked.empty_set(length));
+        match (&mut set.elements, member) {
+            (Elements::Addresses(_, all), Member::Network(net)) if present => {
+                all.insert(net.network());
+            }
+            (Elements::Addresses(_, all), Member::Network(net)) => {
+                all.remove(&net.network());
+            }
+            (Elements::Services(_, all), Member::Service(address, protocol, port)) if present => {
+                all.insert((address, protocol, port));
+            }
+            (Elements::Services(_, all), Member::Service(address, protocol, port)) => {
+                all.remove(&(address, protocol, port));
+            }
+            _ => {}
+        }
+        self.touched.insert(name);
     }
 }
 
-fn named_ports<'a>(
-    peer: &'a Peer<'a>,
-    family: Family,
-    names: &BTreeSet<String>,
-) -> impl Iterator<Item = (IpAddr, u8, u16)> {
-    let ports = peer.ports.iter().filter(|port| names.contains(&port.name) && port.protocol.has_ports());
-    ports.flat_map(move |port| {
-        peer.networks(family).map(move |net| (net.network(), port.protocol.number(), port.port))
-    })
+impl Asked {
+    /// Name of the set for networks of a length.
+    fn set_name(&self, length: u8) -> String {
+        match &self.definition {
+            Definition::Peers(family, _) if length != family.bits() => format!("{}.{length}", self.name),
+            _ => self.name.clone(),
+        }
+    }
+
+    fn empty_set(&self, length: u8) -> Set {
+        let comment = match &self.definition {
+            Definition::Peers(family, selector) if length != family.bits() => {
+                format!("networks /{length} of {selector}")
+            }
+            definition => definition.comment(),
+        };
+        let elements = match &self.definition {
+            Definition::Peers(family, _) | Definition::Nets(family, _) => {
+                Elements::Addresses(*family, BTreeSet::new())
+            }
+            Definition::NamedPorts(family, ..) => Elements::Services(*family, BTreeSet::new()),
+            Definition::Ports(_) => Elements::Ports(BTreeSet::new()),
+        };
+        Set { comment: Comment::new(&comment), elements, counter: false }
+    }
+}
+
+impl Definition {
+    /// How the names of its sets begin.
+    fn prefix(&self) -> &'static str {
+        match self {
+            Definition::Peers(Family::V4, _) => "peers4-",
+            Definition::Peers(Family::V6, _) => "peers6-",
+            Definition::Nets(Family::V4, _) => "nets4-",
+            Definition::Nets(Family::V6, _) => "nets6-",
+            Definition::Ports(_) => "ports-",
+            Definition::NamedPorts(Family::V4, ..) => "named4-",
+            Definition::NamedPorts(Family::V6, ..) => "named6-",
+        }
+    }
+
+    fn comment(&self) -> String {
+        match self {
+            Definition::Peers(_, selector) => selector.to_string(),
+            Definition::Nets(..) | Definition::Ports(_) => String::new(),
+            Definition::NamedPorts(_, names, selector) => {
+                let names: Vec<_> = names.iter().map(String::as_str).collect();
+                format!("ports {} of {selector}", names.join(", "))
+            }
+        }
+    }
+
+    /// The length under which a member counts; `None` for one of the other family.
+    fn length(&self, member: Member) -> Option<u8> {
+        let of = |family: &Family, address: IpAddr| Family::of(address) == *family;
+        match (self, member) {
+            (Definition::Peers(family, _), Member::Network(net)) => {
+                of(family, net.network()).then(|| net.prefix())
+            }
+            (Definition::NamedPorts(family, ..), Member::Service(address, ..)) => {
+                of(family, address).then(|| family.bits())
+            }
+            _ => None,
+        }
+    }
+
+    fn is_of_networks(&self) -> bool {
+        matches!(self, Definition::Peers(..))
+    }
 }
 
 /// The prefixes without those inside another one; interval sets refuse overlaps.
@@ -237,7 +412,7 @@ pub(crate) fn merged(ranges: &[(u16, u16)]) -> BTreeSet<(u16, u16)> {
 }
 
 /// Short names that stay the same as long as the meaning does.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Names {
     taken: BTreeSet<String>,
 }
@@ -255,6 +430,11 @@ impl Names {
             }
             length += 4;
         }
+    }
+
+    /// Nobody has this name any more.
+    pub(crate) fn release(&mut self, name: &str) {
+        self.taken.remove(name);
     }
 }
 

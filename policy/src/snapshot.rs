@@ -41,6 +41,21 @@ pub struct Snapshot {
     pub options: Options,
 }
 
+/// What decides about packets besides policies and those they are about.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Surroundings {
+    /// Addresses of this node's own interfaces, as far as known.
+    pub host_interfaces: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// All pools, disabled ones too.
+    pub pools: Vec<Pool>,
+    /// What happens to traffic from workloads to this node once egress policy allowed it.
+    pub endpoint_to_host: EndpointToHost,
+    /// Addresses of all other nodes: only they may send encapsulated packets.
+    pub tunnel_peers: BTreeSet<IpAddr>,
+    /// Parameters of the node.
+    pub options: Options,
+}
+
 /// Parameters of a node that decide about packets (calico-datamodel 8).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
@@ -100,6 +115,13 @@ pub struct HostEndpoint {
     pub endpoint: Endpoint,
     /// Which interfaces it is about.
     pub place: HostPlace,
+}
+
+impl HostEndpoint {
+    /// Whether it is of this node.
+    pub fn is_local(&self) -> bool {
+        self.place != HostPlace::Elsewhere
+    }
 }
 
 /// Which interfaces a host endpoint is about.

@@ -10,63 +10,38 @@ use crate::Problems;
 use crate::group::{field, short};
 use crate::ir::{Action, Chain, Comment, Direction, Match, Rule, Verdict};
 use crate::lower::{self, Effect};
-use crate::select::{self, Body, Parts, Policy, Scope};
+use crate::select::{self, Body, Parts, Policy};
 use crate::sets::Sets;
-use crate::snapshot::{PolicyBody, PolicyId, Snapshot, StagedBody};
+use crate::snapshot::{PolicyBody, PolicyId, StagedBody};
 
-/// Staged policies as the policies they would be. One that stages a deletion or is to be ignored does nothing.
-pub(crate) fn bodies<'a>(snapshot: &'a Snapshot, problems: &mut Problems) -> Vec<(&'a PolicyId, PolicyBody)> {
-    let mut found = Vec::new();
-    for (id, body) in &snapshot.staged {
-        let (action, policy) = match body {
-            StagedBody::Network(spec) => {
-                (spec.staged_action, Ok(PolicyBody::Network(Box::new(spec.policy()))))
-            }
-            StagedBody::Global(spec) => (spec.staged_action, Ok(PolicyBody::Global(Box::new(spec.policy())))),
-            StagedBody::Kubernetes(spec) => {
-                let policy = kubernetes_policy::network_policy(spec);
-                (spec.staged_action, policy.map(|policy| PolicyBody::Network(Box::new(policy))))
-            }
-            StagedBody::Invalid(reason) => (None, Err(reason.clone())),
-        };
-        match (action.unwrap_or_default(), policy) {
-            (StagedAction::Delete | StagedAction::Ignore, _) => {}
-            (StagedAction::Set | StagedAction::Learn, Ok(policy)) => found.push((id, policy)),
-            (StagedAction::Set | StagedAction::Learn, Err(reason)) => report(id, &reason, problems),
+/// A staged policy as the policy it would be; `None` when it stages a deletion, is to be ignored, or has a mistake, which is
+/// reported.
+pub(crate) fn policy(id: &PolicyId, body: &StagedBody, problems: &mut Problems) -> Option<Policy> {
+    let (action, policy) = match body {
+        StagedBody::Network(spec) => (spec.staged_action, Ok(PolicyBody::Network(Box::new(spec.policy())))),
+        StagedBody::Global(spec) => (spec.staged_action, Ok(PolicyBody::Global(Box::new(spec.policy())))),
+        StagedBody::Kubernetes(spec) => {
+            let policy = kubernetes_policy::network_policy(spec);
+            (spec.staged_action, policy.map(|policy| PolicyBody::Network(Box::new(policy))))
         }
-    }
-    found
+        StagedBody::Invalid(reason) => (None, Err(reason.clone())),
+    };
+    let policy = match action.unwrap_or_default() {
+        StagedAction::Delete | StagedAction::Ignore => return None,
+        StagedAction::Set | StagedAction::Learn => policy.and_then(|body| would_be(id, &body)),
+    };
+    policy.map_err(|reason| report(id, &reason, problems)).ok()
 }
 
-/// The staged policies without a mistake; the others are reported and do nothing.
-pub(crate) fn policies<'a>(
-    bodies: &'a [(&'a PolicyId, PolicyBody)],
-    problems: &mut Problems,
-) -> Vec<Policy<'a>> {
-    let mut found = Vec::new();
-    for (id, body) in bodies {
-        let Parts { id, tier, order, types, reach, selector, rules } = match body {
-            PolicyBody::Network(spec) => select::network(id, spec),
-            PolicyBody::Global(spec) => select::global(id, spec),
-            PolicyBody::Invalid(reason) => {
-                report(id, reason, problems);
-                continue;
-            }
-        };
-        match selector.and_then(|selector| Ok((selector, rules?))) {
-            Ok((selector, rules)) => found.push(Policy {
-                id,
-                tier,
-                order,
-                types,
-                reach,
-                scope: Scope::Selector(selector),
-                body: Body::Rules(rules),
-            }),
-            Err(fault) => report(id, &fault.to_string(), problems),
-        }
-    }
-    found
+fn would_be(id: &PolicyId, body: &PolicyBody) -> Result<Policy, String> {
+    let Parts { id, tier, order, types, reach, selector, rules } = match body {
+        PolicyBody::Network(spec) => select::network(id, spec),
+        PolicyBody::Global(spec) => select::global(id, spec),
+        PolicyBody::Invalid(reason) => return Err(reason.clone()),
+    };
+    let scope = selector.map_err(|fault| fault.to_string())?;
+    let body = Body::Rules(rules.map_err(|fault| fault.to_string())?);
+    Ok(Policy { id: id.clone(), tier: tier.to_owned(), order, scope, types, reach, body })
 }
 
 fn report(id: &PolicyId, reason: &str, problems: &mut Problems) {
@@ -93,7 +68,7 @@ pub(crate) fn jump(chain: String) -> Rule {
 }
 
 /// A chain that counts what a policy would do, and returns.
-pub(crate) fn chain(policy: &Policy<'_>, direction: Direction, sets: &mut Sets<'_>) -> Chain {
+pub(crate) fn chain(policy: &Policy, direction: Direction, sets: &mut Sets) -> Chain {
     let name = format!("staged policy {}", short(policy));
     let count = |matches: Vec<Match>, would: &str| Rule {
         matches,

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 
 use crate::dispatch::{chain, rule};
 use crate::ir::{
-    Action, AddressSet, Comment, Direction, Elements, Family, IcmpField, Match, Op, PortSet, Rule, Ruleset,
-    Set, Side, Verdict,
+    AddressSet, Comment, Direction, Elements, Family, IcmpField, Match, Op, PortSet, Rule, Ruleset, Set,
+    Side, Verdict,
 };
+use crate::phase::Phase;
 use crate::snapshot::{Failsafe, Options};
 
 /// Name of the chain for packets to or from this node, where flows are tracked or where each packet is on its own.
@@ -81,15 +82,17 @@ fn confined_rule(failsafe: &Failsafe, side: Side, remote: Side, word: &str) -> R
     rule(matches, Verdict::Accept, word)
 }
 
-/// Adds the chains some other chain jumps to.
-pub(super) fn install_used(options: &Options, ruleset: &mut Ruleset) {
-    for direction in [Direction::Ingress, Direction::Egress] {
-        for tracked in [true, false] {
-            let jump = Action::Verdict(Verdict::Jump(chain_name(direction, tracked).to_owned()));
-            let mut rules = ruleset.chains.values().flat_map(|chain| &chain.rules);
-            if rules.any(|rule| rule.action == jump) {
-                install(options, direction, tracked, ruleset);
-            }
+/// Adds the chains that policy of these phases and directions begins with ([`super::preamble`]).
+pub(super) fn install_for(
+    options: &Options,
+    places: impl Iterator<Item = (Phase, Direction)>,
+    ruleset: &mut Ruleset,
+) {
+    for (phase, direction) in places {
+        match phase {
+            Phase::Host | Phase::PreDnat => install(options, direction, true, ruleset),
+            Phase::Untracked => install(options, direction, false, ruleset),
+            Phase::Workload | Phase::Forward => {}
         }
     }
 }

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Local, Ways, failsafe};
-use crate::Problems;
+use super::{Ask, Local, Ways, failsafe};
 use crate::dispatch::{TUNNEL_PEERS, base, chain, goto, jump, rule, uncounted};
-use crate::group::Groups;
 use crate::ir::{
     Action, AddressSet, ChainKind, Comment, Direction, Family, Hook, Interface, Match, Op, PortSet, Rule,
     Ruleset, Side, Verdict, VerdictMap,
 };
 use crate::phase::{ALLOWED, ALLOWED_UNTRACKED, Phase};
-use crate::snapshot::{Options, Snapshot};
+use crate::snapshot::{Options, Surroundings};
 
 /// A phase and direction with its dispatch chain, which is also the name of its map.
 const PLACES: [(Phase, Direction, &str); 7] = [
@@ -29,10 +27,10 @@ const PLACES: [(Phase, Direction, &str); 7] = [
 pub(crate) struct Hooks(BTreeMap<&'static str, (Phase, Direction, Ways)>);
 
 impl Hooks {
-    pub(crate) fn new<'a>(local: &Local<'_, 'a>, groups: &mut Groups<'a>, problems: &mut Problems) -> Hooks {
+    pub(crate) fn new(local: &Local<'_>, ask: &mut Ask<'_>) -> Hooks {
         let mut hooks = Hooks::default();
         for (phase, direction, name) in PLACES {
-            let ways = Ways::new(local, phase, direction, groups, problems);
+            let ways = Ways::new(local, phase, direction, ask);
             if !ways.is_empty() {
                 hooks.0.insert(name, (phase, direction, ways));
             }
@@ -78,21 +76,22 @@ impl Hooks {
     }
 
     /// Adds the chains and maps that are host endpoints' alone.
-    pub(crate) fn install(self, snapshot: &Snapshot, ruleset: &mut Ruleset) {
+    pub(crate) fn install(self, around: &Surroundings, ruleset: &mut Ruleset) {
         if self.0.is_empty() {
             return;
         }
         self.received(ruleset);
-        self.sent(snapshot, ruleset);
+        self.sent(around, ruleset);
         for (name, verdict) in [(ALLOWED, self.marks_received()), (ALLOWED_UNTRACKED, self.untracks())] {
             if verdict {
                 ruleset.chains.insert(name.to_owned(), allowed(name));
             }
         }
+        let places = self.0.values().map(|(phase, direction, _)| (*phase, *direction));
+        failsafe::install_for(&around.options, places, ruleset);
         for (name, (phase, direction, ways)) in self.0 {
             dispatch(name, phase, direction, ways, ruleset);
         }
-        failsafe::install_used(&snapshot.options, ruleset);
     }
 
     fn untracks(&self) -> bool {
@@ -109,7 +108,7 @@ impl Hooks {
     }
 
     /// What this node sends. A translated packet is judged after routing: before, it is not known where it leaves.
-    fn sent(&self, snapshot: &Snapshot, ruleset: &mut Ruleset) {
+    fn sent(&self, around: &Surroundings, ruleset: &mut Ruleset) {
         let marked = self.has("host-raw-out");
         let before = || marked.then(allowed_before);
         if marked {
@@ -123,7 +122,7 @@ impl Hooks {
         let to_workload = vec![Match::WorkloadInterface(Interface::Output)];
         let mut rules: Vec<Rule> = [known_flows()].into_iter().chain(before()).collect();
         rules.push(uncounted(rule(to_workload, Verdict::Accept, "a node reaches its workloads")));
-        rules.extend(tunnels(&snapshot.options, ruleset));
+        rules.extend(tunnels(&around.options, ruleset));
         rules.push(uncounted(rule(vec![Match::Translated], Verdict::Accept, "after routing")));
         rules.push(jump(vec![], "host-output"));
         ruleset.chains.insert("output".to_owned(), base(Hook::Output, ChainKind::Filter, 0, rules));

@@ -39,6 +39,8 @@ pub(super) struct Classes {
     by_profile: HashMap<Arc<str>, BTreeSet<ClassId>>,
     /// What profiles give.
     profiles: HashMap<Arc<str>, LabelSet>,
+    /// Profiles some class has and that do not exist.
+    missing: BTreeSet<Arc<str>>,
 }
 
 impl Classes {
@@ -53,6 +55,9 @@ impl Classes {
         let id = self.all.insert(Class { key: key.clone(), users: 1, matches: Vec::new() });
         for profile in &*key.profiles {
             self.by_profile.entry(Arc::clone(profile)).or_default().insert(id);
+            if !self.profiles.contains_key(profile) {
+                self.missing.insert(Arc::clone(profile));
+            }
         }
         self.by_key.insert(key, id);
         self.list(id);
@@ -74,6 +79,7 @@ impl Classes {
                 users.remove(&id);
                 if users.is_empty() {
                     self.by_profile.remove(profile);
+                    self.missing.remove(profile);
                 }
             }
         }
@@ -122,11 +128,27 @@ impl Classes {
         let users: Vec<ClassId> = self.by_profile.get(name).into_iter().flatten().copied().collect();
         users.iter().for_each(|id| self.unlist(*id));
         match labels {
-            Some(labels) => self.profiles.insert(Arc::clone(name), labels),
-            None => self.profiles.remove(name),
-        };
+            Some(labels) => {
+                self.missing.remove(name);
+                self.profiles.insert(Arc::clone(name), labels);
+            }
+            None => {
+                self.profiles.remove(name);
+                if !users.is_empty() {
+                    self.missing.insert(Arc::clone(name));
+                }
+            }
+        }
         users.iter().for_each(|id| self.list(*id));
         users
+    }
+
+    pub(super) fn with_profile(&self, name: &str) -> impl Iterator<Item = ClassId> + '_ {
+        self.by_profile.get(name).into_iter().flatten().copied()
+    }
+
+    pub(super) fn missing_profiles(&self) -> impl Iterator<Item = (&Arc<str>, &BTreeSet<ClassId>)> {
+        self.missing.iter().filter_map(|name| Some((name, self.by_profile.get(name)?)))
     }
 
     /// How many classes have a label, with this value or with any.
