@@ -2,6 +2,7 @@
 //! shares no code with the compiler.
 
 mod generate;
+mod history;
 mod oracle;
 #[path = "../support/mod.rs"]
 mod support;
