@@ -80,6 +80,11 @@ impl<'a> Groups<'a> {
         Action::Log { prefix: self.options.log.prefix(origin), group: self.options.log.group }
     }
 
+    /// Whether any policy is about an endpoint in a direction at this place.
+    pub(crate) fn concerns(&self, endpoint: &Labelled<'a>, direction: Direction, phase: Phase) -> bool {
+        !self.tiers.stages(endpoint, direction, phase).is_empty()
+    }
+
     /// Adds the chains and the sets they use to a rule-set.
     pub(crate) fn finish(self, ruleset: &mut Ruleset) {
         ruleset.chains.extend(self.chains);

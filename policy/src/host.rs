@@ -133,9 +133,14 @@ impl Ways {
         problems: &mut Problems,
     ) -> Ways {
         let mut ways = Ways::default();
-        // Connection tracking and "all interfaces" do not go together (felix-dataplane 3.5).
-        if let Some(host) = local.rest.filter(|_| phase != Phase::Untracked) {
-            ways.rest = groups.chain_for(host, direction, phase, problems);
+        match (local.rest, phase) {
+            // The two do not go together (felix-dataplane 3.5).
+            (Some(host), Phase::Untracked) if groups.concerns(host, direction, phase) => {
+                let reason = "policies with doNotTrack are not applied to it, since its interfaceName is '*'";
+                problems.add(format_args!("HostEndpoint {}", host.id.name), reason);
+            }
+            (None, _) | (Some(_), Phase::Untracked) => {}
+            (Some(host), _) => ways.rest = groups.chain_for(host, direction, phase, problems),
         }
         for (interface, host) in &local.named {
             let verdict = match groups.chain_for(host, direction, phase, problems) {

@@ -338,9 +338,15 @@ pub(crate) fn profiles<'a>(snapshot: &'a Snapshot, problems: &mut Problems) -> B
 /// Profiles that endpoints have and nobody wrote: a line for each, not for each endpoint of the cluster.
 fn report_missing(snapshot: &Snapshot, problems: &mut Problems) {
     let mut missing: BTreeMap<&str, (String, usize)> = BTreeMap::new();
-    for (id, endpoint) in &snapshot.endpoints {
+    let workloads = snapshot.endpoints.iter().map(|(id, endpoint)| (id, &**endpoint));
+    let hosts = snapshot.host_endpoints.iter().map(|(id, host)| (id, &host.endpoint));
+    for (id, endpoint) in workloads.chain(hosts) {
         for profile in endpoint.profiles.iter().filter(|p| !snapshot.profiles.contains_key(&***p)) {
-            let first = || (format!("WorkloadEndpoint {}/{}", id.namespace, id.name), 0);
+            let name = match id.namespace.as_str() {
+                "" => format!("HostEndpoint {}", id.name),
+                namespace => format!("WorkloadEndpoint {namespace}/{}", id.name),
+            };
+            let first = || (name, 0);
             missing.entry(profile).or_insert_with(first).1 += 1;
         }
     }
