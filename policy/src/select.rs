@@ -342,11 +342,10 @@ fn report_missing(snapshot: &Snapshot, problems: &mut Problems) {
     let hosts = snapshot.host_endpoints.iter().map(|(id, host)| (id, &host.endpoint));
     for (id, endpoint) in workloads.chain(hosts) {
         for profile in endpoint.profiles.iter().filter(|p| !snapshot.profiles.contains_key(&***p)) {
-            let name = match id.namespace.as_str() {
-                "" => format!("HostEndpoint {}", id.name),
-                namespace => format!("WorkloadEndpoint {namespace}/{}", id.name),
+            let first = || match id.namespace.as_str() {
+                "" => (format!("HostEndpoint {}", id.name), 0),
+                namespace => (format!("WorkloadEndpoint {namespace}/{}", id.name), 0),
             };
-            let first = || (name, 0);
             missing.entry(profile).or_insert_with(first).1 += 1;
         }
     }
