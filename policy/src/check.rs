@@ -122,6 +122,9 @@ pub(crate) fn rule(rule: &Rule, namespace: Option<&str>) -> Result<CheckedRule, 
     for (side, entity) in entities {
         for (name, ports) in [("ports", &entity.ports), ("notPorts", &entity.not_ports)] {
             let numeric = ports.iter().any(|p| matches!(p, Port::Range(..)));
+            if ports.iter().any(|p| matches!(p, Port::Range(low, high) if low > high)) {
+                return Err(field(name, "has a range that ends before it begins").within(side));
+            }
             let fits = rule.protocol.map_or(!numeric, |p| p.has_ports());
             if !ports.is_empty() && !fits {
                 return Err(field(name, "needs protocol TCP, UDP or SCTP").within(side));

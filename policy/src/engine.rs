@@ -219,12 +219,10 @@ impl Engine {
             self.reframe = false;
             let mut problems = Problems::default();
             let local = host::local(around, &self.hosts, &mut problems);
-            reports.set(About::Hosts, problems);
             locals.begin(None);
-            let hooks = Hooks::new(&local, &mut |id, direction, phase| {
-                let class = locals.class_of_host(id)?;
-                locals.chain(None, (class, direction, phase), &orders, &mut writing)
-            });
+            let mut ask = AskHosts { locals, orders: &orders, writing: &mut writing };
+            let hooks = Hooks::new(&local, &mut ask, &mut problems);
+            reports.set(About::Hosts, problems);
             let frame = dispatch::frame(around, hooks);
             replace(&mut self.ruleset, &self.frame, &frame);
             self.frame = frame;
@@ -254,6 +252,25 @@ impl Engine {
         }
         let missing = self.sets.members().missing_profiles();
         self.reports.set(About::MissingProfiles, problems::missing(missing));
+    }
+}
+
+/// What policy says of host endpoints.
+struct AskHosts<'e, 'w> {
+    locals: &'e mut Locals,
+    orders: &'e Orders<'e>,
+    writing: &'e mut Writing<'w>,
+}
+
+impl host::Ask for AskHosts<'_, '_> {
+    fn chain(&mut self, host: &EndpointId, direction: Direction, phase: Phase) -> Option<String> {
+        let class = self.locals.class_of_host(host)?;
+        self.locals.chain(None, (class, direction, phase), self.orders, self.writing)
+    }
+
+    fn concerns(&mut self, host: &EndpointId, direction: Direction, phase: Phase) -> bool {
+        let class = self.locals.class_of_host(host);
+        class.is_some_and(|class| !self.locals.stages(class, direction, phase, self.orders).is_empty())
     }
 }
 

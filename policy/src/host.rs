@@ -29,8 +29,13 @@ pub(crate) use hooks::Hooks;
 /// Host endpoints by name.
 pub(crate) type Hosts = BTreeMap<Arc<EndpointId>, Arc<HostEndpoint>>;
 
-/// Name of the chain of a host endpoint for a direction and phase; `None` when it would let everything on.
-pub(crate) type Ask<'f> = dyn FnMut(&EndpointId, Direction, Phase) -> Option<String> + 'f;
+/// Who knows what policy says of a host endpoint.
+pub(crate) trait Ask {
+    /// Name of the chain for a direction and phase; `None` when it would let everything on.
+    fn chain(&mut self, host: &EndpointId, direction: Direction, phase: Phase) -> Option<String>;
+    /// Whether there is any policy.
+    fn concerns(&mut self, host: &EndpointId, direction: Direction, phase: Phase) -> bool;
+}
 
 /// The host endpoints of this node by what they are in charge of.
 pub(crate) struct Local<'a> {
@@ -112,14 +117,25 @@ struct Ways {
 }
 
 impl Ways {
-    fn new(local: &Local<'_>, phase: Phase, direction: Direction, ask: &mut Ask<'_>) -> Ways {
+    fn new(
+        local: &Local<'_>,
+        phase: Phase,
+        direction: Direction,
+        ask: &mut impl Ask,
+        problems: &mut Problems,
+    ) -> Ways {
         let mut ways = Ways::default();
-        // Connection tracking and "all interfaces" do not go together (felix-dataplane 3.5).
-        if let Some(host) = local.rest.filter(|_| phase != Phase::Untracked) {
-            ways.rest = ask(host, direction, phase);
+        match (local.rest, phase) {
+            // The two do not go together (felix-dataplane 3.5).
+            (Some(host), Phase::Untracked) if ask.concerns(host, direction, phase) => {
+                let reason = "policies with doNotTrack are not applied to it, since its interfaceName is '*'";
+                problems.add(subject(host), reason);
+            }
+            (None, _) | (Some(_), Phase::Untracked) => {}
+            (Some(host), _) => ways.rest = ask.chain(host, direction, phase),
         }
         for (interface, host) in &local.named {
-            let verdict = match ask(host, direction, phase) {
+            let verdict = match ask.chain(host, direction, phase) {
                 Some(chain) => Verdict::Goto(chain),
                 None if ways.rest.is_some() => Verdict::Return,
                 None => continue,

@@ -47,11 +47,11 @@ pub(crate) enum Member {
     Service(IpAddr, u8, u16),
 }
 
-/// A profile that workload endpoints have and that does not exist.
+/// A profile that endpoints have and that does not exist.
 pub(crate) struct MissingProfile<'a> {
     pub(crate) name: &'a str,
-    /// One that has it, the first by name.
-    pub(crate) first: &'a EndpointId,
+    /// One that has it: the first by name, of workloads if there are any.
+    pub(crate) first: &'a ThingId,
     /// How many have it.
     pub(crate) count: usize,
 }
@@ -189,13 +189,13 @@ impl Members {
         self.rosters.get(id).into_iter().flat_map(|roster| roster.members.keys().copied())
     }
 
-    /// Profiles that workload endpoints have and that do not exist.
+    /// Profiles that endpoints have and that do not exist.
     pub(crate) fn missing_profiles(&self) -> impl Iterator<Item = MissingProfile<'_>> {
         self.index.missing_profiles().filter_map(|(name, classes)| {
             let places = classes.iter().filter_map(|class| self.of_class.get(class)).flatten();
             let ids = places.filter_map(|place| match &self.things.get(*place)?.id {
-                ThingId::Endpoint(id) => Some(id),
-                ThingId::HostEndpoint(_) | ThingId::NetworkSet(_) => None,
+                ThingId::NetworkSet(_) => None,
+                id => Some(id),
             });
             let (first, count) =
                 ids.fold((None, 0), |(first, count), id| (first.into_iter().chain([id]).min(), count + 1));

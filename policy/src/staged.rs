@@ -90,6 +90,8 @@ pub(crate) fn chain(policy: &Policy, direction: Direction, sets: &mut Sets) -> C
             rules.extend(lower::matches(rule, sets).into_iter().map(|matches| count(matches, &would)));
         }
     }
-    rules.push(count(vec![], " matches nothing"));
+    if rules.iter().all(|rule| !rule.matches.is_empty()) {
+        rules.push(count(vec![], " matches nothing"));
+    }
     Chain { comment: Comment::with_tail(&name, ": counts only"), base: None, rules }
 }

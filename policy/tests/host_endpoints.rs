@@ -292,6 +292,18 @@ fn what_is_not_tracked_needs_a_rule_for_each_way_and_is_not_asked_again() {
     );
 }
 
+#[test]
+fn what_does_not_apply_to_a_host_endpoint_is_told() {
+    let hosts = "hostEndpoints: [{ name: h, labels: { host: h }, interface: '*', profiles: [gone] }]";
+    let raw = policy("p", "doNotTrack: true, applyOnForward: true, ingress: [{ action: Deny }]");
+    let told: Vec<_> = compiled(&with(hosts, &[raw])).problems.iter().map(ToString::to_string).collect();
+    let expected = [
+        "HostEndpoint h: policies with doNotTrack are not applied to it, since its interfaceName is '*'",
+        "Profile gone: does not exist, so it matches nothing; HostEndpoint h has it",
+    ];
+    assert_eq!(told, expected);
+}
+
 /// Only after routing is it known by which interface a translated packet leaves.
 #[test]
 fn what_the_node_sends_to_a_service_is_judged_after_translation() {

@@ -9,7 +9,8 @@ use std::process::Command;
 
 use tortie_policy::{compile, nft};
 
-/// `a` may reach `b` and the node, `b` may not reach `a`; `x` is unknown to policy.
+/// `a` may reach `b` and the node, `b` may not reach `a`; `x` is unknown to policy. The outside is in a network that may
+/// reach `a`, and beside one that may reach `b`.
 const WORLD: &str = r#"
 tiers: { default: {} }
 endpointToHost: Accept
@@ -17,11 +18,15 @@ policies:
   - name: b-takes-pings-of-a
     namespace: n
     spec: { selector: app == 'b', types: [Ingress], ingress: [{ action: Allow, protocol: ICMP, source: { selector: app == 'a' } }, { action: Allow, protocol: ICMPv6, icmp: { type: 128 }, source: { selector: app == 'a' } }] }
-  - name: nobody-reaches-a
-    namespace: n
-    spec: { selector: app == 'a', types: [Ingress] }
+  - name: a-takes-pings-of-near
+    spec: { selector: app == 'a', types: [Ingress], ingress: [{ action: Allow, protocol: ICMP, source: { selector: zone == 'near' } }, { action: Allow, protocol: ICMPv6, source: { selector: zone == 'near' } }] }
+  - name: b-takes-pings-of-far
+    spec: { selector: app == 'b', types: [Ingress], ingress: [{ action: Allow, source: { selector: zone == 'far' } }] }
 profiles:
   open: { ingress: [{ action: Allow }], egress: [{ action: Allow }] }
+networkSets:
+  - { name: near, labels: { zone: near }, nets: [192.0.2.8/29, 192.0.2.8/30, "2001:db8::/61"] }
+  - { name: far, labels: { zone: far }, nets: [192.0.2.0/29, "2001:db8:0:8::/61"] }
 pools: [{ cidr: 10.0.0.0/24, natOutgoing: true }]
 endpoints:
   - { name: a, namespace: n, labels: { app: a }, profiles: [open], addresses: [10.0.0.1, "fd00::1"], interface: calia }
@@ -62,6 +67,9 @@ ip link set up0 up
 ip -n out link set lo up
 ip -n out link set eth0 up
 ip -n out address add 192.0.2.9/24 dev eth0
+ip address add 2001:db8::1/64 dev up0 nodad
+ip -n out -6 address add 2001:db8::9/64 dev eth0 nodad
+ip -n out -6 route add fd00::/64 via 2001:db8::1
 nft -f "$RULES"
 try() { name=$1; shift; if "$@" >/dev/null 2>&1; then echo "$name yes"; else echo "$name no"; fi; }
 # The first may be lost to a busy machine.
@@ -79,6 +87,9 @@ try x-to-node ping1 x 192.0.2.1
 try x-to-outside ping1 x 192.0.2.9
 ip -n out route add 10.0.0.0/24 via 192.0.2.1
 try outside-to-b ping1 out 10.0.0.2
+try outside-to-b-v6 ping1 out fd00::2
+try outside-to-a ping1 out 10.0.0.1
+try outside-to-a-v6 ping1 out fd00::1
 ip -n x address add 10.0.0.1/32 dev eth0
 try x-as-a ping1 x -I 10.0.0.1 10.0.0.2
 nft list chain inet tortie workload-source | sed -n 's/.*fib.*packets [1-9].*/spoofed yes/p'
@@ -117,6 +128,9 @@ fn the_kernel_reads_the_rules_as_meant() {
         ("x-to-node", "no"),
         ("x-to-outside", "no"),
         ("outside-to-b", "no"),
+        ("outside-to-b-v6", "no"),
+        ("outside-to-a", "yes"),
+        ("outside-to-a-v6", "yes"),
         ("x-as-a", "no"),
         ("spoofed", "yes"),
     ];

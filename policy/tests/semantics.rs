@@ -1,5 +1,5 @@
 //! Worked outcomes (felix-dataplane 3.11, 3.4, 4): each case says what the resources are and what becomes of packets.
-//! Rows 13 to 16 of that table are about host endpoints; 19 is decided before a snapshot exists.
+//! Rows 6 and 13 to 16 of that table are in `staged.rs` and `host_endpoints.rs`; 19 is decided before a snapshot exists.
 
 mod support;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::group::{GroupId, Groups};
 use crate::index::{ClassId, ClassKey, Flip, Index, QueryId};
 use crate::ir::Direction;
-use crate::order::{Orders, Subject};
+use crate::order::{Orders, Stage, Subject};
 use crate::phase::Phase;
 use crate::select::{OWN_NAMESPACE, Policy};
 use crate::sets::Sets;
@@ -217,7 +217,7 @@ impl Locals {
         let id = match self.ways.get(&key) {
             Some(id) => *id,
             None => {
-                let stages = orders.stages(&self.subject(class), direction, phase);
+                let stages = self.stages(class, direction, phase, orders);
                 let id = writing.groups.ask(direction, phase, stages, writing.sets, writing.options);
                 self.ways.insert(key, id);
                 id
@@ -226,6 +226,17 @@ impl Locals {
         writing.groups.hold(id);
         self.in_use.entry(place.map(str::to_owned)).or_default().push(id);
         writing.groups.name(id).map(str::to_owned)
+    }
+
+    /// The stages a packet of a class passes.
+    pub(super) fn stages(
+        &self,
+        class: ClassId,
+        direction: Direction,
+        phase: Phase,
+        orders: &Orders<'_>,
+    ) -> Vec<Stage> {
+        orders.stages(&self.subject(class), direction, phase)
     }
 
     fn subject(&self, class: ClassId) -> Subject<'_> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::members::MissingProfile;
+use crate::members::{MissingProfile, ThingId};
 use crate::snapshot::PolicyId;
 use crate::{Problem, Problems};
 
@@ -49,12 +49,13 @@ pub(super) fn missing<'a>(missing: impl Iterator<Item = MissingProfile<'a>>) -> 
             1 => " and one more have".to_owned(),
             more => format!(" and {more} more have"),
         };
-        let (namespace, endpoint) = (&first.namespace, &first.name);
+        let first = match first {
+            ThingId::Endpoint(id) => format!("WorkloadEndpoint {}/{}", id.namespace, id.name),
+            ThingId::HostEndpoint(id) | ThingId::NetworkSet(id) => format!("HostEndpoint {}", id.name),
+        };
         problems.add(
             format_args!("Profile {name}"),
-            format_args!(
-                "does not exist, so it matches nothing; WorkloadEndpoint {namespace}/{endpoint}{others} it"
-            ),
+            format_args!("does not exist, so it matches nothing; {first}{others} it"),
         );
     }
     problems

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Ask, Local, Ways, failsafe};
+use crate::Problems;
 use crate::dispatch::{TUNNEL_PEERS, base, chain, goto, jump, rule, uncounted};
 use crate::ir::{
     Action, AddressSet, ChainKind, Comment, Direction, Family, Hook, Interface, Match, Op, PortSet, Rule,
@@ -27,10 +28,10 @@ const PLACES: [(Phase, Direction, &str); 7] = [
 pub(crate) struct Hooks(BTreeMap<&'static str, (Phase, Direction, Ways)>);
 
 impl Hooks {
-    pub(crate) fn new(local: &Local<'_>, ask: &mut Ask<'_>) -> Hooks {
+    pub(crate) fn new(local: &Local<'_>, ask: &mut impl Ask, problems: &mut Problems) -> Hooks {
         let mut hooks = Hooks::default();
         for (phase, direction, name) in PLACES {
-            let ways = Ways::new(local, phase, direction, ask);
+            let ways = Ways::new(local, phase, direction, ask, problems);
             if !ways.is_empty() {
                 hooks.0.insert(name, (phase, direction, ways));
             }

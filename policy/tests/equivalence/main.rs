@@ -32,6 +32,14 @@ proptest! {
     ) {
         judged_alike(&snapshot, &packets)?;
     }
+
+    #[test]
+    fn peers_are_who_the_resources_say(
+        snapshot in generate::peer_snapshot(),
+        packets in prop::collection::vec(generate::peer_packet(), 50),
+    ) {
+        judged_alike(&snapshot, &packets)?;
+    }
 }
 
 fn judged_alike(snapshot: &Snapshot, packets: &[Packet]) -> Result<(), TestCaseError> {

@@ -425,13 +425,16 @@ fn rule_broken(rule: &Rule) -> bool {
         let selectors = [&entity.selector, &entity.not_selector, accounts]
             .iter()
             .any(|text| selects_plainly(text, &nothing).is_none());
-        let ports = [&entity.ports, &entity.not_ports].iter().any(|ports| {
-            !ports.is_empty()
-                && match rule.protocol {
-                    Some(protocol) => ![6, 17, 132].contains(&protocol.number()),
-                    None => ports.iter().any(|p| matches!(p, Port::Range(..))),
-                }
-        });
+        let reversed = |p: &Port| matches!(p, Port::Range(low, high) if low > high);
+        let all_ports = || entity.ports.iter().chain(&entity.not_ports);
+        let ports = all_ports().any(reversed)
+            || [&entity.ports, &entity.not_ports].iter().any(|ports| {
+                !ports.is_empty()
+                    && match rule.protocol {
+                        Some(protocol) => ![6, 17, 132].contains(&protocol.number()),
+                        None => ports.iter().any(|p| matches!(p, Port::Range(..))),
+                    }
+            });
         let namespaces = namespaces.trim() != "global()" && selects_plainly(namespaces, &nothing).is_none();
         selectors || ports || namespaces
     };
