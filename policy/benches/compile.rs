@@ -9,7 +9,7 @@ use tortie_model::resource::{NetworkPolicySpec, PolicyType, ProfileSpec, TierSpe
 use tortie_model::rule::{Action, EntityRule, Rule};
 use tortie_model::scalar::{Port, Protocol};
 use tortie_policy::snapshot::{Endpoint, EndpointId, PolicyBody, PolicyId, Snapshot};
-use tortie_policy::{compile, nft};
+use tortie_policy::{Engine, compile, nft};
 
 const NAMESPACES: u32 = 100;
 const APPS: u32 = 20;
@@ -111,5 +111,54 @@ fn compiling(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, compiling);
+/// One change in a cluster of 100 000 endpoints and 2000 policies, of which 500 endpoints are here, and in one of a tenth.
+fn changing(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("policy_change");
+    group.sampling_mode(SamplingMode::Flat).sample_size(10);
+    group.measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_secs(1));
+    for (endpoints, policies) in [(10_000, 2000), (100_000, 2000)] {
+        let snapshot = snapshot(endpoints, policies, policy);
+        let begin = || {
+            let mut engine = Engine::default();
+            engine.set_all(&snapshot);
+            engine.flush();
+            engine
+        };
+        let size = format!("{endpoints}_endpoints");
+        group.bench_function(BenchmarkId::new("all", &size), |b| b.iter(begin));
+        let mut engine = begin();
+        let (remote, there) = endpoint(1 + NAMESPACES, endpoints);
+        assert_eq!(there.interface, None);
+        group.bench_function(BenchmarkId::new("remote_endpoint", &size), |b| {
+            b.iter(|| {
+                engine.set_endpoint(&remote, None);
+                engine.flush();
+                engine.set_endpoint(&remote, Some(&there));
+                engine.flush()
+            })
+        });
+        let (local, here) = endpoint(1, endpoints);
+        assert!(here.interface.is_some());
+        group.bench_function(BenchmarkId::new("local_endpoint", &size), |b| {
+            b.iter(|| {
+                engine.set_endpoint(&local, None);
+                engine.flush();
+                engine.set_endpoint(&local, Some(&here));
+                engine.flush()
+            })
+        });
+        let (id, body) = policy(1);
+        group.bench_function(BenchmarkId::new("policy", &size), |b| {
+            b.iter(|| {
+                engine.set_policy(&id, None);
+                engine.flush();
+                engine.set_policy(&id, Some(&body));
+                engine.flush()
+            })
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, compiling, changing);
 criterion_main!(benches);

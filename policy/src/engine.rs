@@ -156,7 +156,7 @@ impl Engine {
     }
 
     /// Everything of a snapshot; for an engine that knows nothing yet.
-    pub(crate) fn set_all(&mut self, snapshot: &Snapshot) {
+    pub fn set_all(&mut self, snapshot: &Snapshot) {
         snapshot.tiers.iter().for_each(|(name, tier)| self.set_tier(name, Some(tier.clone())));
         snapshot.profiles.iter().for_each(|(name, profile)| self.set_profile(name, Some(profile.as_ref())));
         snapshot.endpoints.iter().for_each(|(id, endpoint)| self.set_endpoint(id, Some(endpoint)));
