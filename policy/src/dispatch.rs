@@ -11,8 +11,10 @@
 //! A node reaches its own workloads whatever their policy, else health checks fail (felix-dataplane 3.4): there is no output
 //! chain, unless host endpoints need one ([`Hooks`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
 
 use crate::Problems;
 use crate::host::Hooks;
@@ -64,9 +66,9 @@ pub(crate) fn owner<'a>(
 }
 
 /// The maps that lead to the policy of workloads, empty.
-pub(crate) fn maps() -> BTreeMap<String, VerdictMap> {
-    let map = |text| VerdictMap { comment: Comment::new(text), elements: BTreeMap::new() };
-    BTreeMap::from([
+pub(crate) fn maps() -> OrdMap<String, VerdictMap> {
+    let map = |text| VerdictMap { comment: Comment::new(text), elements: OrdMap::new() };
+    OrdMap::from_iter([
         (FROM.to_owned(), map("egress policy by the interface a packet comes from")),
         (TO.to_owned(), map("ingress policy by the interface a packet goes to")),
     ])
@@ -83,7 +85,7 @@ pub(crate) fn map_of(direction: Direction) -> &'static str {
 /// The rule-set without workloads and groups.
 pub(crate) fn frame(around: &Surroundings, hosts: Hooks) -> Ruleset {
     let options = &around.options;
-    let mut ruleset = Ruleset { sets: BTreeMap::new(), maps: BTreeMap::new(), chains: BTreeMap::new() };
+    let mut ruleset = Ruleset::empty();
     let mut put = |name: &str, chain| ruleset.chains.insert(name.to_owned(), chain);
     put("prerouting", prerouting(&hosts));
     put("workload-source", workload_source(options));
@@ -216,7 +218,7 @@ fn workload_to_host(action: EndpointToHost) -> Chain {
 fn tunnel(around: &Surroundings, ruleset: &mut Ruleset) {
     let mut rules = Vec::new();
     for (family, name) in TUNNEL_PEERS {
-        let peers: BTreeSet<_> =
+        let peers: OrdSet<_> =
             around.tunnel_peers.iter().copied().filter(|a| Family::of(*a) == family).collect();
         if peers.is_empty() {
             continue;
@@ -251,7 +253,7 @@ fn masquerade(around: &Surroundings, ruleset: &mut Ruleset) {
         for (name, comment, prefixes) in
             [(nat, "pools with NAT outgoing", from), (all, "all pools", everywhere)]
         {
-            let elements = Elements::Prefixes(family, prefixes);
+            let elements = Elements::Prefixes(family, prefixes.into_iter().collect());
             ruleset
                 .sets
                 .insert(name.to_owned(), Set { comment: Comment::new(comment), elements, counter: false });

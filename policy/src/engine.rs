@@ -12,6 +12,7 @@ mod problems;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use tortie_model::resource::{ProfileSpec, TierSpec};
 
 use crate::group::Groups;
@@ -53,8 +54,7 @@ pub struct Engine {
 
 impl Default for Engine {
     fn default() -> Engine {
-        let empty = || Ruleset { sets: BTreeMap::new(), maps: BTreeMap::new(), chains: BTreeMap::new() };
-        let mut ruleset = empty();
+        let mut ruleset = Ruleset::empty();
         ruleset.maps = dispatch::maps();
         Engine {
             tiers: BTreeMap::new(),
@@ -66,7 +66,7 @@ impl Default for Engine {
             sets: Sets::default(),
             reports: Reports::default(),
             ruleset,
-            frame: empty(),
+            frame: Ruleset::empty(),
             reframe: true,
             rewrite: false,
         }
@@ -274,7 +274,7 @@ impl host::Ask for AskHosts<'_, '_> {
     }
 }
 
-fn put<T>(all: &mut BTreeMap<String, T>, name: String, part: Option<T>) {
+fn put<T: Clone>(all: &mut OrdMap<String, T>, name: String, part: Option<T>) {
     match part {
         Some(part) => all.insert(name, part),
         None => all.remove(&name),
@@ -284,9 +284,9 @@ fn put<T>(all: &mut BTreeMap<String, T>, name: String, part: Option<T>) {
 /// Parts of the old frame are replaced by those of the new one.
 fn replace(ruleset: &mut Ruleset, old: &Ruleset, new: &Ruleset) {
     fn part<T: Clone + PartialEq>(
-        all: &mut BTreeMap<String, T>,
-        old: &BTreeMap<String, T>,
-        new: &BTreeMap<String, T>,
+        all: &mut OrdMap<String, T>,
+        old: &OrdMap<String, T>,
+        new: &OrdMap<String, T>,
     ) {
         for name in old.keys().filter(|name| !new.contains_key(*name)) {
             all.remove(name);

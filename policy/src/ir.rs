@@ -5,10 +5,10 @@
 //! and thousands of nameless ones take seconds to load (kernel-programming 0, 4).
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use imbl::{OrdMap, OrdSet};
 use ipnetwork::IpNetwork;
 
 /// Name of our table, in family `inet`.
@@ -20,21 +20,29 @@ pub const WORKLOAD_PREFIX: &str = "cali";
 /// The one bit of a packet's mark that is ours: policy of a host endpoint allowed the packet earlier on its way.
 pub const MARK: u32 = 0x0001_0000;
 
-/// The compiled rules of one node. References between parts are by name.
+/// The compiled rules of one node. References between parts are by name. A copy shares everything with the original, and two
+/// are compared at the cost of what they do not share.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ruleset {
     /// Named sets.
-    pub sets: BTreeMap<String, Set>,
+    pub sets: OrdMap<String, Set>,
     /// Maps from an interface name to a verdict.
-    pub maps: BTreeMap<String, VerdictMap>,
+    pub maps: OrdMap<String, VerdictMap>,
     /// Chains.
-    pub chains: BTreeMap<String, Chain>,
+    pub chains: OrdMap<String, Chain>,
 }
 
 impl Default for Ruleset {
     /// Closed, not empty: the rules of a node that knows no workload, where every `cali*` interface drops.
     fn default() -> Ruleset {
         crate::compile(&crate::Snapshot::default()).ruleset
+    }
+}
+
+impl Ruleset {
+    /// No rules at all: open.
+    pub(crate) fn empty() -> Ruleset {
+        Ruleset { sets: OrdMap::new(), maps: OrdMap::new(), chains: OrdMap::new() }
     }
 }
 
@@ -97,15 +105,15 @@ pub struct Set {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Elements {
     /// A hash of single addresses, all of one family.
-    Addresses(Family, BTreeSet<IpAddr>),
+    Addresses(Family, OrdSet<IpAddr>),
     /// An interval set of prefixes of one family, masked, none inside another.
-    Prefixes(Family, BTreeSet<IpNetwork>),
+    Prefixes(Family, OrdSet<IpNetwork>),
     /// Inclusive ranges of ports that neither overlap nor touch; an interval set unless each is a single port.
-    Ports(BTreeSet<(u16, u16)>),
+    Ports(OrdSet<(u16, u16)>),
     /// A hash of address, protocol number, port.
-    Services(Family, BTreeSet<(IpAddr, u8, u16)>),
+    Services(Family, OrdSet<(IpAddr, u8, u16)>),
     /// A hash of protocol number, port.
-    ProtocolPorts(BTreeSet<(u8, u16)>),
+    ProtocolPorts(OrdSet<(u8, u16)>),
 }
 
 /// A map from the name of an interface to a verdict.
@@ -114,7 +122,7 @@ pub struct VerdictMap {
     /// What it is for.
     pub comment: Comment,
     /// A verdict for each interface.
-    pub elements: BTreeMap<InterfaceName, Verdict>,
+    pub elements: OrdMap<InterfaceName, Verdict>,
 }
 
 /// A chain. A base chain accepts what reaches its end; any other returns to its caller.

@@ -9,6 +9,7 @@ use std::fmt::Debug;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use imbl::OrdSet;
 use ipnetwork::IpNetwork;
 use sha2::{Digest as _, Sha256};
 use slab::Slab;
@@ -226,8 +227,10 @@ impl Sets {
     fn fill(&mut self, id: DefinitionId) {
         let Some(asked) = self.asked.get_mut(id) else { return };
         let elements = match &asked.definition {
-            Definition::Nets(family, nets) if !nets.is_empty() => Elements::Prefixes(*family, nets.clone()),
-            Definition::Ports(ports) if !ports.is_empty() => Elements::Ports(ports.clone()),
+            Definition::Nets(family, nets) if !nets.is_empty() => {
+                Elements::Prefixes(*family, nets.iter().copied().collect())
+            }
+            Definition::Ports(ports) if !ports.is_empty() => Elements::Ports(ports.iter().copied().collect()),
             _ => return,
         };
         asked.lengths.insert(0, 1);
@@ -327,10 +330,10 @@ impl Asked {
         };
         let elements = match &self.definition {
             Definition::Peers(family, _) | Definition::Nets(family, _) => {
-                Elements::Addresses(*family, BTreeSet::new())
+                Elements::Addresses(*family, OrdSet::new())
             }
-            Definition::NamedPorts(family, ..) => Elements::Services(*family, BTreeSet::new()),
-            Definition::Ports(_) => Elements::Ports(BTreeSet::new()),
+            Definition::NamedPorts(family, ..) => Elements::Services(*family, OrdSet::new()),
+            Definition::Ports(_) => Elements::Ports(OrdSet::new()),
         };
         Set { comment: Comment::new(&comment), elements, counter: false }
     }

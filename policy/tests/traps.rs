@@ -192,7 +192,7 @@ fn trap_10_overlaps_and_members_with_several_owners() {
     };
     for ruleset in [more(true), more(false)] {
         let held = ruleset.sets.values().any(|set| {
-            matches!(&set.elements, Elements::Addresses(_, all) if all.contains(&"10.0.0.2".parse().expect("an address")))
+            matches!(&set.elements, Elements::Addresses(_, all) if all.contains(&"10.0.0.2".parse::<std::net::IpAddr>().expect("an address")))
         });
         assert!(held, "{:?}", ruleset.sets);
         support::load(&[nft::render(&ruleset)]);

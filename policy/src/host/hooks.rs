@@ -167,7 +167,9 @@ fn dispatch(name: &str, phase: Phase, direction: Direction, ways: Ways, ruleset:
         let action = Action::Lookup(interface, name.to_owned());
         rules.push(Rule { matches: vec![], counter: false, action, comment: Comment::default() });
         let comment = Comment::new("host endpoints by interface");
-        ruleset.maps.insert(name.to_owned(), VerdictMap { comment, elements: ways.named });
+        ruleset
+            .maps
+            .insert(name.to_owned(), VerdictMap { comment, elements: ways.named.into_iter().collect() });
     }
     if let Some(rest) = ways.rest {
         // Before translation it is not about workloads but about whoever comes to a service of this node.
