@@ -18,10 +18,12 @@
 //! | [`ir`] | the rule-set as typed values |
 //! | [`nft`] | the rule-set as text |
 //! | [`eval`] | the rule-set judged on a packet |
+//! | [`change`] | what leads from one rule-set to another |
 //!
 //! Never does IO, never looks at a clock, never panics on what a user stored: what cannot be understood denies and
 //! is listed in [`Compiled::problems`].
 
+pub mod change;
 mod check;
 mod dispatch;
 pub mod eval;
