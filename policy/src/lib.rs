@@ -17,6 +17,7 @@
 //! | `dispatch` | base chains and maps that lead packets to the groups |
 //! | [`ir`] | the rule-set as typed values |
 //! | [`nft`] | the rule-set as text |
+//! | [`netlink`] | changes as messages for the kernel, and its dumps as a rule-set |
 //! | [`eval`] | the rule-set judged on a packet |
 //! | [`change`] | what leads from one rule-set to another |
 //!
@@ -30,6 +31,7 @@ pub mod eval;
 mod group;
 pub mod ir;
 mod lower;
+pub mod netlink;
 pub mod nft;
 mod order;
 mod select;

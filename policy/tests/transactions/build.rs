@@ -141,7 +141,7 @@ impl Names {
 }
 
 /// Conditions on one packet that do not contradict each other in family, since nft refuses those.
-fn matches(random: &mut Random, names: &Names) -> Vec<Match> {
+fn matches(random: &mut Random, names: &Names, nat: bool) -> Vec<Match> {
     let mut found = Vec::new();
     let family = random.pick(&Family::ALL);
     let interface = random.pick(&[Interface::Input, Interface::Output]);
@@ -161,11 +161,11 @@ fn matches(random: &mut Random, names: &Names) -> Vec<Match> {
             if random.chance(50) {
                 found.push(Match::Protocol(Op::Is, family.icmp()));
             }
-            let (field, op) = (random.pick(&[IcmpField::Type, IcmpField::Code]), random.op());
+            let op = random.op();
             let (low, high) = random.pick(&[(8, 8), (0, 3), (130, 133), (0, 254)]);
-            found.push(Match::Icmp(family, field, op, low, high));
+            found.push(Match::Icmp(family, IcmpField::Type, op, low, high));
             if random.chance(30) {
-                found.push(Match::Icmp(family, IcmpField::Code, random.op(), 1, 1));
+                found.push(Match::Icmp(family, IcmpField::Code, random.op(), 1, random.pick(&[1, 3])));
             }
         }
         2 | 3 => {
@@ -173,8 +173,8 @@ fn matches(random: &mut Random, names: &Names) -> Vec<Match> {
                 found.push(Match::Protocol(Op::Is, random.pick(&[6, 17, 132])));
             }
             addresses(random, names, family, &mut found);
-            for _ in 0..=random.below(2) {
-                found.push(port(random, names));
+            for side in sides(random) {
+                found.push(port(random, names, side));
             }
         }
         4 => {
@@ -189,21 +189,27 @@ fn matches(random: &mut Random, names: &Names) -> Vec<Match> {
         }
         _ => addresses(random, names, family, &mut found),
     }
+    // The kernel knows no reverse route of what leaves.
     if random.chance(10) {
-        found.push(random.pick(&[Match::NoReverseRoute, Match::LocalDestination]));
+        found.push(if nat || random.chance(50) { Match::LocalDestination } else { Match::NoReverseRoute });
     }
     found
 }
 
-fn port(random: &mut Random, names: &Names) -> Match {
-    let (side, op) = (random.side(), random.op());
+/// One side or both. nft compares neighbouring fields at once, so it would list the destination after the source in any case.
+fn sides(random: &mut Random) -> &'static [Side] {
+    random.pick(&[&[Side::Source][..], &[Side::Destination], &[Side::Source, Side::Destination]])
+}
+
+fn port(random: &mut Random, names: &Names, side: &Side) -> Match {
+    let op = random.op();
     let named = names.of(random, |kind| kind.key == SetKey::Port).filter(|_| random.chance(40));
     let (low, high) = random.port_range();
-    Match::Port(side, op, named.map_or(PortSet::Range(low, high), PortSet::Named))
+    Match::Port(*side, op, named.map_or(PortSet::Range(low, high), PortSet::Named))
 }
 
 fn addresses(random: &mut Random, names: &Names, family: Family, found: &mut Vec<Match>) {
-    for _ in 0..=random.below(2) {
+    for side in sides(random) {
         let single =
             names.of(random, |kind| kind == SetKind { key: SetKey::Address(family), interval: false });
         let any = names.of(random, |kind| kind.key == SetKey::Address(family));
@@ -213,7 +219,7 @@ fn addresses(random: &mut Random, names: &Names, family: Family, found: &mut Vec
             (1, _, Some(name)) => AddressSet::Masked(length, name),
             _ => AddressSet::Prefix(random.net(family, lengths(family))),
         };
-        found.push(Match::Address(random.side(), family, random.op(), set));
+        found.push(Match::Address(*side, family, random.op(), set));
     }
 }
 
@@ -238,7 +244,12 @@ fn rule(random: &mut Random, names: &Names, later: &[String], nat: bool) -> Rule
         2 if nat => Action::Masquerade,
         _ => Action::Verdict(verdict(random, later)),
     };
-    Rule { matches: matches(random, names), counter: random.chance(50), action, comment: random.comment() }
+    Rule {
+        matches: matches(random, names, nat),
+        counter: random.chance(50),
+        action,
+        comment: random.comment(),
+    }
 }
 
 const BASES: [(&str, ChainKind, Hook, i32); 5] = [

@@ -5,14 +5,18 @@ mod build;
 #[path = "../equivalence/generate.rs"]
 #[allow(dead_code, reason = "packets are for the other test")]
 mod generate;
+mod kernel;
 
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 use tortie_policy::change::{Change, diff, from_nothing};
 use tortie_policy::{Ruleset, compile};
 
 use build::{Random, ruleset};
+use kernel::{Kernel, inside, listing, load_by_nft};
 
 fn any_ruleset() -> impl Strategy<Value = Ruleset> {
     prop_oneof![
@@ -73,4 +77,33 @@ proptest! {
             prop_assert!(!equal.contains(subject), "{} is equal on both sides", subject);
         }
     }
+}
+
+/// Rule-sets of both kinds, the same ones in each run.
+fn some_rulesets(count: usize) -> Vec<Ruleset> {
+    let mut runner = TestRunner::deterministic();
+    let compiled =
+        |runner: &mut TestRunner| compile(&generate::snapshot().new_tree(runner).unwrap().current()).ruleset;
+    (0..count)
+        .map(|n| if n % 4 == 3 { compiled(&mut runner) } else { ruleset(&mut Random::new(n as u64)) })
+        .collect()
+}
+
+#[test]
+fn the_kernel_holds_what_nft_would_have_loaded() {
+    inside("the_kernel_holds_what_nft_would_have_loaded", || {
+        let mut kernel = Kernel::open();
+        let mut last = Ruleset::empty();
+        for (number, wanted) in some_rulesets(120).into_iter().enumerate() {
+            load_by_nft(&wanted);
+            kernel.exists = true;
+            let expected = listing();
+            kernel.commit(&from_nothing(&last)).unwrap();
+            kernel.commit(&diff(&last, &wanted)).unwrap_or_else(|refused| panic!("{number}: {refused:#?}"));
+            assert_eq!(listing(), expected, "changed, {number}");
+            kernel.commit(&from_nothing(&wanted)).unwrap();
+            assert_eq!(listing(), expected, "loaded anew, {number}");
+            last = wanted;
+        }
+    });
 }
