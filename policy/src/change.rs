@@ -69,6 +69,11 @@ pub fn from_nothing(new: &Ruleset) -> Vec<Change> {
     changes
 }
 
+/// Whether a diff removes and creates objects of the same name.
+pub(crate) fn makes_anew(old: &Ruleset, new: &Ruleset) -> bool {
+    !anew(old, new).is_empty()
+}
+
 /// Objects on both sides that cannot be changed in place.
 fn anew<'a>(old: &'a Ruleset, new: &'a Ruleset) -> BTreeSet<Reference<'a>> {
     let chain = |(name, chain): (&'a String, &Chain)| {

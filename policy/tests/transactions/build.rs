@@ -196,13 +196,18 @@ fn matches(random: &mut Random, names: &Names, nat: bool) -> Vec<Match> {
     found
 }
 
-/// One side or both. nft compares neighbouring fields at once, so it would list the destination after the source in any case.
+/// One side or both. nft compares neighbouring fields at once, so it lists the source first in any case.
 fn sides(random: &mut Random) -> &'static [Side] {
     random.pick(&[&[Side::Source][..], &[Side::Destination], &[Side::Source, Side::Destination]])
 }
 
+/// Both sides are compared in different ways, or nft would make one comparison of two ports.
 fn port(random: &mut Random, names: &Names, side: &Side) -> Match {
-    let op = random.op();
+    let op = match side {
+        Side::Source => Op::Is,
+        Side::Destination => Op::IsNot,
+    };
+
     let named = names.of(random, |kind| kind.key == SetKey::Port).filter(|_| random.chance(40));
     let (low, high) = random.port_range();
     Match::Port(*side, op, named.map_or(PortSet::Range(low, high), PortSet::Named))
@@ -300,4 +305,37 @@ pub(crate) fn ruleset(random: &mut Random) -> Ruleset {
         }
     }
     made
+}
+
+/// A rule-set with an object of each kind, for others to touch.
+pub(crate) fn touched() -> Ruleset {
+    let set = |elements| Set { comment: Comment::new("a set"), elements, counter: false };
+    let rule = |condition| Rule {
+        matches: vec![condition],
+        counter: true,
+        action: Action::Verdict(Verdict::Drop),
+        comment: Comment::new("a rule"),
+    };
+    let address =
+        |set: &str| Match::Address(Side::Source, Family::V4, Op::Is, AddressSet::Named(set.to_owned()));
+    let ports = Match::Port(Side::Source, Op::Is, PortSet::Named("ranges".into()));
+    let lookup = Rule { action: Action::Lookup(Interface::Input, "rows".into()), ..rule(Match::Invalid) };
+    let chain = |base, rules| Chain { comment: Comment::new("a chain"), base, rules };
+    let forward = Base { kind: ChainKind::Filter, hook: Hook::Forward, priority: 0 };
+    let rows = BTreeMap::from([(InterfaceName::new("cali1").unwrap(), Verdict::Goto("one".into()))]);
+    Ruleset {
+        sets: BTreeMap::from([
+            ("nets".into(), set(Elements::Prefixes(Family::V4, ["10.0.0.0/8".parse().unwrap()].into()))),
+            (
+                "peers".into(),
+                set(Elements::Addresses(Family::V4, [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()].into())),
+            ),
+            ("ranges".into(), set(Elements::Ports([(80, 80), (8000, 8010)].into()))),
+        ]),
+        maps: BTreeMap::from([("rows".into(), VerdictMap { comment: Comment::default(), elements: rows })]),
+        chains: BTreeMap::from([
+            ("forward".into(), chain(Some(forward), vec![lookup])),
+            ("one".into(), chain(None, vec![rule(address("peers")), rule(address("nets")), rule(ports)])),
+        ]),
+    }
 }

@@ -1,16 +1,21 @@
 //! A kernel to load rule-sets into: user and network namespaces of the test's own, and a socket in them.
 
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::process::{Command, Stdio};
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
+use nix::sys::socket::{setsockopt, sockopt};
 use tortie_policy::Ruleset;
 use tortie_policy::change::Change;
+use tortie_policy::netlink::read::{Held, Query, is_awake, table};
 use tortie_policy::netlink::transaction::{Table, Transaction};
 
 const DONT_WAIT: i32 = 0x40;
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const DUMP: u16 = 0x300;
 
 /// Runs `body` in namespaces of its own; `test` is the name of the calling test.
 pub(crate) fn inside(test: &str, body: impl FnOnce()) {
@@ -72,6 +77,8 @@ impl Kernel {
         socket.bind_auto().unwrap();
         socket.connect(&SocketAddr::new(0, 0)).unwrap();
         socket.set_cap_ack(true).unwrap();
+        // As much as is allowed without privileges.
+        setsockopt(&socket.as_fd(), sockopt::SndBuf, &(1 << 24)).unwrap();
         Kernel { socket, sequence: 1, exists: false }
     }
 
@@ -95,6 +102,34 @@ impl Kernel {
         assert!(acknowledged || !refused.is_empty(), "no word of the transaction");
         self.exists |= refused.is_empty();
         if refused.is_empty() { Ok(()) } else { Err(refused) }
+    }
+
+    /// What the table holds, compared with what is expected; `None` as well when there is no table.
+    pub(crate) fn read(&mut self, expected: &Ruleset) -> Option<Ruleset> {
+        let mut held = Held::default();
+        let (flags, _) = table(&self.ask(&Query::table(), 0).pop()?)?;
+        is_awake(flags).then_some(())?;
+        self.ask(&Query::chains(), DUMP).iter().for_each(|body| held.chain(body));
+        self.ask(&Query::rules(), DUMP).iter().for_each(|body| held.rule(body));
+        self.ask(&Query::sets(), DUMP).iter().for_each(|body| held.set(body));
+        for name in held.set_names() {
+            self.ask(&Query::elements(&name), DUMP).iter().for_each(|body| held.elements(body));
+        }
+        held.ruleset(expected)
+    }
+
+    /// Bodies of the answers.
+    fn ask(&mut self, query: &Query, flags: u16) -> Vec<Vec<u8>> {
+        let mut bytes = ((16 + query.body.len()) as u32).to_ne_bytes().to_vec();
+        bytes.extend(query.kind.to_ne_bytes());
+        bytes.extend((flags | 1).to_ne_bytes());
+        bytes.extend(self.sequence.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(&query.body);
+        self.sequence += 1;
+        self.socket.send(&bytes, 0).unwrap();
+        let received = self.received().into_iter();
+        received.filter(|(kind, ..)| *kind > NLMSG_DONE).map(|(_, _, body)| body).collect()
     }
 
     /// Everything queued: the kernel answers before `send` returns.

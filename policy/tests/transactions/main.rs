@@ -13,10 +13,11 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use tortie_policy::change::{Change, diff, from_nothing};
+use tortie_policy::ir::{Action, Comment, Elements, Family, Match, Op, PortSet, Side, Verdict};
 use tortie_policy::{Ruleset, compile};
 
-use build::{Random, ruleset};
-use kernel::{Kernel, inside, listing, load_by_nft};
+use build::{Random, ruleset, touched};
+use kernel::{Kernel, inside, listing, load_by_nft, nft};
 
 fn any_ruleset() -> impl Strategy<Value = Ruleset> {
     prop_oneof![
@@ -92,18 +93,133 @@ fn some_rulesets(count: usize) -> Vec<Ruleset> {
 #[test]
 fn the_kernel_holds_what_nft_would_have_loaded() {
     inside("the_kernel_holds_what_nft_would_have_loaded", || {
+        let wanted = some_rulesets(120);
+        let by_nft = |ruleset: &Ruleset| {
+            load_by_nft(ruleset);
+            listing()
+        };
+        let expected: Vec<_> = wanted.iter().map(by_nft).collect();
         let mut kernel = Kernel::open();
-        let mut last = Ruleset::empty();
-        for (number, wanted) in some_rulesets(120).into_iter().enumerate() {
-            load_by_nft(&wanted);
-            kernel.exists = true;
-            let expected = listing();
-            kernel.commit(&from_nothing(&last)).unwrap();
-            kernel.commit(&diff(&last, &wanted)).unwrap_or_else(|refused| panic!("{number}: {refused:#?}"));
-            assert_eq!(listing(), expected, "changed, {number}");
-            kernel.commit(&from_nothing(&wanted)).unwrap();
-            assert_eq!(listing(), expected, "loaded anew, {number}");
+        kernel.exists = true;
+        kernel.commit(&from_nothing(&Ruleset::empty())).unwrap();
+        let mut last = &Ruleset::empty();
+        for (number, (wanted, expected)) in wanted.iter().zip(&expected).enumerate() {
+            let changes = diff(last, wanted);
+            kernel.commit(&changes).unwrap_or_else(|refused| panic!("{number}: {refused:#?} {changes:#?}"));
+            assert_eq!(&listing(), expected, "changed, {number}");
+            assert_eq!(kernel.read(wanted).as_ref(), Some(wanted), "read back, {number}");
+            kernel.commit(&from_nothing(wanted)).unwrap();
+            assert_eq!(&listing(), expected, "loaded anew, {number}");
             last = wanted;
+        }
+    });
+}
+
+/// nft 1.0.6 makes one comparison of two neighbouring fields, also of two that must both differ: then either does.
+#[test]
+fn two_ports_that_must_differ_are_compared_one_by_one() {
+    inside("two_ports_that_must_differ_are_compared_one_by_one", || {
+        let mut wanted = touched();
+        let differs = |side| Match::Port(side, Op::IsNot, PortSet::Range(80, 80));
+        let rule = &mut wanted.chains.get_mut("one").unwrap().rules[0];
+        rule.matches = vec![Match::Protocol(Op::Is, 6), differs(Side::Source), differs(Side::Destination)];
+        Kernel::open().commit(&from_nothing(&wanted)).unwrap();
+        let listed = nft(&["--debug=netlink", "list", "chain", "inet", "tortie", "one"], "");
+        assert_eq!(listed.matches("[ cmp neq reg 1 0x00005000 ]").count(), 2, "{listed}");
+    });
+}
+
+#[test]
+fn a_refusal_names_the_object_and_changes_nothing() {
+    inside("a_refusal_names_the_object_and_changes_nothing", || {
+        let mut kernel = Kernel::open();
+        kernel.commit(&from_nothing(&touched())).unwrap();
+        let before = listing();
+        let mut rules = touched().chains["one"].rules.clone();
+        rules[1].action = Action::Verdict(Verdict::Jump("nowhere".into()));
+        let rows = touched().maps["rows"].elements.keys().map(|name| (name.clone(), Verdict::Drop)).collect();
+        let wrong = [
+            Change::CreateChain("new".into(), None, Comment::default()),
+            Change::AddRows("rows".into(), rows),
+            Change::SetRules("one".into(), rules),
+            Change::RemoveSet("peers4-1".into()),
+        ];
+        let refused = kernel.commit(&wrong).unwrap_err();
+        let expected = [
+            "map rows: elements: File exists",
+            "chain one: rule 1 (a rule): No such file or directory",
+            "set peers4-1: No such file or directory",
+        ];
+        let refused: Vec<&str> = refused.iter().map(|text| text.split(" (os").next().unwrap()).collect();
+        assert_eq!(refused, expected);
+        assert_eq!(listing(), before);
+    });
+}
+
+/// A list longer than one attribute holds goes in several messages.
+#[test]
+fn long_lists_are_cut() {
+    inside("long_lists_are_cut", || {
+        let mut kernel = Kernel::open();
+        let mut wanted = touched();
+        kernel.commit(&from_nothing(&wanted)).unwrap();
+        let addresses = (0..5000u32).map(|n| std::net::Ipv4Addr::from(0x0a00_0000 + 2 * n).into());
+        wanted.sets.get_mut("peers").unwrap().elements = Elements::Addresses(Family::V4, addresses.collect());
+        let ports = (0..4000).map(|n| (16 * n, 16 * n + 7));
+        wanted.sets.get_mut("ranges").unwrap().elements = Elements::Ports(ports.collect());
+        kernel.commit(&diff(&touched(), &wanted)).unwrap();
+        assert_eq!(kernel.read(&wanted).as_ref(), Some(&wanted));
+        kernel.commit(&diff(&wanted, &touched())).unwrap();
+        assert_eq!(kernel.read(&touched()), Some(touched()));
+    });
+}
+
+/// What others do to the table is found, and only that is made good.
+#[test]
+fn foreign_changes_are_found_and_made_good() {
+    let edits = [
+        "add rule inet tortie one accept",
+        "insert rule inet tortie one index 0 tcp dport 1 drop",
+        "flush chain inet tortie one",
+        "add chain inet tortie more; add rule inet tortie one jump more",
+        "add element inet tortie peers { 10.0.0.9 }",
+        "delete element inet tortie peers { 10.0.0.1 }",
+        "flush set inet tortie peers",
+        "add element inet tortie ranges { 90-95 }; add element inet tortie nets { 11.0.0.0/8 }",
+        "flush set inet tortie ranges",
+        "add element inet tortie rows { \"cali9\" : accept }",
+        "delete element inet tortie rows { \"cali1\" }; add element inet tortie rows { \"cali1\" : accept }",
+        "delete element inet tortie rows { \"cali1\" }; add element inet tortie rows { \"cali1\" : jump one }",
+        "chain inet tortie forward { policy drop; }",
+        "add set inet tortie other { type mark; flags timeout; }; add rule inet tortie one mark @other drop",
+        "add map inet tortie others { type mark : mark; }",
+        "add rule inet tortie one tcp dport { 1, 2 } drop",
+        "add chain inet tortie hooked { type filter hook output priority 0; policy drop; }",
+        "delete table inet tortie",
+        "delete table inet tortie; add table inet tortie { flags dormant; }",
+        "",
+    ];
+    inside("foreign_changes_are_found_and_made_good", || {
+        let wanted = touched();
+        let mut kernel = Kernel::open();
+        kernel.commit(&from_nothing(&wanted)).unwrap();
+        let good = listing();
+        for edit in edits {
+            nft(&["-f", "-"], edit);
+            let before = listing();
+            let changes = match kernel.read(&wanted) {
+                Some(found) => diff(&found, &wanted),
+                None => {
+                    kernel.exists = !edit.ends_with("table inet tortie");
+                    from_nothing(&wanted)
+                }
+            };
+            assert_eq!(changes.is_empty(), before == good, "{edit}");
+            if !changes.is_empty() {
+                kernel.commit(&changes).unwrap_or_else(|refused| panic!("{edit}: {refused:?} {changes:#?}"));
+            }
+            assert_eq!(listing(), good, "{edit}");
+            assert!(changes.len() < 8 || changes.contains(&Change::Reset), "{edit}: {changes:#?}");
         }
     });
 }
