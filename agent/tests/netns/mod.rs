@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use ipnetwork::IpNetwork;
 use tortie_agent::dataplane::cycle::{Engine, Outcome};
 use tortie_agent::desired::{Applied, Desired, Gateway, LearnedChanges, RouteTarget, WorkloadInterface};
-use tortie_agent::kernel::Linux;
 use tortie_agent::kernel::monitor::Dirty;
+use tortie_agent::kernel::{Linux, Ownership};
 use tortie_bgp::table::LearnedRoute;
 
 /// A whole table of learned routes.
@@ -72,6 +72,11 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 /// An engine on the real kernel.
 pub(crate) fn engine() -> Engine<Linux> {
     Engine::new(Linux::open().unwrap())
+}
+
+/// One that lets others change the table of rules.
+pub(crate) fn shared_engine() -> Engine<Linux> {
+    Engine::new(Linux::with(Ownership::Shared).unwrap())
 }
 
 /// One cycle that reads everything.

@@ -14,6 +14,9 @@ const BATCH_END: u16 = 0x11;
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 
+/// Name of a table that never exists.
+const QUESTION: &str = "tortie-question";
+
 /// What is known of the table before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Table {
@@ -61,9 +64,25 @@ impl Transaction {
         made
     }
 
-    /// A transaction that only claims the table, which outlived its owner.
+    /// A transaction that claims the table, which outlived its owner.
     pub fn claim(flags: u32, sequence: u32) -> Transaction {
         Transaction::new(&[Change::Reset], Table { exists: false, flags }, sequence)
+    }
+
+    /// Asks whether tables can have these flags. It is not ended, so the kernel checks it and does nothing.
+    pub fn question(flags: u32, sequence: u32) -> Transaction {
+        let mut made = Transaction {
+            writer: Writer::default(),
+            first: sequence,
+            about: vec![(0, None)],
+            last_message: 0,
+        };
+        made.writer.message((BATCH_BEGIN, 0, sequence), (0, SUBSYSTEM), |_| {});
+        let (kind, flags_of_message) = (subsystem(message::NEW_TABLE), NLM_F_CREATE | NLM_F_ACK);
+        let last = made.last();
+        made.writer
+            .message((kind, flags_of_message, last), (INET, 0), |w| objects::table(w, QUESTION, flags));
+        made
     }
 
     /// What to send, at once.
