@@ -4,6 +4,10 @@
 //! says nothing about how the kernel is told. There are no anonymous sets: the kernel finds sets by a linear search,
 //! and thousands of nameless ones take seconds to load (kernel-programming 0, 4).
 
+mod parts;
+
+pub use parts::{Reference, SetKey, SetKind};
+
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -104,71 +108,6 @@ pub enum Elements {
     ProtocolPorts(BTreeSet<(u8, u16)>),
 }
 
-impl Elements {
-    /// The type of a set with these members.
-    pub fn kind(&self) -> SetKind {
-        let (key, interval) = match self {
-            Elements::Addresses(family, _) => (SetKey::Address(*family), false),
-            Elements::Prefixes(family, _) => (SetKey::Address(*family), true),
-            Elements::Ports(members) => (SetKey::Port, members.iter().any(|(low, high)| low != high)),
-            Elements::Services(family, _) => (SetKey::Service(*family), false),
-            Elements::ProtocolPorts(_) => (SetKey::ProtocolPort, false),
-        };
-        SetKind { key, interval }
-    }
-
-    /// How many members.
-    pub fn len(&self) -> usize {
-        match self {
-            Elements::Addresses(_, members) => members.len(),
-            Elements::Prefixes(_, members) => members.len(),
-            Elements::Ports(members) => members.len(),
-            Elements::Services(_, members) => members.len(),
-            Elements::ProtocolPorts(members) => members.len(),
-        }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// The type of a set in the kernel's terms. It cannot be changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SetKind {
-    /// What it holds.
-    pub key: SetKey,
-    /// Ranges, in a tree, instead of single values in a hash.
-    pub interval: bool,
-}
-
-impl SetKind {
-    /// No members, of this type.
-    pub fn none(self) -> Elements {
-        match self.key {
-            SetKey::Address(family) if self.interval => Elements::Prefixes(family, BTreeSet::new()),
-            SetKey::Address(family) => Elements::Addresses(family, BTreeSet::new()),
-            SetKey::Port => Elements::Ports(BTreeSet::new()),
-            SetKey::Service(family) => Elements::Services(family, BTreeSet::new()),
-            SetKey::ProtocolPort => Elements::ProtocolPorts(BTreeSet::new()),
-        }
-    }
-}
-
-/// What a member of a set is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SetKey {
-    /// An address or a range of them.
-    Address(Family),
-    /// A port or a range of them.
-    Port,
-    /// Address, protocol number, port.
-    Service(Family),
-    /// Protocol number, port.
-    ProtocolPort,
-}
-
 /// A map from the name of an interface to a verdict.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct VerdictMap {
@@ -235,45 +174,6 @@ pub struct Rule {
     pub comment: Comment,
 }
 
-impl Rule {
-    /// The chain, map and sets it names.
-    pub fn references(&self) -> impl Iterator<Item = Reference<'_>> {
-        let target = match &self.action {
-            Action::Verdict(verdict) => verdict.target().map(Reference::Chain),
-            Action::Lookup(_, map) => Some(Reference::Map(map)),
-            Action::Log(_) | Action::Masquerade => None,
-        };
-        let sets = self.matches.iter().filter_map(|condition| match condition {
-            Match::Address(_, _, _, AddressSet::Named(name) | AddressSet::Masked(_, name))
-            | Match::Port(_, _, PortSet::Named(name))
-            | Match::Service(_, _, _, name)
-            | Match::ProtocolPort(_, _, name) => Some(Reference::Set(name)),
-            Match::Address(_, _, _, AddressSet::Prefix(_))
-            | Match::Port(_, _, PortSet::Range(..))
-            | Match::Family(_)
-            | Match::WorkloadInterface(_)
-            | Match::Established
-            | Match::Invalid
-            | Match::Protocol(..)
-            | Match::Icmp(..)
-            | Match::NoReverseRoute
-            | Match::LocalDestination => None,
-        });
-        target.into_iter().chain(sets)
-    }
-}
-
-/// The name of another part of the rule-set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reference<'a> {
-    /// A chain.
-    Chain(&'a str),
-    /// A map.
-    Map(&'a str),
-    /// A set.
-    Set(&'a str),
-}
-
 /// What a rule does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -301,16 +201,6 @@ pub enum Verdict {
     Jump(String),
     /// Run a chain and return to where this one would have.
     Goto(String),
-}
-
-impl Verdict {
-    /// The chain it leads to.
-    pub fn target(&self) -> Option<&str> {
-        match self {
-            Verdict::Jump(chain) | Verdict::Goto(chain) => Some(chain),
-            Verdict::Accept | Verdict::Drop | Verdict::Return => None,
-        }
-    }
 }
 
 /// Whether a match wants the field to be so, or not to be so.

@@ -51,16 +51,15 @@ const AT_LEAST: u32 = 5;
 /// The expressions of a rule, as items of a list.
 pub(super) fn rule(w: &mut Writer, rule: &Rule) {
     let mut known = Known::default();
-    let transport = rule.matches.iter().find_map(|condition| match condition {
-        Match::Protocol(Op::Is, number @ (6 | 17 | 132)) => Some(*number),
-        _ => None,
+    let transport = rule.matches.iter().find_map(|condition| {
+        let Match::Protocol(Op::Is, number @ (6 | 17 | 132)) = condition else { return None };
+        Some(*number)
     });
     // With a condition on a port its protocol is checked there.
     let transport = transport.filter(|_| rule.matches.iter().any(|m| matches!(m, Match::Port(..))));
     for condition in &rule.matches {
-        match condition {
-            Match::Protocol(Op::Is, _) if transport.is_some() => {}
-            _ => self::condition(w, &mut known, transport, condition),
+        if transport.is_none() || !matches!(condition, Match::Protocol(Op::Is, _)) {
+            self::condition(w, &mut known, transport, condition);
         }
     }
     if rule.counter {

@@ -48,10 +48,8 @@ impl Transaction {
         made.writer.message((BATCH_BEGIN, 0, sequence), (0, SUBSYSTEM), |_| {});
         let mut fresh = BTreeSet::new();
         for (place, change) in changes.iter().enumerate() {
-            match change {
-                Change::CreateChain(name, ..) => drop(fresh.insert(name.as_str())),
-                Change::Reset => fresh.clear(),
-                _ => {}
+            if let Change::CreateChain(name, ..) = change {
+                fresh.insert(name.as_str());
             }
             made.change(place, change, table, &mut fresh);
         }

@@ -1,6 +1,8 @@
 //! Changes from any rule-set to any other: in an order the kernel takes, nothing more than what differs, and the same in
 //! the kernel as a load of the whole.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod build;
 #[path = "../equivalence/generate.rs"]
 #[allow(dead_code, reason = "packets are for the other test")]
@@ -39,10 +41,12 @@ fn equal_parts(old: &Ruleset, new: &Ruleset) -> BTreeSet<String> {
 /// Names of objects that are removed and created.
 fn made_anew(changes: &[Change]) -> bool {
     let of = |made: bool| -> BTreeSet<String> {
-        let fits = |change: &&Change| match change {
-            Change::CreateChain(..) | Change::CreateMap(..) | Change::CreateSet(..) => made,
-            Change::RemoveChain(_) | Change::RemoveMap(_) | Change::RemoveSet(_) => !made,
-            _ => false,
+        let fits = |change: &&Change| {
+            let creates =
+                matches!(change, Change::CreateChain(..) | Change::CreateMap(..) | Change::CreateSet(..));
+            let removes =
+                matches!(change, Change::RemoveChain(_) | Change::RemoveMap(_) | Change::RemoveSet(_));
+            if made { creates } else { removes }
         };
         changes.iter().filter(fits).map(ToString::to_string).collect()
     };
