@@ -215,7 +215,32 @@ fn route_hint(message: &Message<'_>, own_port: u32, protocols: [u8; 2]) -> Dirty
     }
 }
 
+/// Others' tables change all day where a service proxy runs.
 fn ruleset_hint(message: &Message<'_>, own_port: Option<u32>) -> Dirty {
     let foreign = message.kind >> 8 == NF_TABLES && own_port != Some(message.port);
     Dirty { ruleset: foreign && is_ours(message.body), ..Dirty::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::socket::push_attribute;
+
+    #[test]
+    fn only_what_others_do_to_our_table_is_a_hint() {
+        let body = |family, table: &[u8]| {
+            let mut body = vec![family, 0, 0, 0];
+            push_attribute(&mut body, 1, table);
+            body
+        };
+        let hint = |port, body: &[u8]| {
+            let message = Message { kind: NF_TABLES << 8 | 6, flags: 0, sequence: 0, port, body };
+            ruleset_hint(&message, Some(7)).ruleset
+        };
+        assert!(hint(8, &body(1, b"tortie\0")));
+        assert!(!hint(7, &body(1, b"tortie\0")));
+        assert!(!hint(8, &body(2, b"tortie\0")) && !hint(8, &body(1, b"kube-proxy\0")));
+        // The end of a commit names no table.
+        assert!(!hint(8, &[0; 12]));
+    }
 }

@@ -35,6 +35,14 @@ impl Writer {
         self.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
     }
 
+    /// More flags for the message that begins there.
+    pub(super) fn add_flags(&mut self, message: usize, flags: u16) {
+        if let Some(field) = self.bytes.get_mut(message + 6..message + 8) {
+            let before = u16::from_ne_bytes([field[0], field[1]]);
+            field.copy_from_slice(&(before | flags).to_ne_bytes());
+        }
+    }
+
     pub(super) fn bytes(&mut self, kind: u16, value: &[u8]) {
         self.header(kind, value.len());
         self.bytes.extend_from_slice(value);

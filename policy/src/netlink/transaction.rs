@@ -54,9 +54,7 @@ impl Transaction {
             made.change(place, change, table, &mut fresh);
         }
         // The acknowledgement of the last message is that of the batch.
-        if let Some(flags) = made.writer.bytes.get_mut(made.last_message + 6..made.last_message + 8) {
-            flags[0] |= NLM_F_ACK as u8;
-        }
+        made.writer.add_flags(made.last_message, NLM_F_ACK);
         let end = made.last().wrapping_add(1);
         made.writer.message((BATCH_END, 0, end), (0, SUBSYSTEM), |_| {});
         made

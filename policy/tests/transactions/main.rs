@@ -16,6 +16,8 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use tortie_policy::change::{Change, diff, from_nothing};
 use tortie_policy::ir::{Action, Comment, Elements, Family, Match, Op, PortSet, Side, Verdict};
+use tortie_policy::netlink::read::Held;
+use tortie_policy::netlink::transaction::{Table, Transaction};
 use tortie_policy::{Ruleset, compile};
 
 use build::{Random, ruleset, touched};
@@ -82,6 +84,55 @@ proptest! {
             prop_assert!(!equal.contains(subject), "{} is equal on both sides", subject);
         }
     }
+}
+
+proptest! {
+    /// What we send reads like what the kernel dumps; and whatever a dump holds, reading it ends.
+    #[test]
+    fn dumps_are_read_and_may_hold_anything(
+        wanted in any_ruleset(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
+    ) {
+        let made = Transaction::new(&from_nothing(&wanted), Table::default(), 1);
+        let found = read(made.bytes()).ruleset(&wanted);
+        prop_assert_eq!(found.as_ref(), Some(&wanted));
+        let mut damaged = made.bytes().to_vec();
+        for (place, byte) in damage {
+            // Not the lengths of messages: those are the socket's affair.
+            let place = place.index(damaged.len());
+            let in_header = messages(made.bytes()).any(|(at, _)| (at..at + 8).contains(&place));
+            if !in_header {
+                damaged[place] = byte;
+            }
+        }
+        read(&damaged).ruleset(&wanted);
+    }
+}
+
+/// Where each message begins, and how long it is.
+fn messages(bytes: &[u8]) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let length = u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?) as usize;
+        at += length;
+        Some((at - length, length))
+    })
+}
+
+/// A transaction taken for a dump.
+fn read(bytes: &[u8]) -> Held {
+    let mut held = Held::default();
+    for (at, length) in messages(bytes) {
+        let body = &bytes[at + 16..at + length];
+        match u16::from_ne_bytes([bytes[at + 4], bytes[at + 5]]) & 0xff {
+            3 => held.chain(body),
+            6 => held.rule(body),
+            9 => held.set(body),
+            12 => held.elements(body),
+            _ => {}
+        }
+    }
+    held
 }
 
 /// Rule-sets of both kinds, the same ones in each run.

@@ -91,6 +91,10 @@ impl HeldSet {
             return None;
         }
         let key = find(find(element, kind::ELEMENT_KEY)?, kind::DATA_VALUE)?;
+        let length = self.kind.map_or(INTERFACE_NAME_LENGTH, |kind| objects::key(kind.key).1);
+        if key.len() != length {
+            return None;
+        }
         let flags = find(element, kind::ELEMENT_FLAGS).and_then(number).unwrap_or(0);
         match self.kind {
             None => {
