@@ -1,8 +1,9 @@
 //! From network policy to an nf_tables rule-set; pure.
 //!
 //! ```text
-//! Snapshot ──▶ select, order ──▶ compile ──▶ Ruleset (ir) ──▶ nft::render  (text for `nft -f -`, for people, golden files)
-//!                                               └──────────▶ eval         (the same IR judged on a packet)
+//! Snapshot ──▶ select, order ──▶ compile ──▶ Ruleset (ir) ──▶ change ──▶ netlink  (what differs, as messages for the kernel)
+//!                                               ├──────────▶ nft::render         (text for people, golden files)
+//!                                               └──────────▶ eval                (the same IR judged on a packet)
 //! ```
 //!
 //! | module | what it owns |
