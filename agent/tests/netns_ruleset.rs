@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use netns::{Learned, engine, inside, interfaces, learn, names, run, settle, shared_engine, wired};
+use netns::{Learned, engine, inside, interfaces, learn, names, owning_engine, run, settle, wired};
 use tortie_agent::desired::Desired;
 use tortie_agent::kernel::monitor::Dirty;
 use tortie_agent::kernel::{Linux, Ownership, Rulesets as _, chain};
@@ -69,7 +69,7 @@ fn workloads_reach_each_other_as_the_rules_say_and_replacing_them_cuts_nothing()
     inside("workloads_reach_each_other_as_the_rules_say_and_replacing_them_cuts_nothing", || {
         run(PODS);
         run("nft add table inet other; nft add chain inet other mine");
-        let mut engine = engine();
+        let mut engine = owning_engine();
         let open = desired([Some(Action::Allow), Some(Action::Allow)]);
         let applied = settle(&mut engine, &open, &converged());
         assert_eq!(wired(&applied), names(&["cali1", "cali2"]));
@@ -155,7 +155,7 @@ fn nft_is_not_needed() {
         run("ip link add cali1 type veth peer name pod1; ip link set cali1 up");
         let hidden = run("dirname $(readlink -f $(command -v nft))");
         run(&format!("mount -t tmpfs tmpfs {hidden}"));
-        let mut engine = engine();
+        let mut engine = owning_engine();
         let wanted = Desired { interfaces: interfaces(&[("cali1", &["192.168.1.1"])]), ..Desired::default() };
         let applied = settle(&mut engine, &wanted, &converged());
         assert_eq!(wired(&applied), names(&["cali1"]));
@@ -178,7 +178,7 @@ fn a_restart_writes_nothing_and_a_change_only_what_differs() {
         run(PODS);
         let open = desired([Some(Action::Allow), Some(Action::Allow)]);
         let half = desired([Some(Action::Allow), None]);
-        for (start, exclusive) in [(engine as fn() -> _, true), (shared_engine, false)] {
+        for (start, exclusive) in [(owning_engine as fn() -> _, true), (engine, false)] {
             run("nft delete table inet tortie || true");
             settle(&mut start(), &open, &converged());
             let before = handles();
@@ -203,7 +203,7 @@ fn a_restart_writes_nothing_and_a_change_only_what_differs() {
 fn while_the_agent_runs_nobody_else_changes_its_table() {
     inside("while_the_agent_runs_nobody_else_changes_its_table", || {
         run("nft 'add table inet tortie; add chain inet tortie old'");
-        let mut owner = engine();
+        let mut owner = owning_engine();
         settle(&mut owner, &Desired::default(), &converged());
         let before = handles();
         if !is_owned() {
@@ -222,7 +222,7 @@ fn while_the_agent_runs_nobody_else_changes_its_table() {
         // Without an owner it stays, and can be removed.
         drop(owner);
         assert!(handles() == before && !is_owned());
-        let mut next = engine();
+        let mut next = owning_engine();
         settle(&mut next, &Desired::default(), &converged());
         assert!(handles() == before && is_owned());
         drop(next);
@@ -233,7 +233,7 @@ fn while_the_agent_runs_nobody_else_changes_its_table() {
 #[test]
 fn what_others_change_is_put_right_and_the_rest_stays() {
     inside("what_others_change_is_put_right_and_the_rest_stays", || {
-        let mut engine = shared_engine();
+        let mut engine = engine();
         let wanted = Desired::default();
         settle(&mut engine, &wanted, &converged());
         let good = run("nft -s list table inet tortie");

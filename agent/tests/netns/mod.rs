@@ -69,14 +69,14 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// An engine on the real kernel.
+/// An engine on the real kernel. It leaves the table of rules to everybody, so that a test can have a second one.
 pub(crate) fn engine() -> Engine<Linux> {
-    Engine::new(Linux::open().unwrap())
+    Engine::new(Linux::with(Ownership::Shared).unwrap())
 }
 
-/// One that lets others change the table of rules.
-pub(crate) fn shared_engine() -> Engine<Linux> {
-    Engine::new(Linux::with(Ownership::Shared).unwrap())
+/// One as the agent has it: the table is its own.
+pub(crate) fn owning_engine() -> Engine<Linux> {
+    Engine::new(Linux::open().unwrap())
 }
 
 /// One cycle that reads everything.
