@@ -135,7 +135,8 @@ fn read(bytes: &[u8]) -> Held {
     held
 }
 
-/// Rule-sets of both kinds, the same ones in each run.
+/// Rule-sets of both kinds, the same ones in each run: about one in a thousand has neighbouring conditions that nft itself
+/// puts in another order.
 fn some_rulesets(count: usize) -> Vec<Ruleset> {
     let mut runner = TestRunner::deterministic();
     let compiled =
