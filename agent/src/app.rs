@@ -201,7 +201,7 @@ async fn start(
         tunnel: Arc::clone(&tunnel),
     };
     spawn(tasks, "calculation", calculation::run(name.to_owned(), Calc::new(settings), channels));
-    let data_plane = dataplane::run(desired_reader, learned.clone(), applied, questions);
+    let data_plane = dataplane::run(desired_reader, learned.clone(), applied, questions, config.ownership);
     spawn(tasks, "data plane", async move { Ok(data_plane.await?) });
     let reporter = reports::Reporter {
         client: client.clone(),

@@ -16,6 +16,7 @@ use tortie_policy::snapshot::EndpointToHost;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::calc::{RouterId, parse_duration, parse_endpoint_to_host};
+use crate::kernel::Ownership;
 use crate::logging::{Format, chain};
 
 mod addresses;
@@ -171,6 +172,8 @@ pub struct Config {
     pub ipip_mtu: Option<u32>,
     /// How long an address must look abandoned before it is released; `None` is the usual, zero never.
     pub leak_grace: Option<Duration>,
+    /// Whether others may change the table of rules.
+    pub ownership: Ownership,
     /// Level of the log.
     pub log_level: LevelFilter,
     /// Form of the log.
@@ -233,6 +236,11 @@ impl Reader<'_> {
                 parse_endpoint_to_host(text).map(Some).ok_or("must be Drop, Accept or Return")
             }),
             ipip_mtu: self.felix("IPINIPMTU", None, parse_mtu),
+            ownership: if self.flag("TORTIE_NFT_OWNER", true) {
+                Ownership::Exclusive
+            } else {
+                Ownership::Shared
+            },
             leak_grace: self.value("TORTIE_LEAK_GRACE_PERIOD", None, |text| {
                 parse_duration(text)
                     .map(Some)

@@ -6,6 +6,7 @@
 mod netns;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use netns::{
     Learned, cycle, engine, eventually, inside, interfaces, learn, learned, names, run, settle, wired,
@@ -13,7 +14,7 @@ use netns::{
 use tokio::sync::watch;
 use tortie_agent::dataplane;
 use tortie_agent::desired::{Applied, Desired, IpipDevice, LearnedChanges, PoolEncap, RouteContext};
-use tortie_agent::kernel;
+use tortie_agent::kernel::{self, Ownership};
 use tortie_agent::learned::LearnedQueue;
 use tortie_model::resource::EncapMode;
 
@@ -192,7 +193,13 @@ fn the_running_data_plane_follows_links_and_repairs_what_others_break() {
         let learned = LearnedQueue::default();
         let (applied, applied_seen) = watch::channel(Arc::new(Applied::default()));
         let questions = dataplane::question::channel().1;
-        let task = runtime.spawn(dataplane::run(desired_seen, learned.clone(), applied, questions));
+        let task = runtime.spawn(dataplane::run(
+            desired_seen,
+            learned.clone(),
+            applied,
+            questions,
+            Ownership::Shared,
+        ));
         let wired = || wired(&applied_seen.borrow());
         run("ip link add eth0 type veth peer name peer0
             ip addr add 10.0.0.1/24 dev eth0
@@ -225,7 +232,13 @@ fn the_running_data_plane_follows_links_and_repairs_what_others_break() {
             run("ip route show 192.168.2.0/26").contains("via 10.0.0.2 ")
         });
         run("nft delete table inet tortie");
+        let deleted = Instant::now();
         eventually("the rules are back", || run("nft list tables").contains("inet tortie"));
+        run("nft flush chain inet tortie forward");
+        eventually("a chain is full again", || {
+            run("nft list chain inet tortie forward").contains("known flows")
+        });
+        assert!(deleted.elapsed() < Duration::from_secs(2), "took {:?}", deleted.elapsed());
 
         run("ip link set cali1 down");
         eventually("cali1 is no longer wired", || wired() == names(&[]));

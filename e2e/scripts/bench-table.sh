@@ -64,6 +64,9 @@ row "decide a changed route, of 1000" "" route_change/decided/1000 1
 row "decide a changed route, of 100 000" "" route_change/decided/100000 1 "of 1000" route_change/decided/1000 1
 row "and write it to the kernel, of 1000" "" route_write/one/1000 1
 row "and write it to the kernel, of 100 000" "" route_write/one/100000 1 "of 1000" route_write/one/1000 1
+row "load the rules of 500 endpoints" "" rules/full_ours 1 "by nft" rules/full_nft_whole 1
+row "a member more in a set of them" "" rules/member_there_and_back_ours 2 "by nft" rules/member_there_and_back_nft_part 2
+row "an endpoint more" "" rules/endpoint_there_and_back_ours 2 "by nft" rules/endpoint_there_and_back_nft_part 2
 row "10 000 routes get another next hop, each" "/route" route_write/all_of_10000/route_each 10000
 row "the same as a group" "/route" route_write/all_of_10000/group 10000 "each" route_write/all_of_10000/route_each 10000
 # A cluster of 1000 nodes, 10 000 endpoints and 2000 policies, as one node loads it.

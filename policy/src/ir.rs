@@ -4,6 +4,10 @@
 //! says nothing about how the kernel is told. There are no anonymous sets: the kernel finds sets by a linear search,
 //! and thousands of nameless ones take seconds to load (kernel-programming 0, 4).
 
+mod parts;
+
+pub use parts::{Reference, SetKey, SetKind};
+
 use std::borrow::Borrow;
 use std::fmt;
 use std::net::IpAddr;
@@ -40,8 +44,8 @@ impl Default for Ruleset {
 }
 
 impl Ruleset {
-    /// No rules at all: open.
-    pub(crate) fn empty() -> Ruleset {
+    /// No chain, no set, no map: what a table just made holds. Nothing is refused then; see [`Ruleset::default`].
+    pub fn empty() -> Ruleset {
         Ruleset { sets: OrdMap::new(), maps: OrdMap::new(), chains: OrdMap::new() }
     }
 }

@@ -1,8 +1,9 @@
 //! From network policy to an nf_tables rule-set; pure.
 //!
 //! ```text
-//! Snapshot ──▶ select, order ──▶ compile ──▶ Ruleset (ir) ──▶ nft::render  (text for `nft -f -`, for people, golden files)
-//!                                               └──────────▶ eval         (the same IR judged on a packet)
+//! Snapshot ──▶ select, order ──▶ compile ──▶ Ruleset (ir) ──▶ change ──▶ netlink  (what differs, as messages for the kernel)
+//!                                               ├──────────▶ nft::render         (text for people, golden files)
+//!                                               └──────────▶ eval                (the same IR judged on a packet)
 //! ```
 //!
 //! | module | what it owns |
@@ -22,11 +23,14 @@
 //! | `log` | prefixes of the lines of `Log` |
 //! | [`ir`] | the rule-set as typed values |
 //! | [`nft`] | the rule-set as text |
+//! | [`netlink`] | changes as messages for the kernel, and its dumps as a rule-set |
 //! | [`eval`] | the rule-set judged on a packet |
+//! | [`change`] | what leads from one rule-set to another |
 //!
 //! Never does IO, never looks at a clock, never panics on what a user stored: what cannot be understood denies and
 //! is listed in [`Compiled::problems`].
 
+pub mod change;
 mod check;
 mod dispatch;
 mod engine;
@@ -38,6 +42,7 @@ pub mod ir;
 mod log;
 mod lower;
 mod members;
+pub mod netlink;
 pub mod nft;
 mod order;
 mod phase;

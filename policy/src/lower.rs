@@ -100,11 +100,11 @@ fn alternatives(rule: &CheckedRule, family: Family, sets: &mut Sets) -> Option<V
             found = both(found, ports(rule, side, entity, family, sets)?);
         }
     }
-    if let Some(icmp) = rule.icmp {
-        found = both(found, vec![icmp_is(family, icmp)]);
-    }
-    if let Some(icmp) = rule.not_icmp {
-        found = both(found, icmp_is_not(family, icmp));
+    match (rule.icmp, rule.not_icmp) {
+        (None, None) => {}
+        (Some(icmp), None) => found = both(found, vec![icmp_is(family, icmp)]),
+        (None, Some(not)) => found = both(found, icmp_is_not(family, not)),
+        (Some(icmp), Some(not)) => found = both(found, vec![icmp_but_not(family, icmp, not)?]),
     }
     for (side, entity) in sides {
         found = both(found, addresses(rule, side, entity, family, sets)?);
@@ -177,6 +177,20 @@ fn icmp_is(family: Family, icmp: IcmpMatch) -> Conjunction {
     let mut matches = vec![byte(IcmpField::Type, icmp.icmp_type)];
     matches.extend(icmp.code.map(|code| byte(IcmpField::Code, code)));
     matches
+}
+
+/// One and not the other, in as few words as possible; `None` when nothing is both.
+fn icmp_but_not(family: Family, icmp: IcmpMatch, not: IcmpMatch) -> Option<Conjunction> {
+    let mut matches = icmp_is(family, icmp);
+    if icmp.icmp_type == not.icmp_type {
+        let not = not.code?;
+        match icmp.code {
+            Some(code) if code == not => return None,
+            Some(_) => {}
+            None => matches.push(Match::Icmp(family, IcmpField::Code, Op::IsNot, not, not)),
+        }
+    }
+    Some(matches)
 }
 
 /// Not (type and code): another type, or this type with another code.

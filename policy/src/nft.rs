@@ -1,4 +1,5 @@
-//! The rule-set as text for `nft -f -` and for people. Written for nft 1.0.6; every construct used lists back
+//! The rule-set as text for people, golden files, and `nft -f -` in tests; the kernel gets messages ([`crate::netlink`]),
+//! which must list like this. Written for nft 1.0.6; every construct used lists back
 //! without trouble there.
 
 mod expr;

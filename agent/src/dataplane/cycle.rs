@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use ipnetwork::IpNetwork;
 use tortie_bgp::table::LearnedRoute;
-use tortie_policy::{Ruleset, nft};
+use tortie_policy::Ruleset;
 
 use super::delta::Delta;
 use super::forwarding::Forwarding;
@@ -148,14 +148,8 @@ impl<K: Kernel> Engine<K> {
         if self.loaded.is(wanted) {
             return;
         }
-        let script = nft::render(wanted);
-        let loaded = self.kernel.load_ruleset(&script).and_then(|()| self.kernel.ruleset_generation());
-        match loaded {
-            Ok(generation) => self.loaded.loaded(Arc::clone(wanted), generation),
-            Err(error) => {
-                self.loaded.forget();
-                self.report.failed("ruleset", &error);
-            }
+        if let Err(error) = self.loaded.load(&mut self.kernel, wanted) {
+            self.report.failed("ruleset", &error);
         }
     }
 

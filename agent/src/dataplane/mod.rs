@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::desired::{Applied, Desired};
 use crate::kernel::monitor::{Dirty, Hints, Monitor};
-use crate::kernel::{Kernel, KernelError, Linux};
+use crate::kernel::{Kernel, KernelError, Linux, Ownership};
 use crate::learned::LearnedQueue;
 
 mod addresses;
@@ -91,6 +91,7 @@ pub struct Channels {
 }
 
 /// Keeps the kernel of the calling thread's network namespace as desired, until the sender of `desired` is gone.
+/// `ownership` is that of the table of rules.
 ///
 /// # Errors
 /// When the kernel cannot be talked to at all. Anything later is in [`Applied::failures`].
@@ -99,11 +100,12 @@ pub async fn run(
     learned: LearnedQueue,
     applied: watch::Sender<Arc<Applied>>,
     questions: mpsc::Receiver<Question>,
+    ownership: Ownership,
 ) -> Result<(), KernelError> {
-    let kernel = Linux::open()?;
+    let mut kernel = Linux::with(ownership)?;
     let hints = Arc::new(Hints::default());
     let protocols = [owner::LOCAL_PROTOCOL, owner::LEARNED_PROTOCOL];
-    let _monitor = Monitor::start(Arc::clone(&hints), kernel.port(), protocols)?;
+    let _monitor = Monitor::start(Arc::clone(&hints), kernel.ports(), protocols)?;
     let engine = Engine::new(kernel);
     run_on(engine, &hints, Channels { desired, learned, applied, questions }, Timing::default()).await;
     Ok(())

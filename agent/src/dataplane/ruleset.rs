@@ -1,71 +1,94 @@
-//! Whether the rules in the kernel are the ones that are wanted: what we loaded last, and what tells that somebody has
-//! touched it since. Decides; loading is the cycle's affair.
+//! Whether the rules in the kernel are the ones that are wanted: what it holds as far as we know, and what leads from there
+//! to what is wanted. Decides; the kernel compares and writes.
 //!
-//! Every commit to any table of the namespace moves one generation number. While it stands where it stood after our own
-//! load, nothing has changed and nothing is read. When it moved, the table is listed and compared by digest with what it
-//! was while the generation was still ours.
+//! As long as nobody else has touched the table, what we wrote last is what it holds, and nothing is read. A transaction
+//! that is refused leaves everything as it was; the next begins with reading, and the one after that makes the table
+//! anew.
 
 use std::sync::Arc;
 
 use tortie_policy::Ruleset;
+use tortie_policy::change::{Change, diff, from_nothing};
 
 use crate::kernel::{KernelError, Rulesets};
 
 /// What is known about the rules in the kernel.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
-    ruleset: Option<Arc<Ruleset>>,
-    /// Generation up to which the table is known to be as we loaded it.
-    generation: u32,
-    /// Digest of the table as we loaded it, once taken.
-    digest: Option<u64>,
+    held: Held,
+    /// Transactions refused in a row.
+    refused: u32,
+}
+
+/// What the table holds.
+#[derive(Debug, Default)]
+enum Held {
+    /// Not known.
+    #[default]
+    Unknown,
+    /// Exactly these.
+    Ours(Arc<Ruleset>),
+    /// What others made of ours.
+    Foreign(Ruleset),
 }
 
 impl Loaded {
-    /// Whether these are the rules that were loaded last.
+    /// Whether the kernel holds these rules.
     pub(super) fn is(&self, wanted: &Arc<Ruleset>) -> bool {
-        self.ruleset.as_ref().is_some_and(|loaded| Arc::ptr_eq(loaded, wanted) || loaded == wanted)
+        matches!(&self.held, Held::Ours(loaded) if Arc::ptr_eq(loaded, wanted) || loaded == wanted)
     }
 
-    /// Whether any rules of ours are known to be in the kernel.
+    /// Whether the kernel is known to hold rules of ours, of now or before.
     pub(super) fn is_any(&self) -> bool {
-        self.ruleset.is_some()
+        matches!(self.held, Held::Ours(_))
     }
 
-    /// These rules are in the kernel as of now.
-    pub(super) fn loaded(&mut self, ruleset: Arc<Ruleset>, generation: u32) {
-        *self = Loaded { ruleset: Some(ruleset), generation, digest: None };
-    }
-
-    /// Nothing is known: load again.
-    pub(super) fn forget(&mut self) {
-        *self = Loaded::default();
-    }
-
-    /// Finds out whether the table was touched since it was loaded. Then, what was loaded counts as forgotten.
+    /// Finds out whether the table was touched since it was loaded.
     pub(super) fn check(&mut self, kernel: &mut impl Rulesets) -> Result<(), KernelError> {
-        if self.ruleset.is_none() {
+        let Held::Ours(loaded) = &self.held else { return Ok(()) };
+        if kernel.ruleset_untouched()? {
             return Ok(());
         }
-        let generation = kernel.ruleset_generation()?;
-        let untouched = generation == self.generation;
-        if untouched && self.digest.is_some() {
-            return Ok(());
+        match kernel.ruleset(loaded)? {
+            Some(found) if found == **loaded => return Ok(()),
+            Some(found) => self.held = Held::Foreign(found),
+            None => self.held = Held::Unknown,
         }
-        let digest = kernel.ruleset_digest()?;
-        let ours = match self.digest {
-            // The first look: only while the generation is ours does it show what we loaded.
-            None => digest.is_some() && untouched && kernel.ruleset_generation()? == generation,
-            Some(_) => digest == self.digest,
-        };
-        if ours {
-            self.digest = digest;
-            // Taken before the listing: a commit since then is seen next time.
-            self.generation = generation;
-        } else {
-            tracing::warn!("table inet tortie was changed by somebody else, loading it again");
-            self.forget();
-        }
+        tracing::warn!("table inet tortie was changed by somebody else, putting it right");
         Ok(())
+    }
+
+    /// Brings the kernel to these rules with what differs, in one transaction.
+    pub(super) fn load(
+        &mut self,
+        kernel: &mut impl Rulesets,
+        wanted: &Arc<Ruleset>,
+    ) -> Result<(), KernelError> {
+        let held = std::mem::take(&mut self.held);
+        let changes = self.changes(held, kernel, wanted)?;
+        if !changes.is_empty()
+            && let Err(error) = kernel.change_ruleset(&changes)
+        {
+            self.refused += 1;
+            return Err(error);
+        }
+        *self = Loaded { held: Held::Ours(Arc::clone(wanted)), refused: 0 };
+        Ok(())
+    }
+
+    fn changes(
+        &self,
+        held: Held,
+        kernel: &mut impl Rulesets,
+        wanted: &Ruleset,
+    ) -> Result<Vec<Change>, KernelError> {
+        Ok(match held {
+            Held::Ours(held) => diff(&held, wanted),
+            Held::Foreign(held) => diff(&held, wanted),
+            Held::Unknown => match kernel.ruleset(wanted)?.filter(|_| self.refused < 2) {
+                Some(found) => diff(&found, wanted),
+                None => from_nothing(wanted),
+            },
+        })
     }
 }

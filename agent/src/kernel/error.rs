@@ -28,15 +28,6 @@ pub enum KernelError {
         #[source]
         source: io::Error,
     },
-    /// `nft` is not installed.
-    #[error("nft is not in PATH: install nftables 1.0.1 or later, the rules cannot be loaded without it")]
-    NftMissing,
-    /// `nft` ran and refused the script.
-    #[error("nft refused the rules: {words}")]
-    NftRefused {
-        /// Its words on standard error, shortened.
-        words: String,
-    },
 }
 
 impl KernelError {
@@ -51,7 +42,6 @@ impl KernelError {
             KernelError::Refused { source, .. } | KernelError::RefusedInWords { source, .. } => {
                 source.raw_os_error().map(Errno::from_raw)
             }
-            KernelError::NftMissing | KernelError::NftRefused { .. } => None,
         }
     }
 

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use nix::errno::Errno;
+use tortie_policy::Ruleset;
+use tortie_policy::change::Change;
 
 use super::{
     Conntrack, Hop, KernelError, Link, LinkChange, Links, NeighbourChange, NeighbourKey, Neighbours, Nexthop,
@@ -26,8 +28,9 @@ pub(crate) struct State {
     pub(crate) no_objects: bool,
     pub(crate) neighbours: BTreeMap<NeighbourKey, [u8; 6]>,
     pub(crate) sysctls: BTreeMap<String, String>,
-    /// The script last loaded.
-    pub(crate) table: Option<String>,
+    pub(crate) table: Option<Ruleset>,
+    /// Takes no changes to the rules but a table made anew.
+    pub(crate) refuse_all_but_reset: bool,
     pub(crate) generation: u32,
     /// Whether IPIP devices can be created.
     pub(crate) ipip: bool,
@@ -119,6 +122,8 @@ struct Inner {
     calls: usize,
     fail_at: Option<(usize, Errno)>,
     writes: Vec<String>,
+    /// Generation up to which the rules were last read or written.
+    seen_generation: Option<u32>,
 }
 
 /// The kernel.
@@ -318,24 +323,36 @@ impl Sysctls for FakeKernel {
 }
 
 impl Rulesets for FakeKernel {
-    fn load_ruleset(&mut self, script: &str) -> Result<(), KernelError> {
-        self.write("load ruleset".to_string(), |state| {
-            state.table = Some(script.to_string());
+    fn ruleset(&mut self, _expected: &Ruleset) -> Result<Option<Ruleset>, KernelError> {
+        let found = self.call(|state| Ok((state.table.clone(), state.generation)));
+        self.inner().seen_generation = found.as_ref().ok().map(|(_, generation)| *generation);
+        found.map(|(table, _)| table)
+    }
+
+    fn change_ruleset(&mut self, changes: &[Change]) -> Result<(), KernelError> {
+        let seen = self.inner().seen_generation.take();
+        let now = self.write("change ruleset".to_string(), |state| {
+            if state.refuse_all_but_reset && changes.first() != Some(&Change::Reset) {
+                return Err(Errno::EINVAL);
+            }
+            let mut table = state.table.clone();
+            for change in changes {
+                let made = matches!(change, Change::Reset).then(Ruleset::empty);
+                table = made.or(table);
+                let refused = table.as_mut().ok_or(Errno::ENOENT)?.apply(change);
+                refused.map_err(|_| Errno::EBUSY)?;
+            }
+            state.table = table;
             state.generation += 1;
-            Ok(())
-        })
+            Ok(state.generation)
+        })?;
+        self.inner().seen_generation = seen.map(|seen| seen + 1).filter(|next| *next == now);
+        Ok(())
     }
 
-    fn ruleset_generation(&mut self) -> Result<u32, KernelError> {
-        self.call(|state| Ok(state.generation))
-    }
-
-    fn ruleset_digest(&mut self) -> Result<Option<u64>, KernelError> {
-        self.call(|state| {
-            let sum =
-                |text: &String| text.bytes().fold(7, |sum: u64, byte| sum.wrapping_mul(31) + u64::from(byte));
-            Ok(state.table.as_ref().map(sum))
-        })
+    fn ruleset_untouched(&mut self) -> Result<bool, KernelError> {
+        let seen = self.inner().seen_generation;
+        self.call(|state| Ok(seen == Some(state.generation)))
     }
 }
 

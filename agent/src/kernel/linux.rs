@@ -5,16 +5,21 @@ use std::net::IpAddr;
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 
+use super::monitor::Ports;
 use super::netlink::read_links;
+use super::rules::{Ownership, Rules};
 use super::socket::NetlinkSocket;
 use super::{KernelError, Link};
 
-/// The kernel of this machine. Its sockets belong to the namespace they were opened in; `nft` and `/proc/sys` to that of
-/// the calling thread.
+/// The kernel of this machine. Its sockets belong to the namespace they were opened in, `/proc/sys` to that of the calling
+/// thread.
 pub struct Linux {
     pub(super) route: NetlinkSocket,
-    /// Opened at first use: not every kernel has netfilter's netlink built in.
+    /// For connections; opened at first use: not every kernel has netfilter's netlink built in.
     pub(super) netfilter: Option<NetlinkSocket>,
+    /// For rules.
+    pub(super) rules: Option<Rules>,
+    pub(super) ownership: Ownership,
     /// Connections can be deleted by a filter, as far as we know yet.
     pub(super) conntrack_filter: bool,
 }
@@ -25,12 +30,22 @@ impl Linux {
     /// # Errors
     /// When no netlink socket can be had.
     pub fn open() -> Result<Linux, KernelError> {
-        Ok(Linux { route: open_route()?, netfilter: None, conntrack_filter: true })
+        Linux::with(Ownership::default())
     }
 
-    /// The netlink port routes are written from: how the monitor tells our own changes from others'.
-    pub fn port(&self) -> u32 {
-        self.route.port()
+    /// The same, where the table of rules is ours alone or everybody's.
+    ///
+    /// # Errors
+    /// When no netlink socket can be had.
+    pub fn with(ownership: Ownership) -> Result<Linux, KernelError> {
+        let route = open_route()?;
+        Ok(Linux { route, netfilter: None, rules: None, ownership, conntrack_filter: true })
+    }
+
+    /// The ports routes and rules are written from: how the monitor tells our own changes from others'. There is none for
+    /// rules in a kernel without any.
+    pub fn ports(&mut self) -> Ports {
+        Ports { routes: self.route.port(), rules: self.rules().ok().map(|rules| rules.port()) }
     }
 }
 

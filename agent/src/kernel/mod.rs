@@ -2,7 +2,7 @@
 //! them: [`Linux`] and, for tests, a kernel made of maps that fails and drifts on demand.
 //!
 //! Nothing here decides: what is ours, what is wanted and in which order it is written is the data plane's affair
-//! (`dataplane/`). Only the files below this one build netlink messages or start `nft`.
+//! (`dataplane/`). Only the files below this one talk netlink.
 //!
 //! All calls block for as long as the kernel takes, microseconds as a rule: it works inside `send`. Callers in async
 //! code run them on a blocking thread.
@@ -11,13 +11,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::IpNetwork;
+use tortie_policy::Ruleset;
+use tortie_policy::change::Change;
 
 mod conntrack;
 mod error;
 mod linux;
 pub mod monitor;
 mod netlink;
-mod nft;
+mod rules;
 mod socket;
 mod sysctl;
 
@@ -26,6 +28,7 @@ pub(crate) mod fake;
 
 pub use error::{KernelError, chain};
 pub use linux::{Linux, interfaces, mtu_of};
+pub use rules::Ownership;
 
 /// A network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -231,13 +234,13 @@ pub trait Sysctls {
 
 /// The rules in table `inet tortie`.
 pub trait Rulesets {
-    /// Runs a script in the language of nft as one transaction: all of it or nothing.
-    fn load_ruleset(&mut self, script: &str) -> Result<(), KernelError>;
-    /// A number that changes with every commit to any table of the namespace; cheap.
-    fn ruleset_generation(&mut self) -> Result<u32, KernelError>;
-    /// A digest of what the table holds, counters apart; `None` when there is no such table. Costs what listing it costs.
-    /// Comparable within this process only.
-    fn ruleset_digest(&mut self) -> Result<Option<u64>, KernelError>;
+    /// What the table holds, counters apart: what is equal to `expected` is equal, the rest different. `None` when there is
+    /// no such table, or one that has to be made anew ([`Change::Reset`]).
+    fn ruleset(&mut self, expected: &Ruleset) -> Result<Option<Ruleset>, KernelError>;
+    /// Makes changes as one transaction: all of them or none. Packets meet the rules from before or those from after.
+    fn change_ruleset(&mut self, changes: &[Change]) -> Result<(), KernelError>;
+    /// Whether it is certain that nobody has touched the table since it was last read or changed here; cheap.
+    fn ruleset_untouched(&mut self) -> Result<bool, KernelError>;
 }
 
 /// The connection-tracking table.

@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tortie_policy::netlink::read::is_ours;
 
 use super::KernelError;
 use super::netlink::{RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
@@ -31,8 +32,8 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
-/// Subsystem nf_tables, message NEWGEN: the end of each commit.
-const NEWGEN: u16 = 10 << 8 | 15;
+/// Subsystem nf_tables.
+const NF_TABLES: u16 = 10;
 const RT_TABLE_MAIN: u8 = 254;
 const RTM_F_CLONED: u32 = 0x200;
 /// Asked for; without privileges in the first user namespace the kernel grants less.
@@ -51,7 +52,7 @@ pub struct Dirty {
     pub neighbours: bool,
     /// Settings. Never hinted at either.
     pub sysctls: bool,
-    /// Some table of rules.
+    /// Our table of rules: somebody else changed it.
     pub ruleset: bool,
 }
 
@@ -102,6 +103,15 @@ impl Hints {
     }
 }
 
+/// Ports of the sockets we write from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ports {
+    /// Links, addresses, routes, neighbours.
+    pub routes: u32,
+    /// Rules.
+    pub rules: Option<u32>,
+}
+
 /// Listens until dropped.
 #[derive(Debug)]
 pub struct Monitor {
@@ -117,12 +127,12 @@ impl Drop for Monitor {
 }
 
 impl Monitor {
-    /// Starts listening in the network namespace of the calling thread. Routes written from `own_port` are no news;
-    /// `protocols` are ours.
+    /// Starts listening in the network namespace of the calling thread. Routes and rules written from our
+    /// own ports are no news; `protocols` are ours.
     ///
     /// # Errors
     /// When the sockets cannot be had. A kernel without nf_tables is no error: it has no rules to watch either.
-    pub fn start(hints: Arc<Hints>, own_port: u32, protocols: [u8; 2]) -> Result<Monitor, KernelError> {
+    pub fn start(hints: Arc<Hints>, own: Ports, protocols: [u8; 2]) -> Result<Monitor, KernelError> {
         let failed = |error| KernelError::refused("listen for changes of links and routes", error);
         let socket = listen(NETLINK_ROUTE, &ROUTE_GROUPS).map_err(failed)?;
         if let Err(error) = socket.socket_ref().add_membership(NEXTHOP_GROUP) {
@@ -130,10 +140,12 @@ impl Monitor {
         }
         let route_hints = Arc::clone(&hints);
         let mut tasks = vec![tokio::spawn(async move {
-            follow(socket, &route_hints, |message| route_hint(message, own_port, protocols)).await;
+            follow(socket, &route_hints, |message| route_hint(message, own.routes, protocols)).await;
         })];
         match listen(NETLINK_NETFILTER, &[NFTABLES_GROUP]) {
-            Ok(socket) => tasks.push(tokio::spawn(async move { follow(socket, &hints, ruleset_hint).await })),
+            Ok(socket) => tasks.push(tokio::spawn(async move {
+                follow(socket, &hints, |message| ruleset_hint(message, own.rules)).await
+            })),
             Err(error) => tracing::warn!(%error, "changes of rules are noticed late: cannot listen for them"),
         }
         Ok(Monitor { tasks })
@@ -203,6 +215,32 @@ fn route_hint(message: &Message<'_>, own_port: u32, protocols: [u8; 2]) -> Dirty
     }
 }
 
-fn ruleset_hint(message: &Message<'_>) -> Dirty {
-    Dirty { ruleset: message.kind == NEWGEN, ..Dirty::default() }
+/// Others' tables change all day where a service proxy runs.
+fn ruleset_hint(message: &Message<'_>, own_port: Option<u32>) -> Dirty {
+    let foreign = message.kind >> 8 == NF_TABLES && own_port != Some(message.port);
+    Dirty { ruleset: foreign && is_ours(message.body), ..Dirty::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::socket::push_attribute;
+
+    #[test]
+    fn only_what_others_do_to_our_table_is_a_hint() {
+        let body = |family, table: &[u8]| {
+            let mut body = vec![family, 0, 0, 0];
+            push_attribute(&mut body, 1, table);
+            body
+        };
+        let hint = |port, body: &[u8]| {
+            let message = Message { kind: NF_TABLES << 8 | 6, flags: 0, sequence: 0, port, body };
+            ruleset_hint(&message, Some(7)).ruleset
+        };
+        assert!(hint(8, &body(1, b"tortie\0")));
+        assert!(!hint(7, &body(1, b"tortie\0")));
+        assert!(!hint(8, &body(2, b"tortie\0")) && !hint(8, &body(1, b"kube-proxy\0")));
+        // The end of a commit names no table.
+        assert!(!hint(8, &[0; 12]));
+    }
 }

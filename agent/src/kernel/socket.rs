@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
+use libc::MSG_DONTWAIT;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -99,6 +100,55 @@ impl NetlinkSocket {
     /// Its port: the sender named in notifications of what it did.
     pub(super) fn port(&self) -> u32 {
         self.port
+    }
+
+    /// Makes room for transactions of this size and all that may be said of them. Without privileges in the first user
+    /// namespace the kernel grants less.
+    pub(super) fn set_buffers(&self, bytes: usize) -> io::Result<()> {
+        let socket = self.socket.as_fd();
+        if setsockopt(&socket, sockopt::SndBufForce, &bytes).is_err() {
+            setsockopt(&socket, sockopt::SndBuf, &bytes)?;
+        }
+        if setsockopt(&socket, sockopt::RcvBufForce, &bytes).is_err() {
+            setsockopt(&socket, sockopt::RcvBuf, &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// The number the next message gets.
+    pub(super) fn next_sequence(&self) -> u32 {
+        self.sequence.wrapping_add(1)
+    }
+
+    /// Sends a batch of messages numbered from `first` to `end`, of which the kernel takes all or none, and returns what it
+    /// refused. `last` is the one that is acknowledged.
+    pub(super) fn transaction(
+        &mut self,
+        bytes: &[u8],
+        first: u32,
+        last: u32,
+        end: u32,
+    ) -> Result<Vec<(u32, Refusal)>, Refusal> {
+        self.sequence = end;
+        self.send(bytes)?;
+        let (mut refusals, mut done) = (Vec::new(), false);
+        // The kernel has said everything before `send` returned.
+        while self.receive_queued()? {
+            for message in messages(&self.received) {
+                let ours = message.sequence.wrapping_sub(first) <= end.wrapping_sub(first);
+                if message.kind != NLMSG_ERROR || !ours {
+                    continue;
+                }
+                match verdict(&message) {
+                    Ok(()) => done |= message.sequence == last,
+                    Err(refusal) => refusals.push((message.sequence, refusal)),
+                }
+            }
+        }
+        if refusals.is_empty() && !done {
+            return Err(Refusal::from(io::Error::from(Errno::EBADMSG)));
+        }
+        Ok(refusals)
     }
 
     /// Sends requests in order; the answers are in the same order. Each stands alone.
@@ -240,6 +290,19 @@ impl NetlinkSocket {
             match self.socket.send(bytes, 0) {
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// False when nothing is left.
+    fn receive_queued(&mut self) -> io::Result<bool> {
+        loop {
+            self.received.clear();
+            match self.socket.recv(&mut self.received, MSG_DONTWAIT) {
+                Ok(_) => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }
         }

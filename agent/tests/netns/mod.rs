@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use ipnetwork::IpNetwork;
 use tortie_agent::dataplane::cycle::{Engine, Outcome};
 use tortie_agent::desired::{Applied, Desired, Gateway, LearnedChanges, RouteTarget, WorkloadInterface};
-use tortie_agent::kernel::Linux;
 use tortie_agent::kernel::monitor::Dirty;
+use tortie_agent::kernel::{Linux, Ownership};
 use tortie_bgp::table::LearnedRoute;
 
 /// A whole table of learned routes.
@@ -69,8 +69,13 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// An engine on the real kernel.
+/// An engine on the real kernel. It leaves the table of rules to everybody, so that a test can have a second one.
 pub(crate) fn engine() -> Engine<Linux> {
+    Engine::new(Linux::with(Ownership::Shared).unwrap())
+}
+
+/// One as the agent has it: the table is its own.
+pub(crate) fn owning_engine() -> Engine<Linux> {
     Engine::new(Linux::open().unwrap())
 }
 

@@ -1,6 +1,8 @@
 //! Random snapshots and packets over a small world, so that rules and packets meet often.
 
+#[path = "generate/host.rs"]
 mod host;
+#[path = "generate/peers.rs"]
 mod peers;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -152,7 +152,7 @@ fn rules_come_first_and_removals_last() {
         writes.iter().position(|write| write.contains(text)).unwrap_or_else(|| panic!("{text}: {writes:#?}"))
     };
     let order = [
-        place("load ruleset"),
+        place("change ruleset"),
         place("proxy_arp"),
         place("Set(NeighbourKey"),
         place("Add(RouteKey"),
@@ -316,14 +316,15 @@ fn without_ipip_routes_over_the_tunnel_are_left_out_and_named() {
 }
 
 #[test]
-fn touched_rules_are_loaded_again_and_others_tables_are_not_minded() {
+fn touched_rules_are_put_right_and_others_tables_are_not_minded() {
     let kernel = FakeKernel::new(machine(&[]));
     let mut engine = engine(&kernel);
     let (desired, learned) = (one_workload(), learned(&[], true));
     let hint = Dirty { ruleset: true, ..Dirty::default() };
     let mut loads = |dirty| {
         engine.run(&desired, &learned, dirty);
-        kernel.take_writes().iter().filter(|write| *write == "load ruleset").count()
+        assert_eq!(kernel.state().table.as_ref(), Some(&*desired.ruleset));
+        kernel.take_writes().iter().filter(|write| *write == "change ruleset").count()
     };
     assert_eq!(loads(Dirty::ALL), 1);
     assert_eq!(loads(hint), 0);
@@ -331,8 +332,45 @@ fn touched_rules_are_loaded_again_and_others_tables_are_not_minded() {
     assert_eq!(loads(hint), 0);
     kernel.drift(|state| (state.table, state.generation) = (None, state.generation + 1));
     assert_eq!(loads(hint), 1);
-    // Touched before we ever looked: it cannot be told by whom or where.
-    kernel.drift(|state| state.generation += 1);
+    kernel.drift(|state| {
+        state.generation += 1;
+        let chains = &mut state.table.as_mut().unwrap().chains;
+        chains.get_mut("forward").unwrap().rules.clear();
+    });
     assert_eq!(loads(hint), 1);
     assert_eq!(loads(hint), 0);
+}
+
+#[test]
+fn after_a_refusal_the_kernel_is_read_and_at_last_the_table_made_anew() {
+    let kernel = FakeKernel::new(machine(&[]));
+    let mut engine = engine(&kernel);
+    let (first, learned) = (one_workload(), learned(&[], true));
+    engine.run(&first, &learned, Dirty::ALL);
+    // Somebody else's chain, without a word, has the name of one that is to come.
+    let intruder = |state: &mut State| {
+        let table = state.table.as_mut().unwrap();
+        let chain = table.chains["from-workload"].clone();
+        table.chains.insert("new".into(), chain);
+    };
+    kernel.drift(intruder);
+    let mut ruleset = (*first.ruleset).clone();
+    ruleset.chains.insert("new".into(), Default::default());
+    let wanted = Desired { ruleset: Arc::new(ruleset), ..one_workload() };
+    let outcome = engine.run(&wanted, &learned, Dirty::default());
+    assert!(outcome.retry && !outcome.applied.guarded && outcome.applied.failures.contains_key("ruleset"));
+    let outcome = engine.run(&wanted, &learned, Dirty::default());
+    assert!(!outcome.retry && outcome.applied.guarded, "{outcome:?}");
+    assert_eq!(kernel.state().table.as_ref(), Some(&*wanted.ruleset));
+    // Twice refused, whatever for: the third begins with nothing.
+    let last = one_workload();
+    for calls in [0, 1] {
+        kernel.fail_at(calls, Errno::EINVAL);
+        assert!(engine.run(&last, &learned, Dirty::default()).retry);
+    }
+    kernel.take_writes();
+    kernel.drift(|state| state.refuse_all_but_reset = true);
+    let outcome = engine.run(&last, &learned, Dirty::default());
+    assert!(!outcome.retry, "{outcome:?}");
+    assert_eq!(kernel.state().table.as_ref(), Some(&*last.ruleset));
 }
