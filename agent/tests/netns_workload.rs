@@ -270,6 +270,23 @@ fn a_container_gets_exactly_what_it_needs_and_leaves_nothing() {
     });
 }
 
+/// The kernel takes its time to notice that both ends of a veth are up, and drops what is sent before.
+#[test]
+fn a_container_can_send_as_soon_as_it_is_attached() {
+    if !inside("a_container_can_send_as_soon_as_it_is_attached") {
+        return;
+    }
+    block_on(async {
+        let world = World::new(Duration::from_secs(10)).await;
+        for number in 0..20 {
+            let name = format!("c{number}");
+            world.service.attach(container(&name)).await.unwrap();
+            let link = &ip_json(Some(&name), "link show eth0")[0];
+            assert_eq!(link["operstate"], json!("UP"), "{link}");
+        }
+    });
+}
+
 #[test]
 fn a_container_that_was_started_again_is_attached_where_it_is() {
     if !inside("a_container_that_was_started_again_is_attached_where_it_is") {

@@ -103,5 +103,6 @@ fn finish(requests: &mut Requests, wire: &Wire, namespace: &File) -> Result<u32,
         requests.add_address(index, GATEWAY_V6.into(), LINK_LOCAL_PREFIX)?;
     }
     requests.bring_up(index, Some(&wire.owner))?;
+    inside::run(namespace, wire, inside::wait_until_running)?;
     Ok(index)
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
@@ -83,6 +84,23 @@ pub(super) fn configure(wire: &Wire) -> Result<(), WiringError> {
         let gateway = IpAddr::V6(GATEWAY_V6);
         requests.add_neighbour(index, gateway, HOST_MAC)?;
         requests.add_default_route(index, gateway)?;
+    }
+    Ok(())
+}
+
+/// Waits until the interface can send. Its other end came up after it, and the kernel takes note of that a little later; a
+/// packet sent in between would be lost.
+pub(super) fn wait_until_running(wire: &Wire) -> Result<(), WiringError> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    const PAUSE: Duration = Duration::from_micros(100);
+    let mut requests = Requests::open()?;
+    let deadline = Instant::now() + PATIENCE;
+    while requests.link(&wire.interface)?.is_some_and(|link| !link.running) {
+        if Instant::now() > deadline {
+            tracing::warn!(interface = wire.interface, "is up at both ends and still not running");
+            break;
+        }
+        std::thread::sleep(PAUSE);
     }
     Ok(())
 }

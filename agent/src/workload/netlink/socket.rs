@@ -15,7 +15,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, State};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -42,6 +42,8 @@ pub(super) struct Requests {
 pub(super) struct Link {
     pub(super) index: u32,
     pub(super) up: bool,
+    /// Up at both ends, and ready to send: what is sent before is lost.
+    pub(super) running: bool,
     pub(super) alias: Option<String>,
     pub(super) mac: Option<Mac>,
     pub(super) mtu: u32,
@@ -261,6 +263,7 @@ fn link_of(message: LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
         up: message.header.flags.contains(LinkFlags::Up),
+        running: false,
         alias: None,
         mac: None,
         mtu: 0,
@@ -270,6 +273,7 @@ fn link_of(message: LinkMessage) -> Link {
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             LinkAttribute::Address(mac) => link.mac = mac.try_into().ok().map(Mac),
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::OperState(state) => link.running = state == State::Up,
             _ => {}
         }
     }
