@@ -162,6 +162,7 @@ async fn start(
     let learned = LearnedQueue::default();
     let (mtu, mtu_reader) = watch::channel(settings.host_mtu);
     let (host_mtu, host_mtu_reader) = watch::channel(settings.host_mtu);
+    let (host_interfaces, host_interfaces_reader) = watch::channel(host::interfaces()?);
     let secrets = secrets::Directory::open(config.secrets.clone()).await;
     let (own, own_reader) = mpsc::channel(64);
     let (tenancy, tenancy_reader) = mpsc::channel(1);
@@ -192,6 +193,7 @@ async fn start(
         own: own_reader,
         tenancy: tenancy_reader,
         host_mtu: host_mtu_reader,
+        host_interfaces: host_interfaces_reader,
         secrets: secrets.reader(),
         desired,
         bgp,
@@ -215,6 +217,7 @@ async fn start(
     let host = Host { config: config.clone(), client: client.clone(), name: name.to_owned(), mtu: host_mtu };
     spawn(tasks, "secrets", lasting(secrets.watch()));
     spawn(tasks, "host", lasting(host.watch()));
+    spawn(tasks, "host interfaces", lasting(host::watch_interfaces(host_interfaces)));
     spawn(tasks, "address blocks", lasting(blocks::keep(ipam.clone(), name.to_owned())));
     let tunnel = startup::tunnel::keep(client.clone(), ipam, name.to_owned(), tunnel);
     spawn(tasks, "tunnel address", lasting(tunnel));

@@ -195,7 +195,7 @@ impl Members {
             let places = classes.iter().filter_map(|class| self.of_class.get(class)).flatten();
             let ids = places.filter_map(|place| match &self.things.get(*place)?.id {
                 ThingId::NetworkSet(_) => None,
-                id => Some(id),
+                id @ (ThingId::Endpoint(_) | ThingId::HostEndpoint(_)) => Some(id),
             });
             let (first, count) =
                 ids.fold((None, 0), |(first, count), id| (first.into_iter().chain([id]).min(), count + 1));

@@ -4,33 +4,21 @@
 //! Only when a definition needs other sets than before, because the first network of a length came or the last went, those
 //! who use it have to be written anew.
 
+mod definition;
+mod names;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt::Debug;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::OrdSet;
-use ipnetwork::IpNetwork;
-use sha2::{Digest as _, Sha256};
 use slab::Slab;
 use tortie_model::selector::Selector;
 
 use crate::ir::{AddressSet, Comment, Elements, Family, Set};
 use crate::members::{Delta, Member, Members, RosterId, Thing, ThingId, Wanted};
 use crate::snapshot::LabelSet;
-
-/// What a rule asks a set for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Definition {
-    /// Addresses and networks of the peers a selector matches; see [`Sets::peers`].
-    Peers(Family, Selector),
-    /// Prefixes; see [`maximal`].
-    Nets(Family, BTreeSet<IpNetwork>),
-    /// Ports; see [`merged`].
-    Ports(BTreeSet<(u16, u16)>),
-    /// Addresses, protocols and ports that endpoints matching a selector have under one of these names.
-    NamedPorts(Family, BTreeSet<String>, Selector),
-}
+pub(crate) use definition::{Definition, maximal, merged};
+pub(crate) use names::Names;
 
 /// Where the peers of a selector are to be looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -231,7 +219,10 @@ impl Sets {
                 Elements::Prefixes(*family, nets.iter().copied().collect())
             }
             Definition::Ports(ports) if !ports.is_empty() => Elements::Ports(ports.iter().copied().collect()),
-            _ => return,
+            Definition::Peers(..)
+            | Definition::Nets(..)
+            | Definition::Ports(_)
+            | Definition::NamedPorts(..) => return,
         };
         asked.lengths.insert(0, 1);
         let (name, comment) = (asked.name.clone(), asked.definition.comment());
@@ -317,7 +308,10 @@ impl Asked {
     fn set_name(&self, length: u8) -> String {
         match &self.definition {
             Definition::Peers(family, _) if length != family.bits() => format!("{}.{length}", self.name),
-            _ => self.name.clone(),
+            Definition::Peers(..)
+            | Definition::Nets(..)
+            | Definition::Ports(_)
+            | Definition::NamedPorts(..) => self.name.clone(),
         }
     }
 
@@ -326,7 +320,10 @@ impl Asked {
             Definition::Peers(family, selector) if length != family.bits() => {
                 format!("networks /{length} of {selector}")
             }
-            definition => definition.comment(),
+            Definition::Peers(..)
+            | Definition::Nets(..)
+            | Definition::Ports(_)
+            | Definition::NamedPorts(..) => self.definition.comment(),
         };
         let elements = match &self.definition {
             Definition::Peers(family, _) | Definition::Nets(family, _) => {
@@ -336,141 +333,5 @@ impl Asked {
             Definition::Ports(_) => Elements::Ports(OrdSet::new()),
         };
         Set { comment: Comment::new(&comment), elements, counter: false }
-    }
-}
-
-impl Definition {
-    /// How the names of its sets begin.
-    fn prefix(&self) -> &'static str {
-        match self {
-            Definition::Peers(Family::V4, _) => "peers4-",
-            Definition::Peers(Family::V6, _) => "peers6-",
-            Definition::Nets(Family::V4, _) => "nets4-",
-            Definition::Nets(Family::V6, _) => "nets6-",
-            Definition::Ports(_) => "ports-",
-            Definition::NamedPorts(Family::V4, ..) => "named4-",
-            Definition::NamedPorts(Family::V6, ..) => "named6-",
-        }
-    }
-
-    fn comment(&self) -> String {
-        match self {
-            Definition::Peers(_, selector) => selector.to_string(),
-            Definition::Nets(..) | Definition::Ports(_) => String::new(),
-            Definition::NamedPorts(_, names, selector) => {
-                let names: Vec<_> = names.iter().map(String::as_str).collect();
-                format!("ports {} of {selector}", names.join(", "))
-            }
-        }
-    }
-
-    /// The length under which a member counts; `None` for one of the other family.
-    fn length(&self, member: Member) -> Option<u8> {
-        let of = |family: &Family, address: IpAddr| Family::of(address) == *family;
-        match (self, member) {
-            (Definition::Peers(family, _), Member::Network(net)) => {
-                of(family, net.network()).then(|| net.prefix())
-            }
-            (Definition::NamedPorts(family, ..), Member::Service(address, ..)) => {
-                of(family, address).then(|| family.bits())
-            }
-            _ => None,
-        }
-    }
-
-    fn is_of_networks(&self) -> bool {
-        matches!(self, Definition::Peers(..))
-    }
-}
-
-/// The prefixes without those inside another one; interval sets refuse overlaps.
-pub(crate) fn maximal(nets: impl IntoIterator<Item = IpNetwork>) -> BTreeSet<IpNetwork> {
-    let mut sorted: Vec<IpNetwork> = nets.into_iter().collect();
-    // A shorter prefix sorts before what it holds, and everything it holds follows at once.
-    sorted.sort_by_key(|net| (net.network(), net.prefix()));
-    let mut kept: Vec<IpNetwork> = Vec::new();
-    for net in sorted {
-        let covered = kept.last().is_some_and(|last| {
-            last.is_ipv4() == net.is_ipv4() && last.prefix() <= net.prefix() && last.contains(net.network())
-        });
-        if !covered {
-            kept.push(net);
-        }
-    }
-    kept.into_iter().collect()
-}
-
-/// The same ports as ranges that neither overlap nor touch.
-pub(crate) fn merged(ranges: &[(u16, u16)]) -> BTreeSet<(u16, u16)> {
-    let mut sorted: Vec<_> = ranges.iter().copied().filter(|(low, high)| low <= high).collect();
-    sorted.sort_unstable();
-    let mut merged: Vec<(u16, u16)> = Vec::new();
-    for (low, high) in sorted {
-        match merged.last_mut() {
-            Some(last) if u32::from(low) <= u32::from(last.1) + 1 => last.1 = last.1.max(high),
-            _ => merged.push((low, high)),
-        }
-    }
-    merged.into_iter().collect()
-}
-
-/// Short names that stay the same as long as the meaning does.
-#[derive(Debug, Default)]
-pub(crate) struct Names {
-    taken: BTreeSet<String>,
-}
-
-impl Names {
-    /// `prefix` and as many digits of a hash of `meaning` as make it unique, at least 12.
-    pub(crate) fn unique(&mut self, prefix: &str, meaning: &impl Debug) -> String {
-        let digest = Sha256::digest(format!("{meaning:?}"));
-        let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut length = 12;
-        loop {
-            let name = format!("{prefix}{}", digits.get(..length).unwrap_or(&digits));
-            if self.taken.insert(name.clone()) || length >= digits.len() {
-                return name;
-            }
-            length += 4;
-        }
-    }
-
-    /// Nobody has this name any more.
-    pub(crate) fn release(&mut self, name: &str) {
-        self.taken.remove(name);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn nets(texts: &[&str]) -> BTreeSet<IpNetwork> {
-        maximal(texts.iter().map(|t| t.parse().unwrap()))
-    }
-
-    #[test]
-    fn only_maximal_prefixes_stay() {
-        let found =
-            nets(&["10.1.0.0/16", "10.0.0.0/8", "10.0.0.0/8", "11.0.0.0/8", "10.255.255.255/32", "fd00::/8"]);
-        let expected: Vec<_> = found.iter().map(ToString::to_string).collect();
-        assert_eq!(expected, ["10.0.0.0/8", "11.0.0.0/8", "fd00::/8"]);
-        assert_eq!(nets(&["0.0.0.0/0", "1.0.0.0/8"]).len(), 1);
-    }
-
-    #[test]
-    fn port_ranges_merge() {
-        let found =
-            merged(&[(80, 80), (81, 90), (85, 85), (100, 100), (65535, 65535), (65530, 65535), (9, 1)]);
-        assert_eq!(found.into_iter().collect::<Vec<_>>(), [(80, 90), (100, 100), (65530, 65535)]);
-    }
-
-    #[test]
-    fn names_are_stable_and_never_shared() {
-        let mut names = Names::default();
-        let first = names.unique("x-", &"a");
-        assert_eq!(first.len(), 14);
-        assert_eq!(names.unique("x-", &"a").len(), 18);
-        assert_eq!(Names::default().unique("x-", &"a"), first);
     }
 }

@@ -1,5 +1,7 @@
 //! The task that owns the calculation: changes in, levels out.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::bail;
@@ -34,6 +36,9 @@ impl Progress {
     }
 }
 
+/// Addresses of the node's own interfaces, by name.
+pub(super) type HostInterfaces = BTreeMap<String, BTreeSet<IpAddr>>;
+
 /// What the calculation listens to and tells.
 #[derive(Debug)]
 pub(super) struct Channels {
@@ -44,6 +49,8 @@ pub(super) struct Channels {
     pub(super) tenancy: mpsc::Receiver<oneshot::Sender<Option<Tenancy>>>,
     /// MTU of the interface that carries traffic between nodes.
     pub(super) host_mtu: watch::Receiver<u32>,
+    /// Addresses of this node's interfaces.
+    pub(super) host_interfaces: watch::Receiver<HostInterfaces>,
     /// Secrets on this machine.
     pub(super) secrets: watch::Receiver<Arc<Secrets>>,
     pub(super) desired: watch::Sender<Option<Arc<Desired>>>,
@@ -61,6 +68,7 @@ pub(super) struct Channels {
 pub(super) async fn run(node: String, mut calc: Calc, mut channels: Channels) -> anyhow::Result<()> {
     let mut in_sync = false;
     calc.set_secrets(channels.secrets.borrow_and_update().clone());
+    calc.set_host_interfaces(channels.host_interfaces.borrow_and_update().clone());
     loop {
         tokio::select! {
             event = channels.events.recv() => match event {
@@ -68,6 +76,9 @@ pub(super) async fn run(node: String, mut calc: Calc, mut channels: Channels) ->
                 None => bail!("the watch of the datastore ended"),
             },
             Ok(()) = channels.host_mtu.changed() => calc.set_host_mtu(*channels.host_mtu.borrow_and_update()),
+            Ok(()) = channels.host_interfaces.changed() => {
+                calc.set_host_interfaces(channels.host_interfaces.borrow_and_update().clone());
+            }
             Ok(()) = channels.secrets.changed() => {
                 calc.set_secrets(channels.secrets.borrow_and_update().clone());
             }

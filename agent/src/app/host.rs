@@ -5,18 +5,23 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context;
+use ipnetwork::IpNetwork;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tortie_datastore::Client;
+use tortie_model::names::INTERFACE_PREFIX;
 use tortie_model::resource::NodeSpec;
 
+use super::calculation::HostInterfaces;
 use crate::config::Config;
 use crate::logging::chain;
 use crate::{kernel, startup};
 
 /// How often the MTU is read where addresses are not polled.
 const PERIOD: Duration = Duration::from_secs(60);
+/// How often interfaces are read: a host endpoint may be about one by its address.
+const INTERFACES: Duration = Duration::from_secs(2);
 
 /// What the task works with.
 #[derive(Debug)]
@@ -69,6 +74,34 @@ impl Host {
         }
         complaints
     }
+}
+
+/// Tells the addresses of the node's own interfaces when they are others than before. Runs for ever.
+pub(super) async fn watch_interfaces(told: watch::Sender<HostInterfaces>) {
+    let mut ticks = interval_at(Instant::now() + INTERFACES, INTERFACES);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match spawn_blocking(interfaces).await {
+            Ok(Ok(found)) => drop(told.send_if_modified(|present| {
+                let differ = *present != found;
+                *present = found;
+                differ
+            })),
+            Ok(Err(error)) => tracing::warn!("{error:#}"),
+            Err(error) => tracing::error!(%error, "reading the host's interfaces"),
+        }
+    }
+}
+
+/// Addresses of the node's own interfaces, those of workloads left out.
+///
+/// # Errors
+/// When they cannot be read.
+pub(super) fn interfaces() -> anyhow::Result<HostInterfaces> {
+    let links = kernel::interfaces().context("cannot read the host's interfaces")?;
+    let own = links.into_iter().filter(|(name, _)| !name.starts_with(INTERFACE_PREFIX));
+    Ok(own.map(|(name, link)| (name, link.addresses.iter().map(IpNetwork::ip).collect())).collect())
 }
 
 /// MTU of the interface that has the address of the node `name`; `None` when no interface has it.

@@ -28,6 +28,8 @@ pub(super) struct Cache {
     pub(super) nodes: BTreeMap<String, Node>,
     pub(super) pools: BTreeMap<String, IpPoolSpec>,
     pub(super) endpoints: BTreeMap<Arc<EndpointId>, StoredEndpoint>,
+    /// Those of this node.
+    pub(super) local: BTreeSet<Arc<EndpointId>>,
     /// By namespace and stored name.
     pub(super) network_policies: BTreeMap<(String, String), NetworkPolicy>,
     /// By stored name.
@@ -194,7 +196,9 @@ impl Cache {
 
     fn store_endpoint(&mut self, node: &str, id: EndpointId, endpoint: WorkloadEndpoint) -> bool {
         let id = Arc::new(id);
+        self.local.remove(&id);
         let stored = if endpoint.spec.node == node {
+            self.local.insert(Arc::clone(&id));
             StoredEndpoint::Local(Box::new(endpoint))
         } else {
             StoredEndpoint::Remote(Arc::new(for_policy(&id, &endpoint, &mut self.texts)))
@@ -221,7 +225,9 @@ impl Cache {
             Kind::Node => self.nodes.remove(name).is_some(),
             Kind::IpPool => self.pools.remove(name).is_some(),
             Kind::WorkloadEndpoint => {
-                self.endpoints.remove(&EndpointId { namespace, name: name.clone() }).is_some()
+                let id = EndpointId { namespace, name: name.clone() };
+                self.local.remove(&id);
+                self.endpoints.remove(&id).is_some()
             }
             Kind::NetworkPolicy => self.network_policies.remove(&(namespace, name.clone())).is_some(),
             Kind::GlobalNetworkPolicy => self.global_policies.remove(name).is_some(),

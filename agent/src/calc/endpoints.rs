@@ -18,51 +18,40 @@ use super::texts::Texts;
 use super::{Problems, Settings};
 use crate::desired::WorkloadInterface;
 
-/// Endpoints as the stages behind want them.
+/// The endpoints of this node as the stages behind want them.
 #[derive(Debug, Default)]
-pub(super) struct Endpoints {
-    /// Host interfaces of local workloads.
+pub(super) struct Workloads {
+    /// Host interfaces.
     pub(super) interfaces: BTreeMap<String, WorkloadInterface>,
-    /// All endpoints of the cluster for policy, local ones with their interface.
+    /// What policy sees of them, with their interface.
     pub(super) all: BTreeMap<Arc<EndpointId>, Arc<Endpoint>>,
+    /// What is wrong with them.
+    pub(super) problems: Problems,
 }
 
-/// Judges all endpoints, in order of their ids: of two that claim one interface or one address here, the first has it
-/// (felix-dataplane 1.4).
-pub(super) fn calculate(cache: &Cache, settings: &Settings, problems: &mut Problems) -> Endpoints {
-    let mut endpoints = Endpoints::default();
+/// Judges the endpoints of this node, in order of their ids: of two that claim one interface or one address, the first has
+/// it (felix-dataplane 1.4).
+pub(super) fn calculate(cache: &Cache, settings: &Settings) -> Workloads {
+    let mut workloads = Workloads::default();
     let mut owners: BTreeMap<IpAddr, EndpointId> = BTreeMap::new();
-    for (id, stored) in &cache.endpoints {
-        let endpoint = match stored {
-            StoredEndpoint::Remote(endpoint) => usable(endpoint, settings),
-            StoredEndpoint::Local(stored) => {
-                let endpoint = for_policy(id, stored, &mut Texts::default());
-                let mut endpoint = Arc::unwrap_or_clone(usable(&Arc::new(endpoint), settings));
-                if !stored.spec.ip_networks.is_empty() {
-                    match check_interface(stored, &endpoints.interfaces) {
-                        Ok(()) => {
-                            claim(
-                                &mut endpoints.interfaces,
-                                &mut owners,
-                                id,
-                                stored,
-                                &mut endpoint,
-                                problems,
-                            );
-                        }
-                        Err(reason) => report(problems, id, reason),
-                    }
-                }
-                Arc::new(endpoint)
+    let Workloads { interfaces, all, problems } = &mut workloads;
+    for id in &cache.local {
+        let Some(StoredEndpoint::Local(stored)) = cache.endpoints.get(id) else { continue };
+        let endpoint = for_policy(id, stored, &mut Texts::default());
+        let mut endpoint = Arc::unwrap_or_clone(usable(&Arc::new(endpoint), settings));
+        if !stored.spec.ip_networks.is_empty() {
+            match check_interface(stored, interfaces) {
+                Ok(()) => claim(interfaces, &mut owners, id, stored, &mut endpoint, problems),
+                Err(reason) => report(problems, id, reason),
             }
-        };
-        endpoints.all.insert(id.clone(), endpoint);
+        }
+        all.insert(id.clone(), Arc::new(endpoint));
     }
-    endpoints
+    workloads
 }
 
 /// The endpoint with the addresses this node has to do with.
-fn usable(endpoint: &Arc<Endpoint>, settings: &Settings) -> Arc<Endpoint> {
+pub(super) fn usable(endpoint: &Arc<Endpoint>, settings: &Settings) -> Arc<Endpoint> {
     if settings.ipv6 || endpoint.addresses.iter().all(IpAddr::is_ipv4) {
         return Arc::clone(endpoint);
     }

@@ -1,42 +1,36 @@
 //! Host endpoints as policy sees them.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tortie_model::resource::WorkloadEndpointPort;
-use tortie_policy::snapshot::{Endpoint, EndpointId, HostEndpoint, HostPlace};
+use tortie_model::resource::{HostEndpoint as Stored, WorkloadEndpointPort};
+use tortie_policy::snapshot::{Endpoint, HostEndpoint, HostPlace};
 
 use super::Settings;
-use super::cache::Cache;
 
-/// All host endpoints of the cluster; those of this node with what they are about.
-pub(super) fn for_policy(cache: &Cache, settings: &Settings) -> BTreeMap<Arc<EndpointId>, Arc<HostEndpoint>> {
-    let convert = |(name, stored): (&String, &tortie_model::resource::HostEndpoint)| {
-        let spec = &stored.spec;
-        let place = match (spec.node == settings.node, spec.interface_name.as_str()) {
-            (false, _) => HostPlace::Elsewhere,
-            (true, "") => HostPlace::Addresses,
-            (true, "*") => HostPlace::All,
-            (true, interface) => HostPlace::Interface(interface.to_owned()),
-        };
-        let port = |port: &tortie_model::resource::EndpointPort| WorkloadEndpointPort {
-            name: port.name.clone(),
-            protocol: port.protocol,
-            port: port.port,
-            host_port: 0,
-            host_ip: String::new(),
-        };
-        let addresses = spec.expected_ips.iter().copied();
-        let endpoint = Endpoint {
-            labels: stored.metadata.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect(),
-            profiles: spec.profiles.iter().map(|name| Arc::from(name.as_str())).collect(),
-            addresses: addresses.filter(|address: &IpAddr| address.is_ipv4() || settings.ipv6).collect(),
-            ports: spec.ports.iter().map(port).collect(),
-            interface: None,
-        };
-        let id = EndpointId { namespace: String::new(), name: name.clone() };
-        (Arc::new(id), Arc::new(HostEndpoint { endpoint, place }))
+/// What policy knows of a host endpoint; of one of this node with what it is about.
+pub(super) fn for_policy(stored: &Stored, settings: &Settings) -> Arc<HostEndpoint> {
+    let spec = &stored.spec;
+    let place = match (spec.node == settings.node, spec.interface_name.as_str()) {
+        (false, _) => HostPlace::Elsewhere,
+        (true, "") => HostPlace::Addresses,
+        (true, "*") => HostPlace::All,
+        (true, interface) => HostPlace::Interface(interface.to_owned()),
     };
-    cache.host_endpoints.iter().map(convert).collect()
+    let port = |port: &tortie_model::resource::EndpointPort| WorkloadEndpointPort {
+        name: port.name.clone(),
+        protocol: port.protocol,
+        port: port.port,
+        host_port: 0,
+        host_ip: String::new(),
+    };
+    let addresses = spec.expected_ips.iter().copied();
+    let endpoint = Endpoint {
+        labels: stored.metadata.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect(),
+        profiles: spec.profiles.iter().map(|name| Arc::from(name.as_str())).collect(),
+        addresses: addresses.filter(|address: &IpAddr| address.is_ipv4() || settings.ipv6).collect(),
+        ports: spec.ports.iter().map(port).collect(),
+        interface: None,
+    };
+    Arc::new(HostEndpoint { endpoint, place })
 }

@@ -14,6 +14,7 @@ mod bgp;
 mod cache;
 mod duration;
 mod endpoints;
+mod feed;
 mod felix;
 mod hosts;
 mod network_sets;
@@ -39,6 +40,7 @@ use tortie_policy::snapshot::EndpointToHost;
 
 use crate::desired::{BgpDesired, Desired};
 use cache::{Cache, StoredEndpoint};
+use feed::Feed;
 
 pub use bgp::RouterId;
 pub use duration::parse as parse_duration;
@@ -100,6 +102,8 @@ pub struct Calc {
     /// The identity of the cluster, once there was a ClusterInformation; it may be empty.
     cluster: Option<String>,
     dirty: bool,
+    /// Policy.
+    feed: Feed,
     /// The last rules, so that equal ones stay the same allocation.
     ruleset: Arc<Ruleset>,
     /// Secrets on this machine.
@@ -117,6 +121,7 @@ impl Calc {
             in_sync: false,
             cluster: None,
             dirty: true,
+            feed: Feed::default(),
             ruleset: Arc::default(),
             secrets: Arc::default(),
             bgp: bgp::Memo::default(),
@@ -125,7 +130,10 @@ impl Calc {
 
     /// Takes a change the syncer delivered.
     pub fn apply(&mut self, update: Update) {
-        self.dirty |= self.cache.apply(&self.settings.node, update);
+        let key = update.key.clone();
+        if self.cache.apply(&self.settings.node, update) {
+            self.touch(&key);
+        }
         if let Some(information) = self.cache.cluster_information.get("default")
             && self.cluster.as_ref().is_none_or(String::is_empty)
         {
@@ -135,7 +143,15 @@ impl Calc {
 
     /// Takes a change this process wrote itself, ahead of the watch.
     pub fn apply_own(&mut self, update: Update) {
-        self.dirty |= self.cache.apply_own(&self.settings.node, update);
+        let key = update.key.clone();
+        if self.cache.apply_own(&self.settings.node, update) {
+            self.touch(&key);
+        }
+    }
+
+    fn touch(&mut self, key: &Key) {
+        self.dirty = true;
+        self.feed.touch(key);
     }
 
     /// The MTU of the interface that carries traffic between nodes is another one.
@@ -147,8 +163,11 @@ impl Calc {
     /// The addresses of this node's own interfaces are others: they tell which of them a host endpoint is about that names
     /// none.
     pub fn set_host_interfaces(&mut self, interfaces: BTreeMap<String, BTreeSet<IpAddr>>) {
-        self.dirty |= self.cache.host_interfaces != interfaces;
-        self.cache.host_interfaces = interfaces;
+        if self.cache.host_interfaces != interfaces {
+            self.cache.host_interfaces = interfaces;
+            self.feed.touch_surroundings();
+            self.dirty = true;
+        }
     }
 
     /// The secrets on this machine are others.
@@ -239,22 +258,23 @@ impl Calc {
                           the node again";
             problems.add(problems::subject(&own), reason);
         }
-        let endpoints = endpoints::calculate(cache, settings, &mut problems);
+        let workloads = self.feed.tell_endpoints(cache, settings);
+        problems.extend(&workloads.problems);
+        let (interfaces, all) = (workloads.interfaces.clone(), &workloads.all);
         let own_blocks = routes::own_blocks(cache, settings);
-        let bgp = self.bgp.outcome(cache, settings, &self.secrets, &own_blocks, &endpoints.all);
+        let bgp = self.bgp.outcome(cache, settings, &self.secrets, &own_blocks, all);
         problems.extend(&bgp.problems);
-        let snapshot = policies::snapshot(cache, settings, endpoints.all, &mut problems);
-        let compiled = tortie_policy::compile(&snapshot);
+        let compiled = self.feed.flush(cache, settings, &mut problems);
         for problem in compiled.problems {
             problems.add(problem.subject, problem.reason);
         }
         if *self.ruleset != compiled.ruleset {
             self.ruleset = Arc::new(compiled.ruleset);
         }
-        let originated = bgp.originated(&own_blocks, &endpoints.interfaces);
+        let originated = bgp.originated(&own_blocks, &interfaces);
         let speaker = BgpDesired { config: bgp.config.clone(), originated };
         let desired = Desired {
-            interfaces: endpoints.interfaces,
+            interfaces,
             routes: routes::blackholes(&own_blocks, bgp.announced_services()),
             reachable_by: bgp.reachable_by.clone(),
             never_program: bgp.never_program().clone(),

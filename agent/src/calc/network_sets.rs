@@ -9,7 +9,6 @@ use tortie_model::resource::listed_network;
 use tortie_policy::snapshot::{EndpointId, NetworkSet};
 
 use super::Problems;
-use super::cache::Cache;
 use super::texts::Texts;
 
 /// A network set as far as this node needs it.
@@ -18,6 +17,13 @@ pub(super) struct StoredSet {
     set: Arc<NetworkSet>,
     /// Members that are no network.
     unreadable: Box<[String]>,
+}
+
+impl StoredSet {
+    /// As policy sees it.
+    pub(super) fn set(&self) -> &Arc<NetworkSet> {
+        &self.set
+    }
 }
 
 /// The set as policy sees it; in a namespace it has that as a label, and what the namespace's profile gives.
@@ -50,21 +56,15 @@ pub(super) fn stored(
     }
 }
 
-/// All sets for policy.
-pub(super) fn for_policy(
-    cache: &Cache,
-    problems: &mut Problems,
-) -> BTreeMap<Arc<EndpointId>, Arc<NetworkSet>> {
-    let mut sets = BTreeMap::new();
-    for (id, stored) in &cache.network_sets {
-        for text in &stored.unreadable {
-            let subject = match id.namespace.as_str() {
-                "" => format!("GlobalNetworkSet {}", id.name),
-                namespace => format!("NetworkSet {namespace}/{}", id.name),
-            };
-            problems.add(subject, format!("nets has '{text}', which is no network and is left out"));
-        }
-        sets.insert(Arc::clone(id), Arc::clone(&stored.set));
+/// What is wrong with a set, if anything is.
+pub(super) fn problems(id: &EndpointId, stored: &StoredSet) -> Option<Problems> {
+    let subject = match id.namespace.as_str() {
+        "" => format!("GlobalNetworkSet {}", id.name),
+        namespace => format!("NetworkSet {namespace}/{}", id.name),
+    };
+    let mut problems = Problems::default();
+    for text in &stored.unreadable {
+        problems.add(subject.as_str(), format!("nets has '{text}', which is no network and is left out"));
     }
-    sets
+    (!stored.unreadable.is_empty()).then_some(problems)
 }

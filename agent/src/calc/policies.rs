@@ -1,58 +1,29 @@
 //! The policy compiler's input from the cache.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use tortie_model::policy_name::shown;
 use tortie_model::resource::{AllowedUse, ProfileSpec};
-use tortie_model::rule::{Action, Rule};
 use tortie_model::{Key, Kind};
-use tortie_policy::Snapshot;
-use tortie_policy::snapshot::{Endpoint, EndpointId, PolicyBody, PolicyId, Pool, StagedBody};
+use tortie_policy::snapshot::{PolicyBody, PolicyId, Pool, StagedBody};
 
 use super::cache::Cache;
-use super::{Problems, Settings, felix, hosts, network_sets};
+use super::feed::Stored;
 
 /// The profile that allows everything.
-const DEFAULT_ALLOW: &str = "projectcalico-default-allow";
+pub(super) const DEFAULT_ALLOW: &str = "projectcalico-default-allow";
 
-/// Everything that decides about packets on this node.
-pub(super) fn snapshot(
-    cache: &Cache,
-    settings: &Settings,
-    endpoints: BTreeMap<Arc<EndpointId>, Arc<Endpoint>>,
-    problems: &mut Problems,
-) -> Snapshot {
-    let others = cache.nodes.iter().filter(|(name, _)| **name != settings.node);
-    Snapshot {
-        tiers: cache.tiers.clone(),
-        policies: policies(cache),
-        profiles: profiles(cache),
-        endpoints,
-        staged: staged(cache),
-        host_endpoints: hosts::for_policy(cache, settings),
-        host_interfaces: cache.host_interfaces.clone(),
-        options: felix::options(cache, settings, problems),
-        network_sets: network_sets::for_policy(cache, problems),
-        pools: pools(cache),
-        endpoint_to_host: felix::endpoint_to_host(cache, settings, problems),
-        tunnel_peers: others.flat_map(|(_, node)| node.spec.bgp_ips()).collect(),
+/// A profile as stored; the inner `None` is one that cannot be read.
+pub(super) fn profile<'a>(cache: &'a Cache, name: &str) -> Option<Option<&'a ProfileSpec>> {
+    let unreadable = || cache.invalid.contains_key(&Key::resource(Kind::Profile, None, name));
+    match cache.profiles.get(name) {
+        Some(spec) => Some(Some(spec)),
+        None => unreadable().then_some(None),
     }
 }
 
-fn profiles(cache: &Cache) -> BTreeMap<String, Option<ProfileSpec>> {
-    let valid = cache.profiles.iter().map(|(name, spec)| (name.clone(), Some(spec.clone())));
-    let invalid = invalid_names(cache, Kind::Profile).map(|(_, name, _)| (name.to_owned(), None));
-    // Upstream's client makes this one up on each read; the store never has it (calico-datamodel 1.11).
-    let allow = Rule { action: Action::Allow, ..Rule::default() };
-    let allow_all =
-        ProfileSpec { ingress: vec![allow.clone()], egress: vec![allow], ..ProfileSpec::default() };
-    let synthetic = (DEFAULT_ALLOW.to_owned(), Some(allow_all));
-    valid.chain(invalid).chain([synthetic]).collect()
-}
-
 /// Pools that count as inside for NAT; those for load balancers do not (felix-dataplane 3.9). Disabled ones do.
-fn pools(cache: &Cache) -> Vec<Pool> {
+pub(super) fn pools(cache: &Cache) -> Vec<Pool> {
     let for_workloads = |uses: &Option<Vec<AllowedUse>>| {
         uses.as_deref().is_none_or(|uses| uses != [AllowedUse::LoadBalancer])
     };
@@ -62,51 +33,83 @@ fn pools(cache: &Cache) -> Vec<Pool> {
     pools.map(|pool| Pool { cidr: pool.cidr, nat_outgoing: pool.nat_outgoing }).collect()
 }
 
+/// A policy under the name users know it by.
+pub(super) fn policy(cache: &Cache, stored: &Stored) -> Option<(String, PolicyBody)> {
+    let Stored { kind, namespace, name } = stored;
+    let found = if *kind == Kind::NetworkPolicy {
+        let policy = cache.network_policies.get(&(namespace.clone(), name.clone()));
+        policy.map(|policy| {
+            (&policy.metadata, &policy.spec.tier, PolicyBody::Network(Box::new(policy.spec.clone())))
+        })
+    } else {
+        let policy = cache.global_policies.get(name);
+        policy.map(|policy| {
+            (&policy.metadata, &policy.spec.tier, PolicyBody::Global(Box::new(policy.spec.clone())))
+        })
+    };
+    if let Some((metadata, tier, body)) = found {
+        return Some((shown(name, tier.as_deref(), &metadata.annotations), body));
+    }
+    let namespace = Some(namespace.as_str()).filter(|namespace| !namespace.is_empty());
+    let reason = cache.invalid.get(&Key::resource(*kind, namespace, name))?;
+    Some((shown(name, None, &BTreeMap::new()), PolicyBody::Invalid(reason.clone())))
+}
+
+/// A staged policy under the name users know it by; one that cannot be read does nothing.
+pub(super) fn staged_policy(cache: &Cache, stored: &Stored) -> Option<(String, StagedBody)> {
+    let Stored { kind, namespace, name } = stored;
+    let key = || (namespace.clone(), name.clone());
+    let (metadata, tier, body) = if *kind == Kind::StagedNetworkPolicy {
+        let policy = cache.staged_network_policies.get(&key())?;
+        (&policy.metadata, &policy.spec.tier, StagedBody::Network(Box::new(policy.spec.clone())))
+    } else if *kind == Kind::StagedGlobalNetworkPolicy {
+        let policy = cache.staged_global_policies.get(name)?;
+        (&policy.metadata, &policy.spec.tier, StagedBody::Global(Box::new(policy.spec.clone())))
+    } else {
+        let spec = cache.staged_kubernetes_policies.get(&key())?;
+        let shown = format!("{}{name}", tortie_model::kubernetes_policy::PREFIX);
+        return Some((shown, StagedBody::Kubernetes(Box::new(spec.clone()))));
+    };
+    Some((shown(name, tier.as_deref(), &metadata.annotations), body))
+}
+
 /// All policies under the names users know them by. A legacy and a new object that come down to one name both count:
 /// the legacy one then keeps its stored name.
-fn policies(cache: &Cache) -> BTreeMap<PolicyId, PolicyBody> {
-    let network = cache.network_policies.iter().map(|((namespace, stored), policy)| {
-        let body = PolicyBody::Network(Box::new(policy.spec.clone()));
-        (
-            namespace.as_str(),
-            stored.as_str(),
-            shown(stored, policy.spec.tier.as_deref(), &policy.metadata.annotations),
-            body,
-        )
+pub(super) fn policies(cache: &Cache) -> BTreeMap<PolicyId, PolicyBody> {
+    let network = cache
+        .network_policies
+        .keys()
+        .map(|(namespace, name)| (Kind::NetworkPolicy, namespace.as_str(), name));
+    let global = cache.global_policies.keys().map(|name| (Kind::GlobalNetworkPolicy, "", name));
+    let invalid = cache.invalid.keys().filter_map(|key| {
+        let Key::Resource { kind, namespace, name } = key else { return None };
+        let is_policy = matches!(kind, Kind::NetworkPolicy | Kind::GlobalNetworkPolicy);
+        is_policy.then(|| (*kind, namespace.as_deref().unwrap_or_default(), name))
     });
-    let global = cache.global_policies.iter().map(|(stored, policy)| {
-        let body = PolicyBody::Global(Box::new(policy.spec.clone()));
-        ("", stored.as_str(), shown(stored, policy.spec.tier.as_deref(), &policy.metadata.annotations), body)
-    });
-    let invalid = [Kind::NetworkPolicy, Kind::GlobalNetworkPolicy].into_iter().flat_map(|kind| {
-        invalid_names(cache, kind).map(|(namespace, stored, reason)| {
-            let name = shown(stored, None, &BTreeMap::new());
-            (namespace, stored, name, PolicyBody::Invalid(reason.to_owned()))
-        })
-    });
-    by_shown_name(network.chain(global).chain(invalid))
+    by_shown_name(network.chain(global).chain(invalid), |stored| policy(cache, stored))
 }
 
-/// Staged policies; those that cannot be read do nothing.
-fn staged(cache: &Cache) -> BTreeMap<PolicyId, StagedBody> {
-    let network = cache.staged_network_policies.iter().map(|((namespace, stored), policy)| {
-        let name = shown(stored, policy.spec.tier.as_deref(), &policy.metadata.annotations);
-        let body = StagedBody::Network(Box::new(policy.spec.clone()));
-        (namespace.as_str(), stored.as_str(), name, body)
-    });
-    let global = cache.staged_global_policies.iter().map(|(stored, policy)| {
-        let name = shown(stored, policy.spec.tier.as_deref(), &policy.metadata.annotations);
-        ("", stored.as_str(), name, StagedBody::Global(Box::new(policy.spec.clone())))
-    });
-    let kubernetes = cache.staged_kubernetes_policies.iter().map(|((namespace, stored), spec)| {
-        let name = format!("{}{stored}", tortie_model::kubernetes_policy::PREFIX);
-        (namespace.as_str(), stored.as_str(), name, StagedBody::Kubernetes(Box::new(spec.clone())))
-    });
-    by_shown_name(network.chain(global).chain(kubernetes))
+/// All staged policies under the names users know them by.
+pub(super) fn staged(cache: &Cache) -> BTreeMap<PolicyId, StagedBody> {
+    let network = cache.staged_network_policies.keys();
+    let network = network.map(|(namespace, name)| (Kind::StagedNetworkPolicy, namespace.as_str(), name));
+    let global = cache.staged_global_policies.keys().map(|name| (Kind::StagedGlobalNetworkPolicy, "", name));
+    let kubernetes = cache.staged_kubernetes_policies.keys();
+    let kubernetes =
+        kubernetes.map(|(namespace, name)| (Kind::StagedKubernetesNetworkPolicy, namespace.as_str(), name));
+    by_shown_name(network.chain(global).chain(kubernetes), |stored| staged_policy(cache, stored))
 }
 
-/// Bodies by namespace, stored and shown name under their shown names, or others where those are taken.
-fn by_shown_name<'a, B>(found: impl Iterator<Item = (&'a str, &'a str, String, B)>) -> BTreeMap<PolicyId, B> {
+/// Bodies under their shown names, or others where those are taken.
+fn by_shown_name<'a, B>(
+    all: impl Iterator<Item = (Kind, &'a str, &'a String)>,
+    read: impl Fn(&Stored) -> Option<(String, B)>,
+) -> BTreeMap<PolicyId, B> {
+    let found = all.filter_map(|(kind, namespace, name)| {
+        let stored = Stored { kind, namespace: namespace.to_owned(), name: name.clone() };
+        let (shown, body) = read(&stored)?;
+        Some((namespace, name.as_str(), shown, body))
+    });
     let (plain, renamed): (Vec<_>, Vec<_>) = found.partition(|(_, stored, name, _)| stored == name);
     let mut policies = BTreeMap::new();
     for (namespace, stored, name, body) in plain.into_iter().chain(renamed) {
@@ -121,19 +124,4 @@ fn by_shown_name<'a, B>(found: impl Iterator<Item = (&'a str, &'a str, String, B
         policies.insert(id, body);
     }
     policies
-}
-
-/// Values of a kind that cannot be read: namespace (empty without), stored name, reason.
-fn invalid_names(cache: &Cache, wanted: Kind) -> impl Iterator<Item = (&str, &str, &str)> {
-    cache.invalid.iter().filter_map(move |(key, reason)| match key {
-        Key::Resource { kind, namespace, name } if *kind == wanted => {
-            Some((namespace.as_deref().unwrap_or_default(), name.as_str(), reason.as_str()))
-        }
-        Key::Resource { .. }
-        | Key::Block(_)
-        | Key::BlockAffinity { .. }
-        | Key::Handle(_)
-        | Key::IpamHost(_)
-        | Key::IpamConfig => None,
-    })
 }

@@ -49,7 +49,7 @@ fn between<'a>(old: &'a Snapshot, new: &'a Snapshot) -> Vec<Step<'a>> {
 fn run(engine: &mut Engine, mut steps: Vec<Step<'_>>, mut seed: u64) {
     let mut random = |below: usize| {
         seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        usize::try_from(seed >> 33).unwrap() % below
+        usize::try_from(seed >> 33).unwrap_or(0) % below
     };
     while !steps.is_empty() {
         let step = steps.swap_remove(random(steps.len()));

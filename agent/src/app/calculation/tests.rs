@@ -12,6 +12,7 @@ struct Ends {
     events: mpsc::Sender<SyncEvent>,
     own: mpsc::Sender<Vec<Update>>,
     host_mtu: watch::Sender<u32>,
+    host_interfaces: watch::Sender<HostInterfaces>,
     secrets: watch::Sender<Arc<Secrets>>,
     desired: watch::Receiver<Option<Arc<Desired>>>,
     bgp: watch::Receiver<Option<Arc<BgpDesired>>>,
@@ -37,6 +38,7 @@ fn start() -> Ends {
     let (events, events_reader) = mpsc::channel(1);
     let (own, own_reader) = mpsc::channel(1);
     let (host_mtu, host_mtu_reader) = watch::channel(1500);
+    let (host_interfaces, host_interfaces_reader) = watch::channel(HostInterfaces::default());
     let (secrets, secrets_reader) = watch::channel(Arc::default());
     let (tenancy, tenancy_reader) = mpsc::channel(1);
     let (desired, desired_reader) = watch::channel(None);
@@ -50,6 +52,7 @@ fn start() -> Ends {
         own: own_reader,
         tenancy: tenancy_reader,
         host_mtu: host_mtu_reader,
+        host_interfaces: host_interfaces_reader,
         secrets: secrets_reader,
         desired,
         bgp,
@@ -63,6 +66,7 @@ fn start() -> Ends {
         events,
         own,
         host_mtu,
+        host_interfaces,
         secrets,
         desired: desired_reader,
         bgp: bgp_reader,
@@ -145,6 +149,19 @@ async fn nothing_is_wanted_before_in_sync_then_everything() {
     // The end of the watch is the end of the task.
     drop(ends.events);
     assert!(ends.task.await.unwrap().unwrap_err().to_string().contains("watch"));
+}
+
+/// A host endpoint that names no interface is about the one with its address, as soon as there is one.
+#[tokio::test(flavor = "multi_thread")]
+async fn host_endpoints_find_their_interface() {
+    let mut ends = start();
+    let host = json!({"node": "n1", "expectedIPs": ["192.0.2.1"]});
+    send(&ends, vec![node(1), update(Kind::HostEndpoint, None, "h", 2, host)]).await;
+    ends.events.send(SyncEvent::InSync).await.unwrap();
+    ends.progress.wait_for(|progress| progress.in_sync && progress.lines().len() == 1).await.unwrap();
+    let interfaces = HostInterfaces::from([("eth0".to_owned(), ["192.0.2.1".parse().unwrap()].into())]);
+    ends.host_interfaces.send_replace(interfaces);
+    ends.progress.wait_for(|progress| progress.lines().is_empty()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,14 +1,18 @@
 //! The policy compiler's input.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use tortie_model::Kind;
-use tortie_model::rule::{Action, Rule};
 use tortie_policy::Snapshot;
-use tortie_policy::snapshot::{EndpointToHost, Failsafe, HostPlace, Options, PolicyBody, PolicyId};
+use tortie_policy::ir::Verdict;
+use tortie_policy::snapshot::{
+    EndpointId, EndpointToHost, Failsafe, HostPlace, Options, PolicyBody, PolicyId,
+};
 
 use super::world::{World, settings};
 use crate::calc::cache::Cache;
-use crate::calc::{Calc, Problems, Settings, endpoints, policies};
+use crate::calc::{Calc, Problems, Settings, feed, hosts, network_sets, policies};
 
 fn snapshot_with(world: &World, settings: &Settings) -> (Snapshot, Problems) {
     let mut cache = Cache::default();
@@ -16,8 +20,32 @@ fn snapshot_with(world: &World, settings: &Settings) -> (Snapshot, Problems) {
         cache.apply("n1", update);
     }
     let mut problems = Problems::default();
-    let all = endpoints::calculate(&cache, settings, &mut problems).all;
-    (policies::snapshot(&cache, settings, all, &mut problems), problems)
+    let around = feed::surroundings(&cache, settings, &mut problems);
+    let names = cache.profiles.keys().cloned().chain(["kns.default".to_owned()]);
+    let profiles = names.filter_map(|name| {
+        let profile = policies::profile(&cache, &name)?.cloned();
+        Some((name, profile))
+    });
+    for (id, stored) in &cache.network_sets {
+        network_sets::problems(id, stored).iter().for_each(|found| problems.extend(found));
+    }
+    let hosts = cache.host_endpoints.iter().map(|(name, stored)| {
+        let id = EndpointId { namespace: String::new(), name: name.clone() };
+        (Arc::new(id), hosts::for_policy(stored, settings))
+    });
+    let snapshot = Snapshot {
+        policies: policies::policies(&cache),
+        staged: policies::staged(&cache),
+        profiles: profiles.collect(),
+        network_sets: cache.network_sets.iter().map(|(id, set)| (id.clone(), set.set().clone())).collect(),
+        host_endpoints: hosts.collect(),
+        pools: around.pools,
+        endpoint_to_host: around.endpoint_to_host,
+        tunnel_peers: around.tunnel_peers,
+        options: around.options,
+        ..Snapshot::default()
+    };
+    (snapshot, problems)
 }
 
 fn snapshot(world: &World) -> Snapshot {
@@ -134,11 +162,27 @@ fn traffic_to_the_host_follows_the_nearest_configuration() {
 
 #[test]
 fn the_profile_that_allows_everything_is_there_although_nobody_stores_it() {
-    let profiles = snapshot(&World::default()).profiles;
-    let allow = profiles["projectcalico-default-allow"].as_ref().expect("it is valid");
-    let actions = |rules: &[Rule]| rules.iter().map(|rule| rule.action).collect::<Vec<_>>();
-    assert_eq!((actions(&allow.ingress), actions(&allow.egress)), (vec![Action::Allow], vec![Action::Allow]));
-    assert_eq!(allow.ingress[0], Rule { action: Action::Allow, ..Rule::default() }, "without conditions");
+    let spec = json!({
+        "orchestrator": "cni", "node": "n1", "endpoint": "eth0", "containerID": "c0", "interfaceName": "cali1",
+        "ipNetworks": ["10.1.0.1/32"], "profiles": ["projectcalico-default-allow"],
+    });
+    let denies = json!({"ingress": [{"action": "Deny"}]});
+    let world = World::nodes(1).with(Kind::WorkloadEndpoint, "default/w", spec).with(
+        Kind::Profile,
+        "projectcalico-default-allow",
+        denies,
+    );
+    let output = world.output();
+    assert_eq!(output.problems.of("Profile projectcalico-default-allow"), None);
+    for (map, end) in [("to-endpoint", "accept"), ("from-endpoint", "return")] {
+        let Verdict::Goto(chain) = &output.desired.ruleset.maps[map].elements["cali1"] else {
+            panic!("{map}")
+        };
+        let text = tortie_policy::nft::render_table(&output.desired.ruleset);
+        let first = text.split(&format!("chain {chain} {{")).nth(1).unwrap();
+        let rule = first.lines().find(|line| line.contains("gress[0]")).unwrap();
+        assert!(rule.trim_start().starts_with(&format!("counter {end} ")), "without conditions: {rule}");
+    }
 }
 
 #[test]

@@ -122,6 +122,74 @@ fn referrers_outlive_what_they_refer_to() {
 }
 
 #[test]
+fn policies_come_and_go_and_dispute_names() {
+    let deny = |order: f64| json!({"order": order, "selector": "all()", "ingress": [{"action": "Deny"}]});
+    let global =
+        |world: World, name: &str, order: f64| world.with(Kind::GlobalNetworkPolicy, name, deny(order));
+    let renamed = |world: World, name: &str, shown: &str, order: f64| {
+        let annotation = json!({"name": shown}).to_string();
+        let metadata = json!({"annotations": {"projectcalico.org/metadata": annotation}});
+        world.document(Kind::GlobalNetworkPolicy, name, metadata, deny(order))
+    };
+    let one = || pod(base(), "a", "cali1", "10.64.0.1/32");
+    let plain = || global(one(), "default.foo", 1.0);
+    let two = || global(plain(), "foo", 2.0);
+    let three = || renamed(two(), "bar", "default.foo", 3.0);
+    expand(&[
+        one(),
+        plain(),
+        two(),
+        three(),
+        renamed(three(), "baz", "bar", 4.0),
+        renamed(plain(), "bar", "default.foo", 3.0),
+        global(one(), "foo", 5.0),
+        two().unreadable(Kind::GlobalNetworkPolicy, "foo"),
+        one()
+            .unreadable(Kind::NetworkPolicy, "default/default.p")
+            .unreadable(Kind::NetworkPolicy, "default/p"),
+    ]);
+}
+
+#[test]
+fn peers_hosts_and_staged_policies_come_and_go() {
+    let spec = json!({"ingress": [{"action": "Allow", "source": {"selector": "role == 'peer'"}}]});
+    let policy = |world: World| world.with(Kind::GlobalNetworkPolicy, "default.p", spec.clone());
+    let peer = json!({"labels": {"role": "peer"}});
+    let set = |world: World, nets: &[&str]| {
+        world.document(Kind::GlobalNetworkSet, "s", peer.clone(), json!({"nets": nets}))
+    };
+    let remote = |world: World, node: &str| {
+        let spec = json!({"orchestrator": "cni", "node": node, "endpoint": "eth0", "containerID": "c0",
+                          "interfaceName": "cali9", "ipNetworks": ["10.64.7.1/32"]});
+        world.document(Kind::WorkloadEndpoint, "default/far", peer.clone(), spec)
+    };
+    let host = |world: World, interface: &str| {
+        let spec = json!({"node": "n1", "interfaceName": interface, "expectedIPs": ["10.64.7.1"]});
+        world.document(Kind::HostEndpoint, "h", peer.clone(), spec)
+    };
+    let staged = |world: World, action: &str| {
+        let mut staged = spec.clone();
+        staged["stagedAction"] = json!(action);
+        world.with(Kind::StagedGlobalNetworkPolicy, "default.q", staged)
+    };
+    let start = || policy(pod(base(), "a", "cali1", "10.64.0.1/32"));
+    expand(&[
+        start(),
+        set(start(), &["10.64.7.1", "192.0.2.0/24"]),
+        remote(set(start(), &["10.64.7.1"]), "n2"),
+        // It moves here, and away again.
+        remote(start(), "n1"),
+        remote(start(), "n3"),
+        set(start(), &["0.0.0.0/0", "x"]),
+        host(start(), "eth0"),
+        host(remote(start(), "n2"), "*"),
+        staged(host(start(), "eth0"), "Set"),
+        staged(start(), "Ignore"),
+        set(start(), &[]).with(Kind::FelixConfiguration, "default", json!({"vxlanPort": 4790})),
+    ]);
+}
+
+#[test]
 fn peerings_come_and_go_with_nodes_and_configuration() {
     let tor = json!({"peerIP": "10.0.0.2", "asNumber": 64512});
     let reflector = json!({"bgp": {"ipv4Address": "10.0.0.1/24", "routeReflectorClusterID": "1.1.1.1"}});
