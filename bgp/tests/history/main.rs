@@ -22,7 +22,7 @@ use proptest::prelude::*;
 use tortie_bgp::family::Prefix;
 
 use look::Look;
-use ops::{Op, apply, op};
+use ops::{Op, apply, op, setting};
 use rules::{PEERS, Rules, id};
 use world::World;
 
@@ -132,6 +132,19 @@ proptest! {
     ) {
         let up = (0..PEERS).filter(|peer| begin >> peer & 1 != 0).map(Op::Up);
         story(up.chain(ops).collect(), 64, &order)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    /// Few blocks, settings far from their defaults, and only the oracle is asked: more cases of more rules in the same time.
+    #[test]
+    fn as_foretold(settings in vec(setting(), 0..12), ops in vec(op(8), 1..40)) {
+        let up = (0..PEERS).map(Op::Up);
+        let mut world = World::new(Rules { cluster: true, ..Rules::default() });
+        settings.into_iter().map(Op::Set).chain(up).chain(ops).for_each(|op| apply(&mut world, op, 8));
+        world.settle();
+        foretold(&world)?;
     }
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn op(universe: u32) -> impl Strategy<Value = Op> {
     ]
 }
 
-fn setting() -> impl Strategy<Value = Setting> {
+pub(crate) fn setting() -> impl Strategy<Value = Setting> {
     prop_oneof![
         6 => (peer(), 0..FILTERS).prop_map(|(peer, number)| Setting::Export(peer, number)),
         3 => (peer(), 0..FILTERS).prop_map(|(peer, number)| Setting::Import(peer, number)),
