@@ -133,7 +133,7 @@ fn open() -> impl Strategy<Value = Open> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
     fn what_we_write_reads_as_it_was_meant(open in open()) {

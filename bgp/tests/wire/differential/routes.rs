@@ -145,6 +145,9 @@ impl Routes {
                 value => routes.read(value),
             }
         }
+        // Multicast and what is reserved: we ignore it as netgauze does all multicast, it takes it as half unicast.
+        let reserved = nlri(Ipv4Addr::new(224, 0, 0, 0), 3, None).prefix;
+        routes.announced.retain(|nlri| nlri.prefix != reserved);
         if routes.announced.is_empty() {
             // Attributes of nothing say nothing.
             return Routes::withdrawn(routes.withdrawn);

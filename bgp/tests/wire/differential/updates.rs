@@ -57,7 +57,7 @@ fn wide(attributes: &PathAttributes<'_>) -> (Vec<u8>, Vec<u8>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
     fn what_we_write_reads_as_it_was_meant((session, message, meant) in message()) {
