@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 
 use netgauze_bgp_pkt::BgpMessage;
-use netgauze_bgp_pkt::capabilities::BgpCapability;
+use netgauze_bgp_pkt::capabilities::{
+    AddPathCapability, BgpCapability, ExtendedNextHopEncodingCapability, GracefulRestartCapability,
+};
 use netgauze_bgp_pkt::open::BgpOpenMessage;
 use netgauze_bgp_pkt::wire::deserializer::BgpParsingContext;
 use proptest::collection::vec;
@@ -51,35 +53,9 @@ fn capability(capability: &BgpCapability) -> Option<Capability> {
         // By its code: the names netgauze gives to 1, 2 and 3 are not those of RFC 9234 4.1.
         BgpCapability::BgpRole(role) => Capability::Role(role.role() as u8),
         BgpCapability::FourOctetAs(asn) => Capability::FourOctetAs(asn.asn4()),
-        BgpCapability::GracefulRestartCapability(restart) => {
-            let families = restart.address_families().iter().map(|family| {
-                let kind = family.address_type();
-                let (afi, safi) = (kind.address_family(), kind.subsequent_address_family());
-                (afi.into(), safi.into(), family.forwarding_state())
-            });
-            Capability::GracefulRestart(GracefulRestart {
-                restarting: restart.restart(),
-                notification: restart.graceful_notification(),
-                time: restart.time(),
-                families: families.collect(),
-            })
-        }
-        BgpCapability::AddPath(add_path) => {
-            let families = add_path.address_families().iter().map(|family| {
-                let kind = family.address_type();
-                let (afi, safi) = (kind.address_family(), kind.subsequent_address_family());
-                (afi.into(), safi.into(), u8::from(family.receive()) | u8::from(family.send()) << 1)
-            });
-            Capability::AddPath(families.collect())
-        }
-        BgpCapability::ExtendedNextHopEncoding(next_hops) => {
-            let families = next_hops.encodings().iter().map(|encoding| {
-                let kind = encoding.address_type();
-                let (afi, safi) = (kind.address_family(), kind.subsequent_address_family());
-                (afi.into(), safi.into(), encoding.next_hop_afi().into())
-            });
-            Capability::ExtendedNextHop(families.collect())
-        }
+        BgpCapability::GracefulRestartCapability(one) => Capability::GracefulRestart(graceful_restart(one)),
+        BgpCapability::AddPath(one) => Capability::AddPath(add_path(one)),
+        BgpCapability::ExtendedNextHopEncoding(one) => Capability::ExtendedNextHop(next_hops(one)),
         BgpCapability::Experimental(one) => {
             Capability::Unknown { code: one.code() as u8, value: one.value().to_vec() }
         }
@@ -88,6 +64,38 @@ fn capability(capability: &BgpCapability) -> Option<Capability> {
         }
         _ => return None,
     })
+}
+
+fn graceful_restart(theirs: &GracefulRestartCapability) -> GracefulRestart {
+    let families = theirs.address_families().iter().map(|one| {
+        let kind = one.address_type();
+        let (afi, safi) = (kind.address_family(), kind.subsequent_address_family());
+        (afi.into(), safi.into(), one.forwarding_state())
+    });
+    GracefulRestart {
+        restarting: theirs.restart(),
+        notification: theirs.graceful_notification(),
+        time: theirs.time(),
+        families: families.collect(),
+    }
+}
+
+fn add_path(theirs: &AddPathCapability) -> Vec<(u16, u8, u8)> {
+    let families = theirs.address_families().iter().map(|one| {
+        let kind = one.address_type();
+        let (afi, safi) = (kind.address_family(), kind.subsequent_address_family());
+        (afi.into(), safi.into(), u8::from(one.receive()) | u8::from(one.send()) << 1)
+    });
+    families.collect()
+}
+
+fn next_hops(theirs: &ExtendedNextHopEncodingCapability) -> Vec<(u16, u8, u16)> {
+    let families = theirs.encodings().iter().map(|one| {
+        let kind = one.address_type();
+        let (afi, safi) = (kind.address_family(), kind.subsequent_address_family());
+        (afi.into(), safi.into(), one.next_hop_afi().into())
+    });
+    families.collect()
 }
 
 /// Capabilities that both know. Netgauze refuses an OPEN for a family, a role or an add-path mode it does not know, which RFC 5492 3
