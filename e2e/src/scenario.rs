@@ -10,14 +10,23 @@ use crate::lab::Lab;
 use crate::process::bin_dir;
 use crate::sandbox;
 
-/// Runs the test called `name` in a sandbox. Outside, starts the test binary again inside and demands that exactly this
+/// The name of a test as its binary knows it, of which the crate's own name is no part.
+pub(crate) fn full_name(module: &str, name: &str) -> String {
+    match module.split_once("::") {
+        Some((_, inner)) => format!("{inner}::{name}"),
+        None => name.to_owned(),
+    }
+}
+
+/// Runs the test `name` of `module` in a sandbox. Outside, starts the test binary again inside and demands that exactly this
 /// test ran and passed; inside, builds the lab with `build` and hands it to `body`. Failures print the lab's state.
 ///
 /// # Panics
 /// When the scenario fails.
-pub fn run(name: &str, build: fn() -> Result<Lab>, body: impl FnOnce(&mut Lab) -> Result<()>) {
+pub fn run(module: &str, name: &str, build: fn() -> Result<Lab>, body: impl FnOnce(&mut Lab) -> Result<()>) {
+    let name = full_name(module, name);
     if !sandbox::is_inside() {
-        run_inside(name);
+        run_inside(&name);
         return;
     }
     let mut lab = match build() {
@@ -55,7 +64,7 @@ macro_rules! scenario {
         #[test]
         fn $name() {
             let body = |$lab: &mut $crate::lab::Lab| -> anyhow::Result<()> { $body };
-            $crate::scenario::run(stringify!($name), $build, body);
+            $crate::scenario::run(module_path!(), stringify!($name), $build, body);
         }
     };
 }
