@@ -1,14 +1,18 @@
 //! How a test gets a lab: it runs itself again inside a sandbox of its own.
 
 use std::io::stderr;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
 
 use crate::diagnostics;
 use crate::lab::Lab;
+use crate::node::LAB_DIR;
 use crate::process::bin_dir;
 use crate::sandbox;
+use crate::speakers::lan::print_files;
+use crate::speakers::member;
 
 /// The name of a test as its binary knows it, of which the crate's own name is no part.
 pub(crate) fn full_name(module: &str, name: &str) -> String {
@@ -35,6 +39,7 @@ pub fn run(module: &str, name: &str, build: fn() -> Result<Lab>, body: impl FnOn
     };
     if let Err(error) = body(&mut lab) {
         diagnostics::print(&lab, &mut stderr());
+        print_files(&Path::new(LAB_DIR).join(member::NAME), &mut stderr());
         panic!("{name}: {error:#}");
     }
 }

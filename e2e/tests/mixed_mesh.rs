@@ -1,7 +1,7 @@
 //! A mesh in which one node runs BIRD, as a node of Calico does: what each side says of the sessions is true, and routes go both ways.
 //!
 //! ```text
-//!   rack a: node1, node2 (ours)      rack b: node3 (ours), member 10.2.0.12 (BIRD, AS 64512, one block)
+//!   rack a: node1, node2 (ours)      rack b: node3 (ours), member 10.2.0.10 (BIRD, AS 64512, one block)
 //! ```
 
 use anyhow::{Result, ensure};

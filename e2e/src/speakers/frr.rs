@@ -161,7 +161,11 @@ impl Speaker for Frr {
 }
 
 fn configuration(host: &Host, setup: &Setup) -> String {
-    format!("log stdout debugging\nrouter bgp {}\n{}", setup.asn, below_router(host, setup))
+    format!(
+        "log stdout debugging\nlog timestamp precision 3\ndebug bgp neighbor-events\nrouter bgp {}\n{}",
+        setup.asn,
+        below_router(host, setup)
+    )
 }
 
 fn below_router(host: &Host, setup: &Setup) -> String {

@@ -143,7 +143,8 @@ pub fn run(module: &str, name: &str, body: fn(&Lan) -> Result<()>) {
     }
 }
 
-fn print_files(dir: &Path, out: &mut impl Write) {
+/// Prints the end of every file below a directory, if there is one.
+pub(crate) fn print_files(dir: &Path, out: &mut impl Write) {
     let mut files: Vec<PathBuf> =
         fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     files.sort();

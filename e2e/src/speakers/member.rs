@@ -1,7 +1,7 @@
 //! A node of the lab's mesh that runs another make, as a cluster has them that is moved node by node.
 //!
 //! ```text
-//!   rack b: node3 10.2.0.11      member 10.2.0.12 ── workload, in the member's block
+//!   rack b: node3 10.2.0.11      member 10.2.0.10 ── workload, in the member's block
 //! ```
 
 use std::net::Ipv4Addr;
@@ -17,13 +17,14 @@ use crate::topology::NODE_AS;
 
 /// Its name, also of its Node.
 pub const NAME: &str = "member";
-/// Its address.
-pub const ADDRESS: &str = "10.2.0.12";
+/// Its address: below that of node3, which therefore dials. FRR waits to be dialled by a node that restarts: it tries once, then not until
+/// the restart time is over.
+pub const ADDRESS: &str = "10.2.0.10";
 /// The document that makes it one of the mesh.
 pub const NODE: &str = "apiVersion: projectcalico.org/v3
 kind: Node
 metadata: {name: member}
-spec: {bgp: {ipv4Address: 10.2.0.12/24}}
+spec: {bgp: {ipv4Address: 10.2.0.10/24}}
 ";
 
 /// Where it runs.
@@ -55,7 +56,7 @@ impl Member {
         netns.run("sysctl -q -w net.ipv4.ip_forward=1").ok()?;
         let dir = Path::new(LAB_DIR).join(NAME);
         std::fs::create_dir_all(&dir)?;
-        Ok(Member { host: Host { number: 12, netns, dir }, block })
+        Ok(Member { host: Host { number: 10, netns, dir }, block })
     }
 
     /// A workload of it.
