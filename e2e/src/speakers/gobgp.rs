@@ -153,7 +153,13 @@ impl Speaker for Gobgp {
     }
 
     fn restart(&mut self) -> Result<()> {
-        self.launch(&["-r"])
+        // Peers must find all of its routes, and some dial faster than these are given.
+        let down = "[neighbors.config]\n    admin-down = true\n";
+        let text = configuration(&self.host, &self.setup).replace("[neighbors.config]\n", down);
+        self.host.write("gobgpd.toml", &text)?;
+        self.launch(&["-r"])?;
+        let mut peers = self.setup.peers.iter();
+        peers.try_for_each(|peer| self.command(&format!("neighbor {} enable", peer.address)).ok().map(drop))
     }
 }
 

@@ -17,8 +17,7 @@ use crate::topology::NODE_AS;
 
 /// Its name, also of its Node.
 pub const NAME: &str = "member";
-/// Its address: below that of node3, which therefore dials. FRR waits to be dialled by a node that restarts: it tries once, then not until
-/// the restart time is over.
+/// Its address.
 pub const ADDRESS: &str = "10.2.0.10";
 /// The document that makes it one of the mesh.
 pub const NODE: &str = "apiVersion: projectcalico.org/v3
