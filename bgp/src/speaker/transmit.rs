@@ -37,6 +37,9 @@ impl Speaker {
             while self.routes.is_unsettled() {
                 self.tell_changes();
             }
+        }
+        let Speaker { startup, peers, now, .. } = self;
+        if startup.ends(*now, || peers.values().all(|entry| entry.has_told())) {
             self.outputs.push_back(Output::Converged);
         }
         self.end_ribs();
