@@ -66,6 +66,9 @@ impl Speaker {
 
     /// Sessions that came up get everything; those of a group share it.
     fn tell_joined(&mut self) {
+        if self.joining.is_empty() {
+            return;
+        }
         let mut by_group: BTreeMap<u32, Vec<Member>> = BTreeMap::new();
         for key in std::mem::take(&mut self.joining) {
             let (Some(entry), Some(config)) = (self.peers.get_mut(&key), &self.config) else { continue };
