@@ -161,7 +161,7 @@ fn has_protocol(line: &str, names: [&str; 2]) -> bool {
     words.next().is_some_and(|protocol| names.contains(&protocol))
 }
 
-/// `ip monitor route` on a node.
+/// `ip monitor route` in a namespace.
 #[derive(Debug)]
 pub struct RouteWatch {
     daemon: Daemon,
@@ -176,12 +176,20 @@ impl RouteWatch {
     /// # Errors
     /// When it sees none.
     pub fn start(node: &Node) -> Result<RouteWatch> {
-        let log = node.dir.join("routes.log");
+        RouteWatch::within(&node.netns, &node.dir)
+    }
+
+    /// The same in any namespace, with its log in `dir`.
+    ///
+    /// # Errors
+    /// As [`RouteWatch::start`].
+    pub fn within(netns: &Netns, dir: &Path) -> Result<RouteWatch> {
+        let log = dir.join("routes.log");
         let _ = fs::remove_file(&log);
-        let mut daemon = Daemon::start(&node.netns.run("ip -4 monitor route"), &log)?;
+        let mut daemon = Daemon::start(&netns.run("ip -4 monitor route"), &log)?;
         eventually("ip monitor seeing a route", seconds(5), || {
-            node.netns.run(&format!("ip route replace unreachable {PROBE}")).ok()?;
-            node.netns.run(&format!("ip route delete unreachable {PROBE}")).ok()?;
+            netns.run(&format!("ip route replace unreachable {PROBE}")).ok()?;
+            netns.run(&format!("ip route delete unreachable {PROBE}")).ok()?;
             daemon.still_runs()?;
             ensure!(daemon.output().contains(PROBE), "nothing");
             Ok(())

@@ -1,23 +1,36 @@
 //! How a test gets a lab: it runs itself again inside a sandbox of its own.
 
 use std::io::stderr;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
 
 use crate::diagnostics;
 use crate::lab::Lab;
+use crate::node::LAB_DIR;
 use crate::process::bin_dir;
 use crate::sandbox;
+use crate::speakers::lan::print_files;
+use crate::speakers::member;
 
-/// Runs the test called `name` in a sandbox. Outside, starts the test binary again inside and demands that exactly this
+/// The name of a test as its binary knows it, of which the crate's own name is no part.
+pub(crate) fn full_name(module: &str, name: &str) -> String {
+    match module.split_once("::") {
+        Some((_, inner)) => format!("{inner}::{name}"),
+        None => name.to_owned(),
+    }
+}
+
+/// Runs the test `name` of `module` in a sandbox. Outside, starts the test binary again inside and demands that exactly this
 /// test ran and passed; inside, builds the lab with `build` and hands it to `body`. Failures print the lab's state.
 ///
 /// # Panics
 /// When the scenario fails.
-pub fn run(name: &str, build: fn() -> Result<Lab>, body: impl FnOnce(&mut Lab) -> Result<()>) {
+pub fn run(module: &str, name: &str, build: fn() -> Result<Lab>, body: impl FnOnce(&mut Lab) -> Result<()>) {
+    let name = full_name(module, name);
     if !sandbox::is_inside() {
-        run_inside(name);
+        run_inside(&name);
         return;
     }
     let mut lab = match build() {
@@ -26,6 +39,7 @@ pub fn run(name: &str, build: fn() -> Result<Lab>, body: impl FnOnce(&mut Lab) -
     };
     if let Err(error) = body(&mut lab) {
         diagnostics::print(&lab, &mut stderr());
+        print_files(&Path::new(LAB_DIR).join(member::NAME), &mut stderr());
         panic!("{name}: {error:#}");
     }
 }
@@ -55,7 +69,7 @@ macro_rules! scenario {
         #[test]
         fn $name() {
             let body = |$lab: &mut $crate::lab::Lab| -> anyhow::Result<()> { $body };
-            $crate::scenario::run(stringify!($name), $build, body);
+            $crate::scenario::run(module_path!(), stringify!($name), $build, body);
         }
     };
 }

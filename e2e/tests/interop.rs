@@ -9,6 +9,8 @@ mod faulty;
 mod features;
 #[path = "interop/feed.rs"]
 mod feed;
+#[path = "interop/forwarding.rs"]
+mod forwarding;
 #[path = "interop/graceful.rs"]
 mod graceful;
 #[path = "interop/protect.rs"]
@@ -19,5 +21,7 @@ mod rack;
 mod reflect;
 #[path = "interop/refresh.rs"]
 mod refresh;
+#[path = "interop/rekey.rs"]
+mod rekey;
 #[path = "interop/silence.rs"]
 mod silence;

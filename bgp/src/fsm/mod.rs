@@ -20,5 +20,5 @@ pub(crate) mod peer;
 mod tests;
 
 pub(crate) use action::{Action, Loss, Mark};
-pub(crate) use negotiate::{FamilySession, Session, Settings};
+pub(crate) use negotiate::{FamilySession, PeerRestart, Session, Settings};
 pub(crate) use peer::Peer;

@@ -217,6 +217,8 @@ impl Peer {
 
     fn begin(&mut self, conn: ConnId, local: IpAddr, now: Instant, out: &mut Vec<Action>) {
         let longest = if self.settings.extended_messages { EXTENDED_MESSAGE } else { MAX_MESSAGE };
+        // There is rarely more than one.
+        self.connections.reserve_exact(1);
         self.connections.push(Connection::new(conn, local, longest, self.jitter.fork(), now));
         out.push(Action::Send(conn, self.settings.open(self.restarting).encode()));
         self.note_state(now);

@@ -89,7 +89,10 @@ pub(crate) fn shares(best: Candidate<'_>, path: Candidate<'_>, all: &[Candidate<
             && matches!(compare(*other, path), (Ordering::Less, Reason::Med))
     };
     compare(best, path).1.allows_multipath()
-        && (path.summary.med == best.summary.med || !all.iter().any(beats))
+        // No MED is lower than 0, and among paths of its own neighbour AS the best has the lowest.
+        && (path.summary.med == 0
+            || path.summary.neighbour_as == best.summary.neighbour_as
+            || !all.iter().any(beats))
 }
 
 /// The index of the best path.

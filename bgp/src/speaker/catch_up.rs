@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::Speaker;
-use super::peer::{PeerEntry, Walk};
+use super::peer::Walk;
 use super::routes::Group;
 use super::transmit::{HIGH_WATER, STRIDE};
 use crate::family::Family;
@@ -79,7 +79,7 @@ impl Speaker {
 
     /// Peers that drained get what they missed, and refreshes they asked for.
     pub(super) fn tell_drained(&mut self) {
-        loop {
+        while !self.drained.is_empty() {
             let walks = self.catch_up();
             if walks.is_empty() {
                 return;
@@ -143,7 +143,7 @@ impl Speaker {
 
     /// A peer that still missed something gets it at once if it drains, else when it has drained.
     fn go_on_catching_up(&mut self, key: PeerKey) {
-        let conn = self.peers.get(&key).and_then(PeerEntry::conn).and_then(|conn| self.conns.get(&conn));
+        let conn = self.peers.get(&key).and_then(|entry| entry.conn()).and_then(|conn| self.conns.get(&conn));
         if conn.is_some_and(|conn| conn.in_flight <= LOW_WATER) {
             self.drained.insert(key);
         }

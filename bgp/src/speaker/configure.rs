@@ -90,7 +90,7 @@ impl Speaker {
         let admission = Admission::new(self.now);
         let lost_at = None;
         let entry = PeerEntry { id, config, fsm, import, session, kept, lost_at, told_all, admission, timer };
-        self.peers.insert(key, entry);
+        self.peers.insert(key, Box::new(entry));
         self.keys.insert(id, key);
         self.with_peer(key, |fsm, now, out| fsm.tick(now, out));
     }

@@ -16,11 +16,12 @@ mod startup;
 mod transmit;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use bytes::Bytes;
+use hashbrown::DefaultHashBuilder;
 use ipnetwork::IpNetwork;
 
 use crate::config::{PeerId, SpeakerConfig};
@@ -183,10 +184,12 @@ pub enum Note {
 pub struct Speaker {
     /// Without its peers, which live in `peers`.
     config: Option<SpeakerConfig>,
-    peers: BTreeMap<PeerKey, PeerEntry>,
+    /// Boxed, for the map leaves almost half of its places empty, and a look-up goes through fewer octets.
+    peers: BTreeMap<PeerKey, Box<PeerEntry>>,
     keys: BTreeMap<PeerId, PeerKey>,
     next_key: u32,
-    conns: BTreeMap<ConnId, Conn>,
+    /// Asked several times a message, never walked.
+    conns: HashMap<ConnId, Conn, DefaultHashBuilder>,
     routes: Routes,
     startup: Startup,
     /// Connections of addresses nobody named.
@@ -223,7 +226,7 @@ impl Speaker {
             peers: BTreeMap::new(),
             keys: BTreeMap::new(),
             next_key: 0,
-            conns: BTreeMap::new(),
+            conns: HashMap::default(),
             routes,
             startup: Startup::new(restarted),
             strangers: Admission::new(now),

@@ -7,7 +7,7 @@ use crate::config::{PeerConfig, PeerId, SpeakerConfig};
 use crate::export::ExportRules;
 use crate::family::Family;
 use crate::filter::{Filter, PeerType};
-use crate::fsm::{FamilySession, Peer, Session, Settings};
+use crate::fsm::{FamilySession, Peer, PeerRestart, Session, Settings};
 use crate::import::ImportRules;
 use crate::rib::PeerKey;
 use crate::rib::adj_out::Member;
@@ -154,13 +154,18 @@ pub(super) struct Conn {
 }
 
 impl PeerEntry {
-    /// No more routes are expected from it for the start to be complete: it told all, or it will not say so, or it
-    /// restarted itself and may wait for us (RFC 4724 4.1).
+    /// The start does not wait for it: it has told all, or it restarted itself and may wait for us (RFC 4724 4.1).
     pub(super) fn is_settled(&self) -> bool {
-        self.told_all
-            || self.session.as_ref().is_some_and(|established| {
-                established.session.restart.as_ref().is_none_or(|restart| restart.restarting)
-            })
+        self.has_told() || self.restart().is_some_and(|restart| restart.restarting)
+    }
+
+    /// No more routes of an earlier run are expected from it: it said so, or it will not say.
+    pub(super) fn has_told(&self) -> bool {
+        self.told_all || (self.session.is_some() && self.restart().is_none())
+    }
+
+    fn restart(&self) -> Option<&PeerRestart> {
+        self.session.as_ref()?.session.restart.as_ref()
     }
 
     pub(super) fn source(&self, session: &Session) -> Source {

@@ -161,7 +161,7 @@ impl Speaker {
             let address = |id: PeerId| asked.parse().is_ok_and(|ip: std::net::IpAddr| ip == id.ip());
             entry.config.name == asked || asked.parse() == Ok(entry.id) || address(entry.id)
         };
-        let found: Vec<&PeerEntry> = self.peers.values().filter(fits).collect();
+        let found: Vec<&PeerEntry> = self.peers.values().map(AsRef::as_ref).filter(fits).collect();
         let asked = asked.to_owned();
         match found[..] {
             [] => Err(QueryError::UnknownPeer { asked, peers: self.peer_names().collect() }),
@@ -176,7 +176,7 @@ impl Speaker {
 
     /// `None` for this speaker itself.
     pub(super) fn peer_name(&self, key: PeerKey) -> Option<PeerName> {
-        self.peers.get(&key).map(name)
+        self.peers.get(&key).map(|entry| name(entry))
     }
 }
 

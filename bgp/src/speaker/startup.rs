@@ -2,7 +2,8 @@
 //!
 //! A restarted speaker announces its own routes at once, since they depend on nobody. Learned routes wait, so that
 //! peers do not see second choices come and go, and so does End-of-RIB, which makes them drop what we did not
-//! announce again (RFC 4724 4.1).
+//! announce again (RFC 4724 4.1). A peer that restarted too is not waited for with these; but that it has not told a route again
+//! yet does not mean that the route is gone, so the owner hears that the start is over only when that peer has told all.
 
 use std::time::{Duration, Instant};
 
@@ -16,11 +17,12 @@ pub(super) struct Startup {
     deadline: Option<Instant>,
     originated: bool,
     done: bool,
+    over: bool,
 }
 
 impl Startup {
     pub(super) fn new(restarted: bool) -> Startup {
-        Startup { restarted, deadline: None, originated: false, done: false }
+        Startup { restarted, deadline: None, originated: false, done: false, over: false }
     }
 
     /// The first configuration arrived; the clock runs. `restart_time` is the shortest that peers were told.
@@ -40,12 +42,12 @@ impl Startup {
         self.restarted && !self.done
     }
 
-    pub(super) fn is_done(&self) -> bool {
-        self.done
+    pub(super) fn is_over(&self) -> bool {
+        self.over
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deadline.filter(|_| !self.done)
+        self.deadline.filter(|_| !self.over)
     }
 
     /// End-of-RIB may be sent. Never before it is known what we originate, however long that takes: a peer that waits
@@ -54,10 +56,17 @@ impl Startup {
         self.originated && (self.done || !self.restarted)
     }
 
-    /// True once, when the start is complete.
+    /// True once, when nobody is waited for any more.
     pub(super) fn completes(&mut self, now: Instant, settled: impl FnOnce() -> bool) -> bool {
-        let Some(deadline) = self.deadline() else { return false };
+        let Some(deadline) = self.deadline().filter(|_| !self.done) else { return false };
         self.done = deadline <= now || (self.originated && settled());
         self.done
+    }
+
+    /// True once, after that, when everybody has told all: routes of an earlier run that nobody told are gone.
+    pub(super) fn ends(&mut self, now: Instant, told: impl FnOnce() -> bool) -> bool {
+        let Some(deadline) = self.deadline().filter(|_| self.done) else { return false };
+        self.over = deadline <= now || told();
+        self.over
     }
 }

@@ -37,6 +37,9 @@ impl Speaker {
             while self.routes.is_unsettled() {
                 self.tell_changes();
             }
+        }
+        let Speaker { startup, peers, now, .. } = self;
+        if startup.ends(*now, || peers.values().all(|entry| entry.has_told())) {
             self.outputs.push_back(Output::Converged);
         }
         self.end_ribs();
@@ -63,6 +66,9 @@ impl Speaker {
 
     /// Sessions that came up get everything; those of a group share it.
     fn tell_joined(&mut self) {
+        if self.joining.is_empty() {
+            return;
+        }
         let mut by_group: BTreeMap<u32, Vec<Member>> = BTreeMap::new();
         for key in std::mem::take(&mut self.joining) {
             let (Some(entry), Some(config)) = (self.peers.get_mut(&key), &self.config) else { continue };

@@ -43,7 +43,7 @@ impl Speaker {
             routes: BTreeMap::new(),
             originated: Vec::new(),
             listen_errors: BTreeMap::new(),
-            converged: self.startup.is_done(),
+            converged: self.startup.is_over(),
         }
     }
 

@@ -132,5 +132,9 @@ pub(crate) fn message(kind: Kind, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 /// A KEEPALIVE.
 #[must_use]
 pub fn keepalive() -> Vec<u8> {
-    message(Kind::Keepalive, |_| {})
+    // Of its exact length it becomes shared octets without another allocation.
+    let mut out = Vec::with_capacity(HEADER);
+    let start = begin(Kind::Keepalive, &mut out);
+    finish(start, &mut out);
+    out
 }

@@ -1,103 +1,39 @@
 //! What peers know does not depend on history: after any of it each knows, by the octets it was sent, what it would know
-//! of a speaker that began just now with the same configuration and the same announcements, in whatever order.
+//! of a speaker that began just now with the same configuration and the same announcements, in whatever order; and what an
+//! oracle that shares no code with the speaker reads off the standards.
 //!
 //! And nothing is left of what is gone.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod look;
+mod ops;
+mod oracle;
+mod route;
+mod rules;
 mod world;
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
 
+use ipnetwork::IpNetwork;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use tortie_bgp::family::Prefix;
 
-use world::{Look, PEERS, Rules, World, id};
-
-#[derive(Clone, Debug)]
-enum Op {
-    Up(usize),
-    Down(usize),
-    Announce(usize, u32, u32, u32, Look),
-    Withdraw(usize, u32, u32, u32),
-    Export(usize, u8),
-    Import(usize, u8),
-    Client(usize),
-    Cluster,
-    Originate(u8),
-    Refresh(usize),
-    EndOfRib(usize),
-    Stall(usize),
-    Drain(usize, usize),
-    Run(u64),
-}
+use look::Look;
+use ops::{Op, apply, op, setting};
+use rules::{PEERS, Rules, id};
+use world::World;
 
 /// Blocks of a large table: more than are walked in one stride, and with attributes of their own more than fit into a
 /// queue.
 const LARGE: u32 = 20_000;
 
-/// Operations on so many blocks.
-fn op(universe: u32) -> impl Strategy<Value = Op> {
-    let peer = || 0..PEERS;
-    let few = 1..=universe.div_ceil(8);
-    // Now and then all of them at once.
-    let range = (0..universe, prop_oneof![4 => few, 1 => Just(universe)])
-        .prop_map(move |(first, count)| (if count == universe { 0 } else { first }, count));
-    let look =
-        (any::<u8>(), any::<bool>()).prop_map(|(variant, unique)| Look { variant: variant % 12, unique });
-    prop_oneof![
-        6 => peer().prop_map(Op::Up),
-        2 => peer().prop_map(Op::Down),
-        8 => (peer(), range.clone(), 0..3_u32, look)
-            .prop_map(|(peer, (first, count), path, look)| Op::Announce(peer, first, count, path, look)),
-        4 => (peer(), range, 0..3_u32)
-            .prop_map(|(peer, (first, count), path)| Op::Withdraw(peer, first, count, path)),
-        2 => (peer(), 0..8_u8).prop_map(|(peer, number)| Op::Export(peer, number)),
-        1 => (peer(), 0..8_u8).prop_map(|(peer, number)| Op::Import(peer, number)),
-        1 => peer().prop_map(Op::Client),
-        1 => Just(Op::Cluster),
-        1 => any::<u8>().prop_map(Op::Originate),
-        2 => peer().prop_map(Op::Refresh),
-        1 => peer().prop_map(Op::EndOfRib),
-        3 => peer().prop_map(Op::Stall),
-        3 => (peer(), prop_oneof![1..2000_usize, Just(300_000), Just(usize::MAX)])
-            .prop_map(|(peer, octets)| Op::Drain(peer, octets)),
-        1 => prop_oneof![1..20_u64, Just(130), Just(301)].prop_map(Op::Run),
-    ]
-}
-
-fn apply(world: &mut World, op: Op, universe: u32) {
-    let numbers = |first: u32, count: u32| first..universe.min(first + count);
-    match op {
-        Op::Up(peer) => world.up(peer),
-        Op::Down(peer) => world.down(peer),
-        Op::Announce(peer, first, count, path, look) => {
-            world.announce(peer, numbers(first, count), path, look)
-        }
-        Op::Withdraw(peer, first, count, path) => world.withdraw(peer, numbers(first, count), path),
-        Op::Export(peer, number) => world.rules.export[peer] = number,
-        Op::Import(peer, number) => world.rules.import[peer] = number,
-        Op::Client(peer) => world.rules.client[peer] ^= true,
-        Op::Cluster => world.rules.cluster ^= true,
-        Op::Originate(which) => world.rules.originated = which,
-        Op::Refresh(peer) => world.refresh(peer),
-        Op::EndOfRib(peer) => world.end_of_rib(peer),
-        Op::Stall(peer) => world.peers[peer].stuck = true,
-        Op::Drain(peer, octets) => {
-            if octets == usize::MAX {
-                world.peers[peer].stuck = false;
-            }
-            world.drain(peer, octets);
-        }
-        Op::Run(seconds) => world.run(Duration::from_secs(seconds)),
-    }
-    world.configure();
-}
-
 /// A speaker that begins with what is there, peers and their routes in this order.
 fn afresh(world: &World, order: &[usize], backwards: bool) -> World {
     let mut fresh = World::new(world.rules.clone());
-    for peer in order.iter().copied().filter(|peer| world.peers[*peer].conn.is_some()) {
+    for peer in order.iter().copied().filter(|peer| world.live().contains(peer)) {
         fresh.up(peer);
         let routes: Vec<_> = world.peers[peer].announced.iter().map(|(key, look)| (*key, *look)).collect();
         let mut runs: Vec<_> = routes.chunk_by(|a, b| (a.0.1, a.1) == (b.0.1, b.1)).collect();
@@ -113,20 +49,45 @@ fn afresh(world: &World, order: &[usize], backwards: bool) -> World {
     fresh
 }
 
+fn same<T: Debug + PartialEq>(
+    peer: usize,
+    have: &BTreeMap<Prefix, T>,
+    want: &BTreeMap<Prefix, T>,
+) -> Result<(), TestCaseError> {
+    let missing = want.iter().find(|(prefix, paths)| have.get(prefix) != Some(paths));
+    let surplus = have.iter().find(|(prefix, paths)| want.get(prefix) != Some(paths));
+    prop_assert!(
+        missing.is_none() && surplus.is_none(),
+        "peer {peer} knows\n{surplus:#?}\nand should know\n{missing:#?}"
+    );
+    Ok(())
+}
+
+/// Everything is as the oracle says.
+fn foretold(world: &World) -> Result<(), TestCaseError> {
+    let config = world.rules.config();
+    let oracle = world.oracle(&config);
+    for (peer, want) in world.live().into_iter().zip(oracle.told()) {
+        same(peer, &world.sees(peer), &want)?;
+    }
+    let want = oracle.table();
+    let differs = |prefix: &&IpNetwork| world.table.get(prefix) != want.get(prefix);
+    let prefix = world.table.keys().chain(want.keys()).find(differs);
+    let both = prefix.map(|prefix| (prefix, world.table.get(prefix), want.get(prefix)));
+    prop_assert!(both.is_none(), "prefix, its route, and what it should be: {both:#?}");
+    Ok(())
+}
+
 fn check(world: &mut World, order: &[usize]) -> Result<(), TestCaseError> {
     world.settle();
     let snapshot = world.speaker.snapshot(world.now);
     prop_assert!(snapshot.routes == world.table, "changes add up");
+    foretold(world)?;
     for backwards in [false, true] {
         let fresh = afresh(world, order, backwards);
         prop_assert!(fresh.table == world.table, "the table depends on history");
         for peer in 0..PEERS {
-            let (have, want) = (world.knows(peer), fresh.knows(peer));
-            if have != want {
-                let missing = want.iter().find(|(prefix, paths)| have.get(prefix) != Some(paths));
-                let surplus = have.iter().find(|(prefix, paths)| want.get(prefix) != Some(paths));
-                prop_assert!(false, "peer {peer} knows {surplus:?} and should know {missing:?}");
-            }
+            same(peer, &world.knows(peer), &fresh.knows(peer))?;
         }
     }
     for (peer, state) in world.peers.iter().enumerate().filter(|(_, state)| state.conn.is_some()) {
@@ -154,7 +115,7 @@ fn leave(world: &mut World) -> Result<(), TestCaseError> {
 }
 
 fn story(ops: Vec<Op>, universe: u32, order: &[usize]) -> Result<World, TestCaseError> {
-    let mut world = World::new(Rules::new());
+    let mut world = World::new(Rules::default());
     ops.into_iter().for_each(|op| apply(&mut world, op, universe));
     check(&mut world, order)?;
     leave(&mut world)?;
@@ -164,8 +125,26 @@ fn story(ops: Vec<Op>, universe: u32, order: &[usize]) -> Result<World, TestCase
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
     #[test]
-    fn after_any_history(ops in vec(op(64), 1..60), order in Just([0, 1, 2, 3, 4]).prop_shuffle()) {
-        story(ops, 64, &order)?;
+    fn after_any_history(
+        begin in 0..32_u8,
+        ops in vec(op(64), 1..60),
+        order in Just([0, 1, 2, 3, 4]).prop_shuffle(),
+    ) {
+        let up = (0..PEERS).filter(|peer| begin >> peer & 1 != 0).map(Op::Up);
+        story(up.chain(ops).collect(), 64, &order)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    /// Few blocks, settings far from their defaults, and only the oracle is asked: more cases of more rules in the same time.
+    #[test]
+    fn as_foretold(settings in vec(setting(), 0..12), ops in vec(op(8), 1..40)) {
+        let up = (0..PEERS).map(Op::Up);
+        let mut world = World::new(Rules { cluster: true, ..Rules::default() });
+        settings.into_iter().map(Op::Set).chain(up).chain(ops).for_each(|op| apply(&mut world, op, 8));
+        world.settle();
+        foretold(&world)?;
     }
 }
 
@@ -177,7 +156,7 @@ proptest! {
         ops in vec(op(LARGE), 8..20),
         order in Just([0, 1, 2, 3, 4]).prop_shuffle(),
     ) {
-        let mut begin = vec![Op::Up(2), Op::Up(0), Op::Announce(2, 0, LARGE, 0, Look { variant: 1, unique: true })];
+        let mut begin = vec![Op::Up(2), Op::Up(0), Op::Announce(2, 0, LARGE, 0, Look { med: 2, unique: true, ..Look::default() })];
         // Those who do not drain join in the middle.
         begin.extend([Op::Stall(0), Op::Stall(1), Op::Up(1), Op::Stall(3), Op::Up(3)]);
         begin.extend(ops);
@@ -189,11 +168,11 @@ proptest! {
 /// Attributes nobody has any more do not pile up.
 #[test]
 fn attributes_are_forgotten() {
-    let mut world = World::new(Rules::new());
+    let mut world = World::new(Rules::default());
     world.up(2);
     world.up(0);
     for round in 0..40_u32 {
-        let look = Look { variant: u8::try_from(round % 12).unwrap(), unique: true };
+        let look = Look { path: u8::try_from(round % 4).unwrap(), unique: true, ..Look::default() };
         let first = round * 3000;
         world.announce(2, first..first + 3000, 0, look);
         world.withdraw(2, first..first + 3000, 0);

@@ -1,45 +1,27 @@
 //! One speaker and peers made of messages, each with what it announced and what it was told in real octets.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use ipnetwork::{IpNetwork, Ipv4Network};
-use tortie_bgp::config::AddPath;
+use ipnetwork::IpNetwork;
 use tortie_bgp::family::{Family, Prefix};
-use tortie_bgp::filter::{Change, Filter, PrefixMatch, Rule, Verdict};
 use tortie_bgp::speaker::{ConnId, Input, Output};
-use tortie_bgp::table::{LearnedRoute, OriginatedRoute};
+use tortie_bgp::table::LearnedRoute;
 use tortie_bgp::wire::nlri::Nlri;
 use tortie_bgp::wire::refresh::{self, Subtype};
 use tortie_bgp::wire::update::{Encoded, Layout, RawUpdate, end_of_rib};
 use tortie_bgp::wire::validate::judge;
-use tortie_bgp::wire::{Capability, Context, GracefulRestart, Kind, Open, PathAttributes, Reading, frame};
-use tortie_bgp::{PeerConfig, Speaker, SpeakerConfig};
+use tortie_bgp::wire::{Capability, Context, GracefulRestart, Kind, Open, Reading, frame};
+use tortie_bgp::{Speaker, SpeakerConfig};
 
-pub(crate) const OUR_AS: u32 = 64512;
-/// Internal ones, one of them with add-path, then external ones, likewise.
-pub(crate) const PEERS: usize = 5;
+use crate::look::Look;
+use crate::oracle::{Neighbour, Oracle};
+use crate::route::Route;
+use crate::rules::{OUR_AS, PEERS, Rules, add_path, address, asn, id, prefix, router_id};
+
 const SOME_TIME: Duration = Duration::from_secs(400);
-
-/// What a path looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Look {
-    pub(crate) variant: u8,
-    /// Each prefix has attributes of its own.
-    pub(crate) unique: bool,
-}
-
-/// Settings that change while sessions live.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Rules {
-    /// By peer: which export and import filter, and whether it is a client.
-    pub(crate) export: [u8; PEERS],
-    pub(crate) import: [u8; PEERS],
-    pub(crate) client: [bool; PEERS],
-    pub(crate) cluster: bool,
-    pub(crate) originated: u8,
-}
 
 /// A peer.
 #[derive(Default)]
@@ -47,8 +29,8 @@ pub(crate) struct Remote {
     pub(crate) conn: Option<ConnId>,
     /// What it announced in this session.
     pub(crate) announced: BTreeMap<(u32, u32), Look>,
-    /// What it was told in this session: next hop and attributes by path.
-    pub(crate) told: BTreeMap<Nlri, (IpAddr, Vec<u8>)>,
+    /// What it was told in this session: the attribute section of the last UPDATE of each path.
+    pub(crate) told: BTreeMap<Nlri, Rc<[u8]>>,
     pub(crate) ends: usize,
     /// Its kernel takes nothing.
     pub(crate) stuck: bool,
@@ -67,88 +49,8 @@ pub(crate) struct World {
     connections: u64,
 }
 
-pub(crate) fn asn(peer: usize) -> u32 {
-    if peer < 2 { OUR_AS } else { 65000 + u32::try_from(peer).unwrap() }
-}
-
-pub(crate) fn add_path(peer: usize) -> bool {
-    peer == 1 || peer == 3
-}
-
-fn address(host: usize) -> IpAddr {
-    Ipv4Addr::from(0x0a00_0001 + u32::try_from(host).unwrap()).into()
-}
-
-pub(crate) fn id(peer: usize) -> SocketAddr {
-    SocketAddr::new(address(peer + 1), 179)
-}
-
-fn prefix(number: u32) -> Prefix {
-    Prefix::new(Ipv4Addr::from(0x1400_0000 + number * 64).into(), 26).unwrap()
-}
-
 fn layout(peer: usize) -> Layout {
     Layout { add_path: add_path(peer), ..Layout::plain(Family::Ipv4) }
-}
-
-/// Filters by number; 0 accepts everything.
-fn filter(number: u8) -> Filter {
-    let mut all = Vec::new();
-    // Of every 128 blocks some do not pass, and some pass changed.
-    let within = |rule: &mut Rule, third: u32| {
-        let network = Ipv4Network::new(Ipv4Addr::from(0x1400_0000 + third * 0x0800), 21).unwrap();
-        rule.prefix = Some(PrefixMatch::In(network.into()));
-    };
-    if number & 1 != 0 {
-        let mut rule = Rule::new("refused", Verdict::Reject);
-        within(&mut rule, 0);
-        all.push(rule);
-    }
-    if number & 2 != 0 {
-        let mut rule = Rule::new("changed", Verdict::Continue);
-        rule.set = vec![Change::Med(77)];
-        all.push(rule);
-    }
-    if number & 4 != 0 {
-        let mut rule = Rule::new("refused, too", Verdict::Reject);
-        within(&mut rule, 1);
-        all.push(rule);
-    }
-    if number != 7 {
-        all.push(Rule::new("everything", Verdict::Accept));
-    }
-    Filter::new(all)
-}
-
-impl Rules {
-    pub(crate) fn new() -> Rules {
-        let (export, import, client) = ([0; PEERS], [0; PEERS], [false; PEERS]);
-        Rules { export, import, client, cluster: false, originated: 0 }
-    }
-
-    fn config(&self) -> SpeakerConfig {
-        let router_id = Ipv4Addr::new(1, 1, 1, 1);
-        let peer = |peer: usize| {
-            let mut config = PeerConfig::new(format!("Peer_{peer}"), asn(peer));
-            (config.passive, config.hold_time) = (true, Duration::ZERO);
-            config.local_address = Some(address(0));
-            config.add_path = AddPath { send: add_path(peer), receive: add_path(peer) };
-            config.extended_messages = false;
-            config.export = filter(self.export[peer]);
-            config.import = filter(self.import[peer]);
-            config.reflector_client = self.client[peer] && asn(peer) == OUR_AS;
-            (id(peer), config)
-        };
-        let peers = (0..PEERS).map(peer).collect();
-        let cluster_id = self.cluster.then_some(router_id);
-        SpeakerConfig { router_id, local_as: OUR_AS, listen: vec![], cluster_id, peers }
-    }
-
-    fn originated(&self) -> BTreeMap<IpNetwork, OriginatedRoute> {
-        let wanted = |number: &u32| self.originated >> (number % 8) & 1 != 0;
-        let route = |number| (prefix(number).network(), OriginatedRoute { local_pref: 100 });
-        (0..16).filter(wanted).map(route).collect()
-    }
 }
 
 impl World {
@@ -181,7 +83,7 @@ impl World {
         let stuck = self.peers[peer].stuck;
         self.peers[peer] = Remote { conn: Some(conn), stuck, ..Remote::default() };
         let remote = SocketAddr::new(id(peer).ip(), 40000);
-        self.input(Input::Accepted { conn, local: address(0), remote });
+        self.input(Input::Accepted { conn, local: address(0).into(), remote });
         let restart = GracefulRestart {
             restarting: false,
             notification: true,
@@ -198,7 +100,7 @@ impl World {
         if add_path(peer) {
             capabilities.push(Capability::AddPath(vec![(1, 1, 3)]));
         }
-        let router_id = Ipv4Addr::new(2, 2, 2, u8::try_from(peer).unwrap() + 1);
+        let router_id = router_id(peer);
         self.bytes(peer, Open { asn: asn(peer), hold_time: 0, router_id, capabilities }.encode());
         self.bytes(peer, frame::keepalive());
     }
@@ -231,11 +133,9 @@ impl World {
         let mut out = Vec::new();
         let all: Vec<u32> = numbers.collect();
         for chunk in all.chunks(if look.unique { 1 } else { usize::MAX }) {
-            let attributes = attributes(peer, look, chunk[0]);
-            let (mut head, mut tail) = (Vec::new(), Vec::new());
-            attributes.encode_head(&mut head);
-            attributes.encode_tail(&mut tail);
-            let encoded = Encoded { head: &head, tail: &tail, next_hop: attributes.next_hop };
+            let route = look.route(peer, chunk[0]);
+            let (head, tail) = route.encode();
+            let encoded = Encoded { head: &head, tail: &tail, next_hop: route.next_hop.into() };
             let nlri: Vec<Nlri> =
                 chunk.iter().map(|number| Nlri { prefix: prefix(*number), path_id: path }).collect();
             assert!(layout(peer).announce(&mut out, encoded, nlri.iter()));
@@ -351,53 +251,55 @@ impl World {
         let reading = Reading { add_path: add_path(peer), extended_next_hop: false };
         let internal = asn(peer) == OUR_AS;
         let context = Context { ipv4: Some(reading), ..Context::plain(internal, true, &[]) };
-        let update = judge(RawUpdate::decode(body).unwrap(), context).unwrap();
+        let raw = RawUpdate::decode(body).unwrap();
+        let update = judge(raw, context).unwrap();
         assert_eq!(update.faults, []);
         let state = &mut self.peers[peer];
         state.ends += usize::from(update.end_of_rib.is_some());
         update.withdrawn.iter().for_each(|nlri| drop(state.told.remove(nlri)));
-        if let Some(attributes) = update.attributes {
-            let mut octets = Vec::new();
-            attributes.encode_head(&mut octets);
-            attributes.encode_tail(&mut octets);
-            for nlri in update.announced {
-                state.told.insert(nlri, (attributes.next_hop, octets.clone()));
-            }
-        }
+        let section: Rc<[u8]> = raw.attributes.into();
+        state.told.extend(update.announced.into_iter().map(|nlri| (nlri, section.clone())));
     }
 
     /// What a peer knows: its paths by prefix. Identifiers do not count, they depend on the order of arrival.
-    pub(crate) fn knows(&self, peer: usize) -> BTreeMap<Prefix, BTreeSet<(IpAddr, Vec<u8>)>> {
-        let mut all: BTreeMap<Prefix, BTreeSet<(IpAddr, Vec<u8>)>> = BTreeMap::new();
-        for (nlri, path) in &self.peers[peer].told {
-            all.entry(nlri.prefix).or_default().insert(path.clone());
+    pub(crate) fn knows(&self, peer: usize) -> BTreeMap<Prefix, Vec<Rc<[u8]>>> {
+        let mut all: BTreeMap<Prefix, Vec<Rc<[u8]>>> = BTreeMap::new();
+        for (nlri, section) in &self.peers[peer].told {
+            all.entry(nlri.prefix).or_default().push(section.clone());
         }
+        all.values_mut().for_each(|paths| paths.sort());
         all
     }
-}
 
-fn attributes(peer: usize, look: Look, number: u32) -> PathAttributes<'static> {
-    let Look { variant, unique } = look;
-    let internal = asn(peer) == OUR_AS;
-    // Now and then another peer is the next hop.
-    let next_hop = if variant % 5 == 4 { id((peer + 1) % PEERS).ip() } else { id(peer).ip() };
-    let mut path = Vec::new();
-    if !internal || variant % 2 == 0 {
-        let first = if internal { 65100 } else { asn(peer) };
-        let numbers =
-            if variant % 4 == 0 { vec![first] } else { vec![first, 64700 + u32::from(variant % 3)] };
-        path.extend([2, u8::try_from(numbers.len()).unwrap()]);
-        numbers.iter().for_each(|number| path.extend(number.to_be_bytes()));
+    /// The same, read.
+    pub(crate) fn sees(&self, peer: usize) -> BTreeMap<Prefix, Vec<Route>> {
+        let read = |paths: Vec<Rc<[u8]>>| {
+            let mut routes: Vec<Route> = paths.iter().map(|section| Route::decode(section)).collect();
+            routes.sort();
+            routes
+        };
+        self.knows(peer).into_iter().map(|(prefix, paths)| (prefix, read(paths))).collect()
     }
-    let mut communities = vec![0xfd, 0xe8, 0, variant];
-    if unique {
-        communities.extend(number.to_be_bytes());
+
+    /// Peers that have a session.
+    pub(crate) fn live(&self) -> Vec<usize> {
+        (0..PEERS).filter(|peer| self.peers[*peer].conn.is_some()).collect()
     }
-    PathAttributes {
-        as_path: path.into(),
-        med: (variant % 3 > 0).then_some(u32::from(variant) * 10),
-        local_pref: internal.then_some(100 + u32::from(variant % 2)),
-        communities: communities.into(),
-        ..PathAttributes::originated(next_hop)
+
+    /// What an oracle is told: the configuration, and of each live peer what it announced last.
+    pub(crate) fn oracle<'a>(&self, config: &'a SpeakerConfig) -> Oracle<'a> {
+        let announced = |peer: usize| {
+            let all = self.peers[peer].announced.iter();
+            all.map(move |((number, path), look)| ((prefix(*number), *path), look.route(peer, *number)))
+        };
+        // Without `unique` one number stands for all of an UPDATE, and makes no difference.
+        let neighbour = |peer: usize| Neighbour {
+            id: id(peer),
+            router_id: router_id(peer),
+            add_path: add_path(peer),
+            announced: announced(peer).collect(),
+        };
+        let neighbours = self.live().into_iter().map(neighbour).collect();
+        Oracle { config, address: address(0), originated: self.rules.originated(), neighbours }
     }
 }

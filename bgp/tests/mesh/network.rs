@@ -118,7 +118,7 @@ impl Network {
         let mut speaker = Speaker::new(restarted, self.now);
         speaker.handle(Input::Configure(nodes::config(node, count, self.both_dial)), self.now);
         speaker.handle(Input::Originate(nodes::originated(node, state.blocks)), self.now);
-        state.speaker = Some(speaker);
+        state.speaker = Some(Box::new(speaker));
         self.touch(node);
         self.carry_out();
     }
@@ -140,7 +140,7 @@ impl Network {
         state.power = power;
         state.speaker = None;
         state.timer = None;
-        let ends: Vec<(usize, usize)> = std::mem::take(&mut state.conns).into_values().collect();
+        let ends = state.unlink_all();
         ends.iter().for_each(|(link, side)| self.links[*link][*side].open = false);
         ends
     }
@@ -291,7 +291,7 @@ impl Network {
                 let End { node, conn, open, .. } = self.links[link][side];
                 if open {
                     self.links[link][side].open = false;
-                    self.nodes[node].conns.remove(&conn);
+                    self.nodes[node].unlink(conn);
                     self.input(node, Input::Closed { conn, reason: "closed by peer".into() });
                 }
             }
@@ -333,8 +333,9 @@ impl Network {
         let link = self.links.len();
         let end = |node, conn| End { node, conn, open: true, last: self.now };
         self.links.push([end(node, conn), end(to, accepted)]);
-        self.nodes[node].conns.insert(conn, (link, 0));
-        self.nodes[to].conns.insert(accepted, (link, 1));
+        let number = u32::try_from(link).unwrap();
+        self.nodes[node].conns.insert(conn, number);
+        self.nodes[to].conns.insert(accepted, number);
         let (local, remote) = (nodes::address(to), SocketAddr::new(nodes::address(node), 40000));
         self.input(to, Input::Accepted { conn: accepted, local, remote });
         self.input(node, Input::Connected { conn, local: nodes::address(node) });
@@ -366,12 +367,12 @@ impl Network {
             }
             Output::Send { conn, data } => {
                 speaker.handle(Input::Sent { conn, octets: data.len() }, self.now);
-                if let Some((link, side)) = self.nodes[node].conns.get(&conn).copied() {
+                if let Some((link, side)) = self.nodes[node].link(conn) {
                     self.send(link, 1 - side, |link, side| Event::Bytes { link, side, data });
                 }
             }
             Output::Close { conn } => {
-                if let Some((link, side)) = self.nodes[node].conns.remove(&conn) {
+                if let Some((link, side)) = self.nodes[node].unlink(conn) {
                     self.links[link][side].open = false;
                     self.send(link, 1 - side, |link, side| Event::Closed { link, side });
                 }

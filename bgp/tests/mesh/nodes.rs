@@ -1,9 +1,10 @@
 //! A node: its speaker, its kernel's connections and what its table holds of whom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
+use hashbrown::DefaultHashBuilder;
 use ipnetwork::{IpNetwork, Ipv4Network};
 use tortie_bgp::filter::{Filter, Rule, Verdict};
 use tortie_bgp::speaker::ConnId;
@@ -29,7 +30,7 @@ pub(crate) enum Power {
 /// A node.
 pub(crate) struct Node {
     pub(crate) power: Power,
-    pub(crate) speaker: Option<Speaker>,
+    pub(crate) speaker: Option<Box<Speaker>>,
     /// Which of its blocks it originates, a bit each.
     pub(crate) blocks: u8,
     /// By owner: the blocks its speaker knows, a bit each.
@@ -37,8 +38,8 @@ pub(crate) struct Node {
     /// The same of its kernel, which keeps routes until a new process has converged.
     pub(crate) kernel: Vec<u8>,
     pub(crate) converged: bool,
-    /// Its connections: number and side.
-    pub(crate) conns: BTreeMap<ConnId, (usize, usize)>,
+    /// The numbers of its connections.
+    pub(crate) conns: HashMap<ConnId, u32, DefaultHashBuilder>,
     pub(crate) accepted: u64,
     /// When its timer is set.
     pub(crate) timer: Option<Instant>,
@@ -53,7 +54,7 @@ impl Node {
             known: vec![0; count],
             kernel: vec![0; count],
             converged: false,
-            conns: BTreeMap::new(),
+            conns: HashMap::default(),
             accepted: 0,
             timer: None,
         }
@@ -62,6 +63,23 @@ impl Node {
     /// Whether its kernel has a route to everything of these nodes.
     pub(crate) fn has_all(&self, wanted: impl Iterator<Item = (usize, u8)>) -> bool {
         wanted.into_iter().all(|(owner, blocks)| self.kernel[owner] == blocks)
+    }
+
+    /// The number and side of a connection: who dialled is on side 0.
+    pub(crate) fn link(&self, conn: ConnId) -> Option<(usize, usize)> {
+        self.conns.get(&conn).map(|link| link_and_side(conn, *link))
+    }
+
+    /// Forgets a connection, if it has it.
+    pub(crate) fn unlink(&mut self, conn: ConnId) -> Option<(usize, usize)> {
+        self.conns.remove(&conn).map(|link| link_and_side(conn, link))
+    }
+
+    /// Forgets all connections, in the order of their names.
+    pub(crate) fn unlink_all(&mut self) -> Vec<(usize, usize)> {
+        let mut all: Vec<(ConnId, u32)> = self.conns.drain().collect();
+        all.sort_unstable();
+        all.into_iter().map(|(conn, link)| link_and_side(conn, link)).collect()
     }
 
     /// Takes a change; the block and its owner if it went away.
@@ -85,6 +103,10 @@ impl Node {
             }
         }
     }
+}
+
+fn link_and_side(conn: ConnId, link: u32) -> (usize, usize) {
+    (usize::try_from(link).unwrap(), usize::from(conn.is_accepted()))
 }
 
 pub(crate) fn address(node: usize) -> IpAddr {

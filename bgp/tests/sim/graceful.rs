@@ -133,6 +133,24 @@ fn two_that_restart_together_do_not_wait_for_each_other() {
 }
 
 #[test]
+fn what_a_peer_that_restarted_too_has_not_told_again_is_not_gone() {
+    let mut network = Network::mesh(3, |_, _| false);
+    network.run(SECOND * 20);
+    network.kill(0);
+    network.kill(1);
+    network.run(SECOND);
+    network.start_mute(1, true);
+    network.start(0, true);
+    network.run(SECOND * 10);
+    assert_eq!(network.established(0), 2);
+    assert!(!network.nodes[0].converged, "its kernel still needs the routes to node 1");
+    network.originate(1, &["172.16.1.0/26"]);
+    let took = network.until("node 0 complete", |n| n.nodes[0].converged);
+    assert!(took < SECOND, "took {took:?}");
+    assert_eq!(network.nodes[0].table.len(), 2);
+}
+
+#[test]
 fn a_dead_peer_delays_the_start_only_up_to_its_limit() {
     let mut network = Network::mesh(3, passive_by_order);
     network.run(SECOND * 20);

@@ -142,6 +142,13 @@ proptest! {
 }
 
 #[test]
+fn a_keepalive_is_a_header_and_takes_no_more_room() {
+    let keepalive = frame::keepalive();
+    assert_eq!(messages(&keepalive), [Frame { kind: Kind::Keepalive, body: &[] }]);
+    assert_eq!((keepalive.len(), keepalive.capacity()), (frame::HEADER, frame::HEADER));
+}
+
+#[test]
 fn a_full_segment_is_not_overfilled() {
     let mut path = Vec::new();
     for _ in 0..300 {

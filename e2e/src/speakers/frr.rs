@@ -1,4 +1,4 @@
-//! FRR's bgpd. Without zebra, which does not run where groups cannot be changed; so it programs no kernel.
+//! FRR's bgpd, by itself or with zebra, which programs the kernel.
 
 use std::fmt::Write;
 
@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use super::zebra::{self, Zebra};
 use super::{Family, Host, Learned, Peer, Setup, Speaker};
 use crate::eventually::{eventually, seconds};
 use crate::process::{Daemon, Run};
@@ -18,15 +19,28 @@ pub struct Frr {
     host: Host,
     setup: Setup,
     bgpd: Option<Daemon>,
+    zebra: Option<Zebra>,
 }
 
 impl Frr {
-    /// Starts it.
+    /// Starts bgpd alone.
     ///
     /// # Errors
     /// When it does not come up.
     pub fn start(host: &Host, setup: &Setup) -> Result<Frr> {
-        let mut frr = Frr { host: host.clone(), setup: setup.clone(), bgpd: None };
+        Frr::start_below(host, setup, None)
+    }
+
+    /// Starts zebra and bgpd. Zebra lives on when bgpd is killed.
+    ///
+    /// # Errors
+    /// When they do not come up.
+    pub fn start_with_zebra(host: &Host, setup: &Setup) -> Result<Frr> {
+        Frr::start_below(host, setup, Some(Zebra::start(host)?))
+    }
+
+    fn start_below(host: &Host, setup: &Setup, zebra: Option<Zebra>) -> Result<Frr> {
+        let mut frr = Frr { host: host.clone(), setup: setup.clone(), bgpd: None, zebra };
         frr.launch()?;
         Ok(frr)
     }
@@ -34,9 +48,10 @@ impl Frr {
     fn launch(&mut self) -> Result<()> {
         let config = self.host.write("bgpd.conf", &configuration(&self.host, &self.setup))?;
         let path = |name: &str| self.host.file(name).display().to_string();
-        // -Z: no zebra. -S: as who we are.
-        let run = self.host.netns.run(BGPD).args("-Z -S -P 0 -f").arg(config).arg("-i").arg(path("bgpd.pid"));
-        let run = run.arg("-z").arg(path("zserv")).arg("--vty_socket").arg(path(""));
+        // -S: as who we are. -Z: no zebra.
+        let flags = if self.zebra.is_some() { "-S -P 0 -f" } else { "-Z -S -P 0 -f" };
+        let run = self.host.netns.run(BGPD).args(flags).arg(config).arg("-i").arg(path("bgpd.pid"));
+        let run = run.arg("-z").arg(zebra::socket(&self.host)).arg("--vty_socket").arg(path(""));
         let mut bgpd = Daemon::start(&run, &self.host.file("bgpd.log"))?;
         eventually("bgpd answering", seconds(10), || {
             bgpd.still_runs()?;
@@ -146,7 +161,11 @@ impl Speaker for Frr {
 }
 
 fn configuration(host: &Host, setup: &Setup) -> String {
-    format!("log stdout debugging\nrouter bgp {}\n{}", setup.asn, below_router(host, setup))
+    format!(
+        "log stdout debugging\nlog timestamp precision 3\ndebug bgp neighbor-events\nrouter bgp {}\n{}",
+        setup.asn,
+        below_router(host, setup)
+    )
 }
 
 fn below_router(host: &Host, setup: &Setup) -> String {

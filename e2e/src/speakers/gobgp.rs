@@ -11,6 +11,19 @@ use crate::process::{Daemon, Run};
 /// What its state is called when the session is up, as the API numbers it.
 const ESTABLISHED: u64 = 6;
 
+/// Does to the kernel what GoBGP does to its best routes. Own ones have no next hop, others may have one that is behind a router.
+const FOLLOW: &str = r#"gobgp --target "$0" monitor global rib --current | while read -r _ what prefix _ hop _; do
+    [ "$hop" != 0.0.0.0 ] || continue
+    read -r _ word router _ <<END
+$(ip -o route get "$hop")
+END
+    [ "$word" != via ] || hop=$router
+    case "$what" in
+    "[ROUTE]") ip route replace "$prefix" via "$hop" ;;
+    "[DELROUTE]") ip route delete "$prefix" ;;
+    esac
+done"#;
+
 /// A running daemon.
 #[derive(Debug)]
 pub struct Gobgp {
@@ -58,6 +71,16 @@ impl Gobgp {
     /// A command for `gobgp`.
     pub fn command(&self, words: &str) -> Run {
         Run::line("gobgp --target").within(&self.host.netns).arg(self.target()).args(words)
+    }
+
+    /// Gives its best routes to the kernel, as they change, for as long as it lives; then they stay as they are. It programs no kernel
+    /// itself: it leaves that to zebra, and 3.10 does not understand zebra 8.4.
+    ///
+    /// # Errors
+    /// When the shell cannot be started.
+    pub fn follow(&self) -> Result<Daemon> {
+        let run = self.host.netns.run("sh -e -c").arg(FOLLOW).arg(self.target());
+        Daemon::start(&run, &self.host.file("follow.log"))
     }
 
     fn change(&self, verb: &str, prefix: &str) -> Result<()> {
@@ -130,7 +153,13 @@ impl Speaker for Gobgp {
     }
 
     fn restart(&mut self) -> Result<()> {
-        self.launch(&["-r"])
+        // Peers must find all of its routes, and some dial faster than these are given.
+        let down = "[neighbors.config]\n    admin-down = true\n";
+        let text = configuration(&self.host, &self.setup).replace("[neighbors.config]\n", down);
+        self.host.write("gobgpd.toml", &text)?;
+        self.launch(&["-r"])?;
+        let mut peers = self.setup.peers.iter();
+        peers.try_for_each(|peer| self.command(&format!("neighbor {} enable", peer.address)).ok().map(drop))
     }
 }
 

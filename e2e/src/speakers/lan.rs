@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::netns::Netns;
 use crate::node::LAB_DIR;
-use crate::scenario::run_inside;
+use crate::scenario::{full_name, run_inside};
 use crate::{diagnostics, sandbox};
 
 /// An address family.
@@ -131,11 +131,7 @@ impl Host {
 /// # Panics
 /// When the body fails.
 pub fn run(module: &str, name: &str, body: fn(&Lan) -> Result<()>) {
-    // The crate's own name is no part of a test's.
-    let name = match module.split_once("::") {
-        Some((_, inner)) => format!("{inner}::{name}"),
-        None => name.to_owned(),
-    };
+    let name = full_name(module, name);
     if !sandbox::is_inside() {
         run_inside(&name);
         return;
@@ -147,7 +143,8 @@ pub fn run(module: &str, name: &str, body: fn(&Lan) -> Result<()>) {
     }
 }
 
-fn print_files(dir: &Path, out: &mut impl Write) {
+/// Prints the end of every file below a directory, if there is one.
+pub(crate) fn print_files(dir: &Path, out: &mut impl Write) {
     let mut files: Vec<PathBuf> =
         fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     files.sort();

@@ -13,7 +13,9 @@ pub mod exabgp;
 pub mod frr;
 pub mod gobgp;
 pub mod lan;
+pub mod member;
 pub mod tortie;
+pub mod zebra;
 
 use std::collections::BTreeMap;
 

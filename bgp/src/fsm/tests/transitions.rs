@@ -25,6 +25,17 @@ fn the_way_up() {
     assert_eq!(bench.state(), SessionState::Established);
 }
 
+/// A thousand peers have a thousand such lists.
+#[test]
+fn a_list_of_connections_has_room_for_those_in_it() {
+    let mut bench = Bench::new(false);
+    bench.connect();
+    assert_eq!(bench.peer.connections.capacity(), 1);
+    bench.accept(1);
+    assert_eq!(bench.peer.connections.len(), 2);
+    assert_eq!(bench.peer.connections.capacity(), 2);
+}
+
 /// Every message in every state; what is out of place names the state (RFC 6608).
 #[test]
 fn messages_out_of_place() {

@@ -69,8 +69,10 @@ impl Table {
     pub(super) fn change_paths(&mut self, peer: PeerKey, mut change: impl FnMut(&mut Path) -> Change) {
         let Some(counts) = self.peers.get_mut(&peer).filter(|counts| counts.received > 0) else { return };
         for (slot, entry) in (0..).zip(&mut self.entries) {
+            let paths = self.paths.get_mut(&mut entry.paths);
+            let Some(first) = paths.iter().position(|path| path.peer == peer) else { continue };
             let (mut touched, mut remove) = (false, BTreeSet::new());
-            for path in self.paths.get_mut(&mut entry.paths).iter_mut().filter(|path| path.peer == peer) {
+            for path in paths[first..].iter_mut().filter(|path| path.peer == peer) {
                 let was_stale = path.stale;
                 let change = change(path);
                 counts.stale += usize::from(path.stale);

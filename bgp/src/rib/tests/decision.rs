@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use proptest::prelude::*;
 
 use super::*;
-use crate::rib::decision::{Candidate, Reason, best, compare};
+use crate::rib::decision::{Candidate, Reason, best, compare, shares};
 
 fn candidate(interner: &Interner, attrs: AttrId, source: Source) -> Candidate<'_> {
     Candidate { summary: interner.get(attrs).summary(), source, path_id: 0 }
@@ -53,6 +53,19 @@ fn an_originator_id_stands_for_the_router_id() {
     let plain = attrs(&mut i, 1, |_| ());
     let (a, b) = (candidate(&i, from_low, source(9)), candidate(&i, plain, source(1)));
     assert_eq!(compare(a, b), (Ordering::Less, Reason::RouterId));
+}
+
+/// A path that lost by MED within its own neighbour AS shares no load, though the best has that MED, too.
+#[test]
+fn who_lost_by_med_shares_no_load() {
+    let mut i = Interner::default();
+    let mut of = |neighbour: u32, med: u32| {
+        attrs(&mut i, 1, |a| (a.as_path, a.med) = (path(&[neighbour]).into(), Some(med)))
+    };
+    let (winner, other, loser) = (of(1, 10), of(2, 5), of(2, 10));
+    let all = [(winner, 1), (other, 2), (loser, 3)].map(|(attrs, id)| candidate(&i, attrs, source(id)));
+    assert_eq!(best(&all), Some(0));
+    assert_eq!(all.map(|path| shares(all[0], path, &all)), [true, true, false]);
 }
 
 proptest! {
