@@ -7,8 +7,9 @@
 //! ```
 //!
 //! One owner; no lock, no await, no clock. Output is a function of the present inputs, never of a remembered good
-//! value: what cannot be read is missing, and missing means deny. Everything is calculated anew on each flush, but for
-//! sessions and filters whose inputs are the same as before.
+//! value: what cannot be read is missing, and missing means deny. Policy is told change by change to an
+//! engine that works out what follows ([`tortie_policy::Engine`]); sessions and filters are calculated when their inputs
+//! are others; the rest, which is little, on each flush.
 
 mod bgp;
 mod cache;

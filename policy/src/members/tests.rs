@@ -19,7 +19,7 @@ enum Step {
 
 fn id(number: usize) -> ThingId {
     let id = Arc::new(EndpointId { namespace: "n".to_owned(), name: format!("t{number}") });
-    if number % 2 == 0 { ThingId::Endpoint(id) } else { ThingId::NetworkSet(id) }
+    if number.is_multiple_of(2) { ThingId::Endpoint(id) } else { ThingId::NetworkSet(id) }
 }
 
 fn profile(number: usize) -> Arc<str> {

@@ -12,7 +12,7 @@ use crate::members::Member;
 /// What a rule asks a set for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Definition {
-    /// Addresses and networks of the peers a selector matches; see [`Sets::peers`].
+    /// Addresses and networks of the peers a selector matches; see [`super::Sets::peers`].
     Peers(Family, Selector),
     /// Prefixes; see [`maximal`].
     Nets(Family, BTreeSet<IpNetwork>),
