@@ -54,6 +54,11 @@ row "speaker, 100 000 routes to 50 peers" "delivered/s" bgp_feed_100k_routes/pee
 small="among 1000 endpoints" policies="1000 policies, 500 of 10 000 endpoints here"
 row "compile $policies" "" policy/compile/500_of_10000_endpoints 1 "$small" policy/compile/500_of_1000_endpoints 1
 row "render  $policies" "" policy/render/500_of_10000_endpoints 1 "$small" policy/render/500_of_1000_endpoints 1
+change=policy_change
+row "calculate 100 000 endpoints and 2000 policies" "" $change/all/100000_endpoints 1 "10 000 endpoints" $change/all/10000_endpoints 1
+row "an endpoint elsewhere is another" "" $change/remote_endpoint/100000_endpoints 2 "among 10 000" $change/remote_endpoint/10000_endpoints 2
+row "an endpoint here is another" "" $change/local_endpoint/100000_endpoints 2 "among 10 000" $change/local_endpoint/10000_endpoints 2
+row "a policy is another" "" $change/policy/100000_endpoints 2 "among 10 000" $change/policy/10000_endpoints 2
 row "parse a selector of three terms" "" selector/parse/typical 1 "one term" selector/parse/equal 1
 row "match a selector of one term" "/endpoint" selector/match/equal 10000
 row "match a selector of three terms" "/endpoint" selector/match/typical 10000 "one term" selector/match/equal 10000
