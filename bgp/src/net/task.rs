@@ -30,8 +30,12 @@ const READ: usize = 128 * 1024;
 const READS: usize = 2;
 /// Few tables are this long: a connection that went on for so many octets without a pause is read in small pieces with
 /// pauses from then on ([`Link::resume_later`]), about 16 MB a second, so that nobody waits for it.
-const FLOOD: usize = 16 << 20;
+const LONG: usize = 16 << 20;
 const PIECE: usize = 16 * 1024;
+/// It is no table at all but a flood when it took so many octets for each route that there is of it. Then it is 2 MB a
+/// second, most of which others would be told again.
+const PER_ROUTE: usize = 1024;
+const DROP: usize = 2 * 1024;
 /// Octets taken from the speaker before they are written.
 const ROUND: usize = 1 << 18;
 
@@ -299,8 +303,13 @@ impl Owner {
     /// Reads until there is nothing more, or others have their turn.
     fn read(&mut self, conn: ConnId) {
         let Some(link) = self.links.get_mut(&conn) else { return };
-        let flood = link.unbroken() > FLOOD;
-        let (reads, most) = if flood { (1, PIECE) } else { (READS, READ) };
+        let unbroken = link.unbroken();
+        let long = unbroken > LONG;
+        let (reads, most) = match long {
+            false => (READS, READ),
+            true if unbroken / PER_ROUTE > self.speaker.received(conn) => (1, DROP),
+            true => (1, PIECE),
+        };
         for _ in 0..reads {
             let Some(link) = self.links.get_mut(&conn) else { return };
             match link.read(&mut self.buffer[..most]) {
@@ -313,7 +322,7 @@ impl Owner {
             }
         }
         match self.links.get(&conn) {
-            Some(link) if flood => link.resume_later(),
+            Some(link) if long => link.resume_later(),
             Some(link) => link.resume(),
             None => {}
         }

@@ -277,6 +277,12 @@ impl Speaker {
         self.bytes(conn, data);
     }
 
+    /// Routes there are of the peer at the other end of a connection.
+    #[must_use]
+    pub fn received(&self, conn: ConnId) -> usize {
+        self.conns.get(&conn).map_or(0, |state| self.routes.received(state.peer).0)
+    }
+
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
         if self.outputs.is_empty() {
