@@ -9,7 +9,7 @@
 mod locals;
 mod problems;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -35,6 +35,8 @@ use problems::{About, Reports};
 #[derive(Debug)]
 pub struct Engine {
     tiers: BTreeMap<String, TierSpec>,
+    /// Tiers that cannot be read.
+    unreadable: BTreeSet<String>,
     /// Rules of profiles; `None` for one that matches nothing.
     profiles: BTreeMap<Arc<str>, Option<Arc<Rules>>>,
     hosts: Hosts,
@@ -58,6 +60,7 @@ impl Default for Engine {
         ruleset.maps = dispatch::maps();
         Engine {
             tiers: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
             profiles: BTreeMap::new(),
             hosts: Hosts::new(),
             around: Surroundings::default(),
@@ -81,7 +84,15 @@ impl Engine {
             Some(tier) => self.tiers.insert(name.to_owned(), tier),
             None => self.tiers.remove(name),
         };
+        self.unreadable.remove(name);
         // There are few, and they change rarely.
+        self.locals.touch_all();
+    }
+
+    /// A tier that cannot be read: until it can, or is gone, its policies deny before all others.
+    pub fn set_unreadable_tier(&mut self, name: &str) {
+        self.tiers.remove(name);
+        self.unreadable.insert(name.to_owned());
         self.locals.touch_all();
     }
 
@@ -190,8 +201,8 @@ impl Engine {
 
     /// Leads the packets of each interface to its policy.
     fn locate(&mut self) {
-        let Engine { locals, groups, sets, around, tiers, profiles, reports, .. } = self;
-        let orders = Orders { tiers, profiles };
+        let Engine { locals, groups, sets, around, tiers, unreadable, profiles, reports, .. } = self;
+        let orders = Orders { tiers, unreadable, profiles };
         let mut writing = Writing { groups, sets, options: &around.options };
         for interface in locals.take_interfaces() {
             let mut problems = Problems::default();
@@ -244,14 +255,17 @@ impl Engine {
     fn report(&mut self) {
         if self.locals.take_tiers_touched() {
             let mut problems = Problems::default();
-            for name in self.locals.tiers().filter(|name| !self.tiers.contains_key(*name)) {
+            let known = |name: &&String| self.tiers.contains_key(*name) || self.unreadable.contains(*name);
+            for name in self.locals.tiers().filter(|name| !known(name)) {
                 let reason = "does not exist; its policies come last, and it denies";
                 problems.add(format_args!("Tier {name}"), reason);
             }
             self.reports.set(About::Tiers, problems);
         }
-        let missing = self.sets.members().missing_profiles();
-        self.reports.set(About::MissingProfiles, problems::missing(missing));
+        if self.sets.take_missing_touched() {
+            let missing = self.sets.members().missing_profiles();
+            self.reports.set(About::MissingProfiles, problems::missing(missing));
+        }
     }
 }
 

@@ -166,9 +166,9 @@ impl Groups {
         }
     }
 
-    /// Writes a group anew.
+    /// Writes a group anew. One without users is about to go: what it is made of may be out of date.
     pub(crate) fn write(&mut self, id: GroupId, sets: &mut Sets, options: &Options) {
-        let Some(group) = self.all.get(id) else { return };
+        let Some(group) = self.all.get(id).filter(|group| group.users > 0) else { return };
         let (name, direction, content) = (group.name.clone(), group.direction, group.content.clone());
         let mut problems = Problems::default();
         // What others asked for and did not say so is theirs.

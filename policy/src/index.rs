@@ -104,6 +104,16 @@ impl Index {
         self.classes.with_profile(name)
     }
 
+    /// Whether a class has a profile that does not exist.
+    pub(crate) fn misses_profile(&self, id: ClassId) -> bool {
+        self.key(id).is_some_and(|key| key.profiles.iter().any(|name| self.is_missing(name)))
+    }
+
+    /// Whether some class has this profile and it does not exist.
+    pub(crate) fn is_missing(&self, profile: &str) -> bool {
+        self.classes.is_missing(profile)
+    }
+
     /// Profiles that some class has and that do not exist, with those classes.
     pub(crate) fn missing_profiles(&self) -> impl Iterator<Item = (&Arc<str>, &BTreeSet<ClassId>)> {
         self.classes.missing_profiles()

@@ -94,6 +94,8 @@ pub(crate) struct Members {
     rosters: Slab<Roster>,
     by_wanted: HashMap<Wanted, RosterId>,
     of_query: HashMap<QueryId, Vec<RosterId>>,
+    /// Other things than before have profiles that do not exist.
+    missing_touched: bool,
 }
 
 impl Members {
@@ -104,6 +106,7 @@ impl Members {
         match thing {
             Some(thing) => {
                 let class = self.index.join(thing.class());
+                self.missing_touched |= self.index.misses_profile(class);
                 self.count(class, &thing, true, &mut deltas);
                 let place = self.things.insert(Known { id: id.clone(), class, thing });
                 self.of_class.entry(class).or_default().insert(place);
@@ -116,6 +119,7 @@ impl Members {
         if let Some(place) = old {
             let Known { class, thing, .. } = self.things.remove(place);
             self.count(class, &thing, false, &mut deltas);
+            self.missing_touched |= self.index.misses_profile(class);
             if let Some(places) = self.of_class.get_mut(&class) {
                 places.remove(&place);
                 if places.is_empty() {
@@ -129,6 +133,7 @@ impl Members {
 
     /// The labels a profile gives are others; `None` when there is no such profile.
     pub(crate) fn set_profile(&mut self, name: &Arc<str>, labels: Option<LabelSet>) -> Vec<Delta> {
+        self.missing_touched |= self.index.is_missing(name) != labels.is_none();
         let mut flips = self.index.set_profile(name, labels);
         flips.sort_by_key(|flip| !flip.matches);
         let mut deltas = Vec::new();
@@ -141,6 +146,11 @@ impl Members {
             }
         }
         deltas
+    }
+
+    /// Whether other things have profiles that do not exist than when this was called last.
+    pub(crate) fn take_missing_touched(&mut self) -> bool {
+        std::mem::take(&mut self.missing_touched)
     }
 
     /// The roster of what is wanted, with one more user; true when it is new.

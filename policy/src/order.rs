@@ -72,19 +72,28 @@ pub(crate) struct Subject<'a> {
 /// What puts policies in order, and the rules of profiles.
 pub(crate) struct Orders<'a> {
     pub(crate) tiers: &'a BTreeMap<String, TierSpec>,
+    /// Tiers that cannot be read: nobody knows the place of their policies.
+    pub(crate) unreadable: &'a BTreeSet<String>,
     pub(crate) profiles: &'a BTreeMap<Arc<str>, Option<Arc<Rules>>>,
 }
 
 impl Orders<'_> {
     /// The stages a packet passes in a direction, up to the first that lets nothing on.
     pub(crate) fn stages(&self, subject: &Subject<'_>, direction: Direction, phase: Phase) -> Vec<Stage> {
+        let is_unplaced = |policy: &&&Arc<Policy>| {
+            matches!(policy.body, Body::DenyFirst) || self.unreadable.contains(&policy.tier)
+        };
+        // What allows something early would take it out of the reach of what denies because it cannot be read.
+        let early = matches!(phase, Phase::Untracked | Phase::PreDnat);
+        if early && subject.policies.iter().any(|policy| is_unplaced(&policy) && policy.is_about(direction)) {
+            return Vec::new();
+        }
         let mut stages = Vec::new();
         let staged = self.sorted(&subject.staged, direction, phase);
         if !staged.is_empty() {
             stages.push(Stage::Staged(staged.into_iter().cloned().collect()));
         }
         let sorted = self.sorted(&subject.policies, direction, phase);
-        let is_unplaced = |policy: &&&Arc<Policy>| matches!(policy.body, Body::DenyFirst);
         let unreadable: BTreeMap<_, _> =
             sorted.iter().filter(is_unplaced).map(|policy| (&policy.id, Arc::clone(policy))).collect();
         if !unreadable.is_empty() {

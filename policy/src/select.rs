@@ -77,11 +77,15 @@ pub(crate) struct Policy {
 impl Policy {
     /// Whether it decides about traffic in a direction at this place, of endpoints it is about.
     pub(crate) fn applies(&self, direction: Direction, phase: Phase) -> bool {
-        let wanted = match direction {
+        self.reach.covers(phase) && self.is_about(direction)
+    }
+
+    /// Whether it decides about traffic in a direction at all.
+    pub(crate) fn is_about(&self, direction: Direction) -> bool {
+        self.types.contains(&match direction {
             Direction::Ingress => PolicyType::Ingress,
             Direction::Egress => PolicyType::Egress,
-        };
-        self.reach.covers(phase) && self.types.contains(&wanted)
+        })
     }
 
     /// Whether one of its rules can lead on to the next tier.

@@ -78,6 +78,11 @@ impl Sets {
         self.apply(deltas);
     }
 
+    /// Whether other things have profiles that do not exist than when this was called last.
+    pub(crate) fn take_missing_touched(&mut self) -> bool {
+        self.members.take_missing_touched()
+    }
+
     /// Everything selectors can match.
     pub(crate) fn members(&self) -> &Members {
         &self.members

@@ -89,6 +89,17 @@ fn row_13_a_host_endpoint_without_policy_is_closed_but_for_failsafes() {
 }
 
 #[test]
+fn nothing_is_allowed_early_while_a_policy_cannot_be_read() {
+    let web = "eth0 > - 192.0.2.9 > 192.0.2.1 tcp 80";
+    for early in ["doNotTrack: true", "preDNAT: true"] {
+        let allow = policy("p", &format!("{early}, applyOnForward: true, ingress: [{{ action: Allow }}]"));
+        let unreadable = "{ name: q, invalid: reason }".to_owned();
+        check(&with(ETH0, std::slice::from_ref(&allow)), &[&format!("yes {web}")]);
+        check(&with(ETH0, &[allow, unreadable]), &[&format!("no {web}")]);
+    }
+}
+
+#[test]
 fn a_node_without_host_endpoints_has_no_more_base_chains() {
     let base = |more: &str| {
         let chains = compiled(more).ruleset.chains;

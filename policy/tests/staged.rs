@@ -4,7 +4,7 @@ mod support;
 
 use support::packet;
 use tortie_policy::eval::eval;
-use tortie_policy::{Compiled, compile, nft};
+use tortie_policy::{Compiled, Engine, compile, nft};
 
 const WORLD: &str = r#"
 tiers: { default: {}, tryout: { order: 5 } }
@@ -48,6 +48,28 @@ fn a_staged_policy_counts_the_first_rule_that_matches_and_decides_nothing() {
     assert_eq!(counted(&list, "eth0 > calib 192.0.2.9 > 10.0.0.2 tcp 80"), (true, vec![]));
     let nothing = format!("staged: [{}]", staged("p", "types: [Ingress]"));
     assert_eq!(counted(&nothing, IN), (true, vec!["staged policy ns1/p matches nothing".to_owned()]));
+}
+
+/// A group that is about to go, with the policy as it was, must not bring that back.
+#[test]
+fn a_changed_staged_policy_stays_changed_when_a_group_with_the_old_one_goes() {
+    let world = |staged_rules: &str, enforced: &str, peer: &str| {
+        support::snapshot(&format!("{WORLD}{peer}\nstaged: [{}]\n{enforced}", staged("s", staged_rules)))
+    };
+    let peer =
+        "  - { name: c, namespace: ns1, labels: { role: peer }, profiles: [kns], addresses: [10.0.0.3] }";
+    let allow = "ingress: [{ action: Allow, source: { selector: role == 'peer' } }]";
+    let enforced =
+        format!("policies: [{{ name: p, namespace: ns1, spec: {{ selector: app == 'a', {allow} }} }}]");
+    let before = world("ingress: [{ action: Deny }]", &enforced, "");
+    let after = world("ingress: [{ action: Allow }]", "", peer);
+    let mut engine = Engine::default();
+    engine.set_all(&before);
+    engine.flush();
+    after.staged.iter().for_each(|(id, body)| engine.set_staged(id, Some(body)));
+    before.policies.keys().for_each(|id| engine.set_policy(id, None));
+    after.endpoints.iter().for_each(|(id, endpoint)| engine.set_endpoint(id, Some(endpoint)));
+    assert_eq!(engine.flush(), compile(&after));
 }
 
 #[test]

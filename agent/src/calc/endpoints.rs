@@ -35,6 +35,7 @@ pub(super) fn calculate(cache: &Cache, settings: &Settings) -> Workloads {
     let mut workloads = Workloads::default();
     let mut owners: BTreeMap<IpAddr, EndpointId> = BTreeMap::new();
     let Workloads { interfaces, all, problems } = &mut workloads;
+    let mut refused = Vec::new();
     for id in &cache.local {
         let Some(StoredEndpoint::Local(stored)) = cache.endpoints.get(id) else { continue };
         let endpoint = for_policy(id, stored, &mut Texts::default());
@@ -42,9 +43,18 @@ pub(super) fn calculate(cache: &Cache, settings: &Settings) -> Workloads {
         if !stored.spec.ip_networks.is_empty() {
             match check_interface(stored, interfaces) {
                 Ok(()) => claim(interfaces, &mut owners, id, stored, &mut endpoint, problems),
-                Err(reason) => report(problems, id, reason),
+                Err(reason) => {
+                    report(problems, id, reason);
+                    refused.push((id, endpoint));
+                    continue;
+                }
             }
         }
+        all.insert(id.clone(), Arc::new(endpoint));
+    }
+    // One that has no interface here must not lend its labels to the address of one that has.
+    for (id, mut endpoint) in refused {
+        endpoint.addresses = endpoint.addresses.into_iter().filter(|ip| !owners.contains_key(ip)).collect();
         all.insert(id.clone(), Arc::new(endpoint));
     }
     workloads

@@ -180,7 +180,12 @@ impl Feed {
     fn tell_resources(&mut self, cache: &Cache, settings: &Settings) {
         let (engine, touched) = (&mut self.engine, &mut self.touched);
         for name in std::mem::take(&mut touched.tiers) {
-            engine.set_tier(&name, cache.tiers.get(&name).cloned());
+            match cache.tiers.get(&name) {
+                None if cache.invalid.contains_key(&Key::resource(Kind::Tier, None, &name)) => {
+                    engine.set_unreadable_tier(&name);
+                }
+                tier => engine.set_tier(&name, tier.cloned()),
+            }
         }
         for name in std::mem::take(&mut touched.profiles) {
             if name != DEFAULT_ALLOW {

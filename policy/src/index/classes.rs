@@ -147,6 +147,10 @@ impl Classes {
         self.by_profile.get(name).into_iter().flatten().copied()
     }
 
+    pub(super) fn is_missing(&self, profile: &str) -> bool {
+        self.missing.contains(profile)
+    }
+
     pub(super) fn missing_profiles(&self) -> impl Iterator<Item = (&Arc<str>, &BTreeSet<ClassId>)> {
         self.missing.iter().filter_map(|name| Some((name, self.by_profile.get(name)?)))
     }

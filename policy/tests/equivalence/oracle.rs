@@ -118,6 +118,13 @@ impl Oracle<'_> {
                 || labels.get("projectcalico.org/namespace") == Some(&policy.namespace)
         };
         let mut tiers = ByTier::new();
+        // Nobody knows what it would have denied: nothing may be allowed before it denies.
+        let unreadable =
+            |(id, body): (&PolicyId, &PolicyBody)| matches!(body, PolicyBody::Invalid(_)) && in_scope(id);
+        if matches!(phase, Phase::Untracked | Phase::PreDnat) && self.snapshot.policies.iter().any(unreadable)
+        {
+            return Ok(tiers);
+        }
         for (policy, body) in &self.snapshot.policies {
             if !asked_in(body, phase) {
                 continue;

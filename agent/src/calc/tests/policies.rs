@@ -262,6 +262,32 @@ fn addresses_of_interfaces_find_a_host_endpoint_without_a_name() {
     assert!(calc.flush().is_none());
 }
 
+/// Else a policy of the tier would come after one that allows what it denies.
+#[test]
+fn policies_of_a_tier_that_cannot_be_read_deny_before_all_others() {
+    let deny = json!({"tier": "t", "selector": "all()", "ingress": [{"action": "Deny", "protocol": "UDP"}]});
+    let allow = json!({"selector": "all()", "ingress": [{"action": "Allow"}]});
+    let world = World::nodes(1)
+        .endpoint("default/w", "n1", "cali1", &["10.1.0.1/32"])
+        .with(Kind::Tier, "default", json!({}))
+        .with(Kind::GlobalNetworkPolicy, "default.a", allow)
+        .with(Kind::GlobalNetworkPolicy, "t.d", deny);
+    let rules = |world: &World| {
+        let output = world.output();
+        let Verdict::Goto(chain) = &output.desired.ruleset.maps["to-endpoint"].elements["cali1"] else {
+            panic!()
+        };
+        let rules = &output.desired.ruleset.chains[chain].rules;
+        let rules: Vec<_> = rules.iter().map(|rule| rule.comment.to_string()).collect();
+        (rules, output.problems.of("Tier t"))
+    };
+    let (plain, _) = rules(&world.clone().with(Kind::Tier, "t", json!({"order": 1.0})));
+    assert!(plain[0].contains("t.d") && plain.len() > 1, "{plain:?}");
+    let (closed, problem) = rules(&world.unreadable(Kind::Tier, "t"));
+    assert!(closed.len() == 1 && closed[0].contains("t.d cannot be read"), "{closed:?}");
+    assert!(problem.is_some_and(|text| !text.contains("does not exist")));
+}
+
 #[test]
 fn staged_policies_reach_policy_under_their_names() {
     let world = World::nodes(1)
