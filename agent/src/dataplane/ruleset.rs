@@ -28,8 +28,6 @@ enum Held {
     Unknown,
     /// Exactly these.
     Ours(Arc<Ruleset>),
-    /// What others made of ours.
-    Foreign(Ruleset),
 }
 
 impl Loaded {
@@ -49,11 +47,11 @@ impl Loaded {
         if kernel.ruleset_untouched()? {
             return Ok(());
         }
-        match kernel.ruleset(loaded)? {
-            Some(found) if found == **loaded => return Ok(()),
-            Some(found) => self.held = Held::Foreign(found),
-            None => self.held = Held::Unknown,
+        if kernel.ruleset(loaded)?.as_ref() == Some(&**loaded) {
+            return Ok(());
         }
+        // What others made of it is read again, beside what is wanted by then.
+        self.held = Held::Unknown;
         tracing::warn!("table inet tortie was changed by somebody else, putting it right");
         Ok(())
     }
@@ -84,7 +82,6 @@ impl Loaded {
     ) -> Result<Vec<Change>, KernelError> {
         Ok(match held {
             Held::Ours(held) => diff(&held, wanted),
-            Held::Foreign(held) => diff(&held, wanted),
             Held::Unknown => match kernel.ruleset(wanted)?.filter(|_| self.refused < 2) {
                 Some(found) => diff(&found, wanted),
                 None => from_nothing(wanted),

@@ -70,7 +70,11 @@ impl Rules {
             if !self.take_over().map_err(failed)? {
                 return Ok(None);
             }
-            let found = self.dump(expected).map_err(failed)?;
+            let found = match self.dump(expected) {
+                Ok(found) => found,
+                Err(refusal) if is_torn(&refusal) => continue,
+                Err(refusal) => return Err(failed(refusal)),
+            };
             // What was read bit by bit is whole when nobody could change it meanwhile, nobody did, or nothing is missing.
             let whole = self.flags != 0 || found.as_ref() == Some(expected);
             if whole || self.generation().map_err(failed)? == generation {
@@ -78,7 +82,8 @@ impl Rules {
                 return Ok(found);
             }
         }
-        Err(failed(Refusal::from(io::Error::from(Errno::EINTR))))
+        // Others change theirs all the time. To make the table anew takes no reading.
+        Ok(None)
     }
 
     /// Whether there is a table that can be changed into what is wanted. One that outlived its owner is claimed.
@@ -182,9 +187,25 @@ fn ownable(socket: &mut NetlinkSocket) -> u32 {
     let flags = OWNER | PERSIST;
     let question = Transaction::question(flags, socket.next_sequence());
     match socket.transaction(question.bytes(), question.first(), question.last(), question.end()) {
-        Ok(refusals) if refusals.is_empty() => flags,
-        _ => 0,
+        Ok(refusals) if refusals.is_empty() => return flags,
+        Ok(refusals) => {
+            let error = refusals.first().map(|(_, refusal)| refusal.source.to_string()).unwrap_or_default();
+            tracing::info!(error, "no process can own a table here: table inet tortie is watched instead");
+        }
+        Err(refusal) => {
+            let error = refusal.source.to_string();
+            tracing::warn!(
+                error,
+                "nobody knows whether a process can own a table here: it is watched instead"
+            );
+        }
     }
+    0
+}
+
+/// Whether what was to be read changed meanwhile, or is gone.
+fn is_torn(refusal: &Refusal) -> bool {
+    [Errno::EINTR, Errno::ENOENT].map(|error| Some(error as i32)).contains(&refusal.source.raw_os_error())
 }
 
 fn request(query: Query) -> Request {
