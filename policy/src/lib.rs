@@ -1,17 +1,19 @@
 //! From network policy to an nf_tables rule-set; pure.
 //!
 //! ```text
-//! Snapshot ──▶ select, order ──▶ compile ──▶ Ruleset (ir) ──▶ change ──▶ netlink  (what differs, as messages for the kernel)
-//!                                               ├──────────▶ nft::render         (text for people, golden files)
-//!                                               └──────────▶ eval                (the same IR judged on a packet)
+//! what is set ──▶ Engine ──flush──▶ Ruleset (ir) ──▶ change ──▶ netlink  (what differs, as messages for the kernel)
+//!                                      ├──────────▶ nft::render         (text for people, golden files)
+//!                                      └──────────▶ eval                (the same IR judged on a packet)
 //! ```
 //!
 //! | module | what it owns |
 //! |---|---|
-//! | [`snapshot`] | the input |
+//! | [`snapshot`] | the input, and all of it at once |
+//! | `engine` | what was set, and what of the outcome it touches |
 //! | `check` | a rule as stored → a rule that cannot be wrong, or the reason why it is |
-//! | `select` | labels of endpoints, which policies reach which endpoint |
-//! | `peers` | whom selectors of rules can name |
+//! | `select` | policies and profiles as stored → ones that can be enforced, and whom they are about |
+//! | `index` | which labels a selector matches |
+//! | `members` | whom selectors of rules can name, counted |
 //! | `order` | tiers, policies within a tier, profiles: the stages a packet passes |
 //! | `sets` | selectors, nets, ports → named sets with stable names |
 //! | `lower` | one checked rule → rules of the IR |

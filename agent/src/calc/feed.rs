@@ -34,7 +34,7 @@ pub(super) struct Feed {
 }
 
 /// What was touched since the last flush.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Touched {
     endpoints: BTreeSet<EndpointId>,
     /// Endpoints of this node among them.
@@ -58,17 +58,7 @@ impl Default for Feed {
         engine.set_profile(DEFAULT_ALLOW, Some(Some(&allow_all)));
         Feed {
             engine,
-            touched: Touched {
-                endpoints: BTreeSet::new(),
-                workloads: true,
-                network_sets: BTreeSet::new(),
-                hosts: BTreeSet::new(),
-                policies: BTreeSet::new(),
-                staged: BTreeSet::new(),
-                profiles: BTreeSet::new(),
-                tiers: BTreeSet::new(),
-                around: true,
-            },
+            touched: Touched { workloads: true, around: true, ..Touched::default() },
             workloads: Workloads::default(),
             policies: Names::default(),
             staged: Names::default(),

@@ -1,4 +1,4 @@
-//! The policy compiler's input from the cache.
+//! Policies, profiles and pools from the cache as the policy engine takes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -35,7 +35,7 @@ const PIECE: usize = 16 * 1024;
 /// It is no table at all but a flood when it took so many octets for each route that there is of it. Then it is 2 MB a
 /// second, most of which others would be told again.
 const PER_ROUTE: usize = 1024;
-const DROP: usize = 2 * 1024;
+const TRICKLE: usize = 2 * 1024;
 /// Octets taken from the speaker before they are written.
 const ROUND: usize = 1 << 18;
 
@@ -307,7 +307,7 @@ impl Owner {
         let long = unbroken > LONG;
         let (reads, most) = match long {
             false => (READS, READ),
-            true if unbroken / PER_ROUTE > self.speaker.received(conn) => (1, DROP),
+            true if unbroken / PER_ROUTE > self.speaker.received(conn) => (1, TRICKLE),
             true => (1, PIECE),
         };
         for _ in 0..reads {
