@@ -3,7 +3,6 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
 use tortie_policy::{compile, nft};
 
@@ -96,27 +95,11 @@ wait
 nft list table inet tortie | sed -n 's/.*counter packets [1-9].*staged policy n\/s would deny ingress\[0\].*/staged-counted yes/p'
 "#;
 
-fn run(rules: &str) -> BTreeMap<String, String> {
-    let file = tempfile::NamedTempFile::new().expect("a file for the rules");
-    std::fs::write(file.path(), rules).expect("rules written");
-    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net", "--mount", "bash", "-c", SCRIPT])
-        .env("PATH", path)
-        .env("RULES", file.path())
-        .output()
-        .expect("unshare(1) of util-linux is needed");
-    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "needs bash, ip, nft, sysctl:\n{errors}\n{text}");
-    let pair = |line: &str| line.split_once(' ').map(|(name, value)| (name.to_owned(), value.to_owned()));
-    text.lines().filter_map(pair).collect()
-}
-
 #[test]
 fn the_kernel_reads_the_rules_of_hosts_as_meant() {
     let compiled = compile(&support::snapshot(WORLD));
     assert_eq!(compiled.problems, []);
-    let found = run(&nft::render(&compiled.ruleset));
+    let found = support::run(SCRIPT, &nft::render(&compiled.ruleset));
     let wanted = [
         ("failsafe", "yes"),
         ("allowed", "yes"),
@@ -145,6 +128,6 @@ fn the_kernel_reads_the_rules_of_hosts_as_meant() {
 /// Every "no" above is the doing of the rules.
 #[test]
 fn without_rules_the_same_connections_are_answered() {
-    let found = run("table inet tortie {\n}\n");
+    let found = support::run(SCRIPT, "table inet tortie {\n}\n");
     assert!(found.len() == 18 && found.values().all(|value| value == "yes"), "{found:?}");
 }

@@ -5,7 +5,6 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
 use tortie_policy::{compile, nft};
 
@@ -95,27 +94,11 @@ try x-as-a ping1 x -I 10.0.0.1 10.0.0.2
 nft list chain inet tortie workload-source | sed -n 's/.*fib.*packets [1-9].*/spoofed yes/p'
 "#;
 
-fn run(rules: &str) -> BTreeMap<String, String> {
-    let file = tempfile::NamedTempFile::new().expect("a file for the rules");
-    std::fs::write(file.path(), rules).expect("rules written");
-    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net", "--mount", "sh", "-c", SCRIPT])
-        .env("PATH", path)
-        .env("RULES", file.path())
-        .output()
-        .expect("unshare(1) of util-linux is needed");
-    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "needs ip, nft, ping, sysctl:\n{errors}\n{text}");
-    let pair = |line: &str| line.split_once(' ').map(|(name, value)| (name.to_owned(), value.to_owned()));
-    text.lines().filter_map(pair).collect()
-}
-
 #[test]
 fn the_kernel_reads_the_rules_as_meant() {
     let compiled = compile(&support::snapshot(WORLD));
     assert_eq!(compiled.problems, []);
-    let found = run(&nft::render(&compiled.ruleset));
+    let found = support::run(SCRIPT, &nft::render(&compiled.ruleset));
     let wanted = [
         ("a-to-b", "yes"),
         ("a-to-b-v6", "yes"),
@@ -141,7 +124,7 @@ fn the_kernel_reads_the_rules_as_meant() {
 /// Every "no" above is the doing of the rules: without them the same pings arrive.
 #[test]
 fn without_rules_the_same_pings_arrive() {
-    let found = run("table inet tortie {\n\tchain workload-source {\n\t}\n}\n");
+    let found = support::run(SCRIPT, "table inet tortie {\n\tchain workload-source {\n\t}\n}\n");
     let unanswered: Vec<_> = found.iter().filter(|(_, v)| *v == "no").map(|(k, _)| k.as_str()).collect();
     // No address translation, and the answer to a forged source goes to its owner.
     assert_eq!(unanswered, ["a-to-outside", "x-as-a", "x-to-outside"]);

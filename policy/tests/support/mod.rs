@@ -342,3 +342,20 @@ pub(crate) fn load(texts: &[String]) -> String {
     assert!(output.status.success(), "{errors}\n{}", texts.join("\n"));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
+
+/// Runs a script in namespaces of its own, with these rules in the file `$RULES`: the lines it prints, as name and value.
+pub(crate) fn run(script: &str, rules: &str) -> BTreeMap<String, String> {
+    let file = tempfile::NamedTempFile::new().expect("a file for the rules");
+    std::fs::write(file.path(), rules).expect("rules written");
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "--mount", "bash", "-c", script])
+        .env("PATH", path)
+        .env("RULES", file.path())
+        .output()
+        .expect("unshare(1) of util-linux is needed");
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "needs bash, ip, nft, ping, sysctl:\n{errors}\n{text}");
+    let pair = |line: &str| line.split_once(' ').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    text.lines().filter_map(pair).collect()
+}
