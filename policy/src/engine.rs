@@ -246,9 +246,7 @@ impl Engine {
         for (name, chain) in self.groups.settle(&mut self.sets) {
             put(&mut self.ruleset.chains, name, chain);
         }
-        for (name, set) in self.sets.settle() {
-            put(&mut self.ruleset.sets, name, set.cloned());
-        }
+        self.sets.settle(&mut self.ruleset);
     }
 
     /// What is wrong besides what was said when it was set.

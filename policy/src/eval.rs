@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::ir::{
-    Action, AddressSet, ChainKind, Elements, Family, Hook, IcmpField, Interface, Match, Op, PortSet, Ruleset,
-    Side, Verdict, WORKLOAD_PREFIX,
+    Action, AddressSet, ChainKind, Comment, Element, Elements, Family, Hook, IcmpField, Interface, Match, Op,
+    PortSet, Rule, Ruleset, Side, Verdict, WORKLOAD_PREFIX,
 };
 
 /// A packet, and what the kernel knows about it when it meets our rules.
@@ -79,7 +79,7 @@ pub struct Step {
     pub chain: String,
     /// Its place in the chain, from 0.
     pub index: usize,
-    /// Its comment: tier, policy, index.
+    /// Its comment: tier, policy, index; of merged rules that of the one whose element matched.
     pub comment: String,
     /// What it does.
     pub action: Action,
@@ -182,7 +182,8 @@ impl<'a> Run<'a> {
                 }
             };
             if verdict.is_some() || matches!(rule.action, Action::Log { .. }) {
-                let (comment, action) = (rule.comment.to_string(), rule.action.clone());
+                let comment = self.origin(rule).unwrap_or(&rule.comment).to_string();
+                let action = rule.action.clone();
                 self.trail.push(Step { chain: name.to_owned(), index, comment, action });
             }
             match verdict {
@@ -198,6 +199,26 @@ impl<'a> Run<'a> {
             }
         }
         Left::Returned
+    }
+
+    /// Comment of the rule of a policy that a merged rule matched for.
+    fn origin(&self, rule: &Rule) -> Option<&'a Comment> {
+        let set = self.ruleset.merged_set(rule)?;
+        rule.matches.iter().find_map(|condition| self.ruleset.origin(set, self.element(condition)?))
+    }
+
+    /// What of the packet a condition looks up in a set, when it can be a merged one.
+    fn element(&self, condition: &Match) -> Option<Element> {
+        let service = self.port(Side::Destination).map(|port| (self.packet.protocol, port));
+        if let Match::Row(side, _, length, _) = condition {
+            Some(Element { address: masked(self.address(*side), *length), service })
+        } else if let Match::Address(side, _, _, AddressSet::Masked(length, _)) = condition {
+            Some(Element { address: masked(self.address(*side), *length), service: None })
+        } else if let Match::Address(side, ..) = condition {
+            Some(Element { address: Some(self.address(*side)), service: None })
+        } else {
+            matches!(condition, Match::ProtocolPort(..)).then_some(Element { address: None, service })
+        }
     }
 
     fn lookup(&self, interface: Interface, map: &str) -> Option<&'a Verdict> {
@@ -227,6 +248,13 @@ impl<'a> Run<'a> {
                     && self.port(*side).is_some_and(|port| {
                         is(*op, self.service_in((self.address(*side), packet.protocol, port), set))
                     })
+            }
+            Match::Row(side, wanted, length, set) => {
+                family == *wanted
+                    && self
+                        .port(Side::Destination)
+                        .zip(masked(self.address(*side), *length))
+                        .is_some_and(|(port, address)| self.service_in((address, packet.protocol, port), set))
             }
             Match::ProtocolPort(side, op, set) => self
                 .port(*side)
@@ -287,7 +315,7 @@ impl<'a> Run<'a> {
             },
             AddressSet::Masked(length, name) => match self.elements(name) {
                 Some(Elements::Addresses(_, members)) => {
-                    IpNetwork::new(address, *length).is_ok_and(|net| members.contains(&net.network()))
+                    masked(address, *length).is_some_and(|address| members.contains(&address))
                 }
                 _ => false,
             },
@@ -319,6 +347,11 @@ impl<'a> Run<'a> {
     fn protocol_port_in(&self, member: (u8, u16), set: &str) -> bool {
         matches!(self.elements(set), Some(Elements::ProtocolPorts(members)) if members.contains(&member))
     }
+}
+
+/// The address of the network of this length that an address is in.
+fn masked(address: IpAddr, length: u8) -> Option<IpAddr> {
+    IpNetwork::new(address, length).ok().map(|net| net.network())
 }
 
 fn is(op: Op, found: bool) -> bool {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use crate::ir::{Chain, Direction};
+use crate::ir::{Chain, Direction, Reference, Rule};
 use crate::order::Stage;
 use crate::phase::Phase;
 use crate::select::Policy;
@@ -86,6 +86,8 @@ struct Written {
     chains: BTreeMap<String, Chain>,
     /// Definitions its rules use.
     uses: BTreeSet<DefinitionId>,
+    /// Sets its rules name.
+    names: BTreeSet<String>,
     /// Groups it leads to.
     holds: Vec<GroupId>,
     problems: BTreeSet<Problem>,
@@ -195,6 +197,7 @@ impl Groups {
             }
         };
         written.uses = sets.take_used();
+        written.names = names(&written.chains);
         written.problems = problems.0;
         self.commit(id, written, sets);
     }
@@ -225,6 +228,7 @@ impl Groups {
         let old = std::mem::replace(&mut group.written, written);
         let new = &group.written;
         sets.set_uses(id, &old.uses, &new.uses);
+        sets.set_named(id, &old.names, &new.names);
         for (name, chain) in &new.chains {
             if old.chains.get(name) != Some(chain) {
                 self.touched.insert(name.clone(), Some(chain.clone()));
@@ -260,4 +264,14 @@ impl Groups {
     pub(crate) fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.all.iter().flat_map(|(_, group)| &group.written.problems)
     }
+}
+
+/// The sets that rules name.
+fn names(chains: &BTreeMap<String, Chain>) -> BTreeSet<String> {
+    let references = chains.values().flat_map(|chain| &chain.rules).flat_map(Rule::references);
+    let sets = references.filter_map(|reference| match reference {
+        Reference::Set(name) => Some(name.to_owned()),
+        Reference::Chain(_) | Reference::Map(_) => None,
+    });
+    sets.collect()
 }

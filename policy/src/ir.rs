@@ -4,8 +4,10 @@
 //! says nothing about how the kernel is told. There are no anonymous sets: the kernel finds sets by a linear search,
 //! and thousands of nameless ones take seconds to load (kernel-programming 0, 4).
 
+mod origin;
 mod parts;
 
+pub use origin::{Element, Origin, Origins, Peers};
 pub use parts::{Reference, SetKey, SetKind};
 
 use std::borrow::Borrow;
@@ -34,6 +36,8 @@ pub struct Ruleset {
     pub maps: OrdMap<String, VerdictMap>,
     /// Chains.
     pub chains: OrdMap<String, Chain>,
+    /// Where the elements of merged sets come from.
+    pub origins: Origins,
 }
 
 impl Default for Ruleset {
@@ -46,7 +50,12 @@ impl Default for Ruleset {
 impl Ruleset {
     /// No chain, no set, no map: what a table just made holds. Nothing is refused then; see [`Ruleset::default`].
     pub fn empty() -> Ruleset {
-        Ruleset { sets: OrdMap::new(), maps: OrdMap::new(), chains: OrdMap::new() }
+        Ruleset {
+            sets: OrdMap::new(),
+            maps: OrdMap::new(),
+            chains: OrdMap::new(),
+            origins: Origins::default(),
+        }
     }
 }
 
@@ -254,7 +263,7 @@ pub enum Interface {
 }
 
 /// A condition on a packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Match {
     /// The packet is of this family.
     Family(Family),
@@ -273,6 +282,9 @@ pub enum Match {
     /// Address, protocol and port of one end in a set of [`Elements::Services`]; never holds for the other family, nor
     /// for a packet without ports.
     Service(Side, Family, Op, String),
+    /// Address of one end, masked to this length, with the protocol and the destination's port, in a set of
+    /// [`Elements::Services`]; never holds for the other family, nor for a packet without ports.
+    Row(Side, Family, u8, String),
     /// Protocol and port of one end in a set of [`Elements::ProtocolPorts`]; never holds for a packet without ports.
     ProtocolPort(Side, Op, String),
     /// The packet is ICMP of this family and a byte of its header is within the inclusive range, or outside.
@@ -290,7 +302,7 @@ pub enum Match {
 }
 
 /// Addresses to compare with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AddressSet {
     /// One prefix.
     Prefix(IpNetwork),
@@ -302,7 +314,7 @@ pub enum AddressSet {
 }
 
 /// Ports to compare with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PortSet {
     /// An inclusive range.
     Range(u16, u16),
@@ -311,7 +323,7 @@ pub enum PortSet {
 }
 
 /// A byte of an ICMP header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum IcmpField {
     /// Type.
     Type,
@@ -320,7 +332,7 @@ pub enum IcmpField {
 }
 
 /// Text for people kept in the kernel with an object: at most 128 bytes, one line, no double quote.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Comment(String);
 
 /// Longest comment nft 1.0.6 accepts, in bytes.

@@ -17,6 +17,7 @@
 //! | `order` | tiers, policies within a tier, profiles: the stages a packet passes |
 //! | `sets` | selectors, nets, ports → named sets with stable names |
 //! | `lower` | one checked rule → rules of the IR |
+//! | `merge` | runs of rules → lookups in merged sets |
 //! | `group` | stages → chains shared by all endpoints with the same stages |
 //! | `dispatch` | base chains and maps that lead packets to the groups |
 //! | `phase` | where on its way a packet is asked about, and what "allowed" means there |
@@ -44,6 +45,7 @@ pub mod ir;
 mod log;
 mod lower;
 mod members;
+mod merge;
 pub mod netlink;
 pub mod nft;
 mod order;

@@ -70,7 +70,7 @@ pub(crate) fn matches(rule: &CheckedRule, sets: &mut Sets) -> Vec<Conjunction> {
 
 fn implies_family(condition: &Match) -> bool {
     match condition {
-        Match::Family(_) | Match::Address(..) | Match::Service(..) | Match::Icmp(..) => true,
+        Match::Family(_) | Match::Address(..) | Match::Service(..) | Match::Row(..) | Match::Icmp(..) => true,
         Match::WorkloadInterface(_)
         | Match::Established
         | Match::Invalid

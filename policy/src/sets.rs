@@ -5,19 +5,20 @@
 //! who use it have to be written anew.
 
 mod definition;
+mod merged;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use imbl::OrdSet;
+use imbl::{OrdMap, OrdSet};
 use slab::Slab;
 use tortie_model::selector::Selector;
 
-use crate::ir::{AddressSet, Comment, Elements, Family, Set};
+use crate::ir::{AddressSet, Comment, Elements, Family, Ruleset, Set};
 use crate::members::{Delta, Member, Members, RosterId, Thing, ThingId, Wanted};
 use crate::snapshot::LabelSet;
-pub(crate) use definition::{Definition, maximal, merged};
+pub(crate) use definition::{Definition, Shape, maximal, merged};
 pub(crate) use names::Names;
 
 /// Where the peers of a selector are to be looked for.
@@ -28,6 +29,9 @@ pub(crate) enum PeerSets {
     /// An address in any of these sets is one; without sets there is none.
     Of(Vec<AddressSet>),
 }
+
+/// With more peers than this a selector's set is not merged with others.
+pub(crate) const MANY_PEERS: usize = 1024;
 
 /// Number of a definition; numbers are used again.
 pub(crate) type DefinitionId = usize;
@@ -54,7 +58,12 @@ pub(crate) struct Sets {
     by_definition: HashMap<Definition, DefinitionId>,
     of_roster: HashMap<RosterId, Vec<DefinitionId>>,
     names: Names,
+    by_name: HashMap<String, DefinitionId>,
     sets: BTreeMap<String, Set>,
+    /// Those whose rules name a set.
+    namers: HashMap<String, BTreeSet<UserId>>,
+    /// Merged sets by what they were made of.
+    merged_from: HashMap<String, BTreeSet<DefinitionId>>,
     /// Asked for since [`Sets::take_used`].
     used: BTreeSet<DefinitionId>,
     /// Definitions that need other sets than before.
@@ -111,6 +120,11 @@ impl Sets {
         PeerSets::Of(sets.collect())
     }
 
+    /// The members of a set.
+    pub(crate) fn elements(&self, name: &str) -> Option<&Elements> {
+        self.sets.get(name).map(|set| &set.elements)
+    }
+
     /// What was asked for since this was called last.
     pub(crate) fn take_used(&mut self) -> BTreeSet<DefinitionId> {
         std::mem::take(&mut self.used)
@@ -136,21 +150,53 @@ impl Sets {
         }
     }
 
+    /// The rules of somebody name these sets instead of those. A set that no rule names is not loaded.
+    pub(crate) fn set_named(&mut self, user: UserId, old: &BTreeSet<String>, new: &BTreeSet<String>) {
+        for name in new.difference(old) {
+            let namers = self.namers.entry(name.clone()).or_default();
+            if namers.is_empty() {
+                self.touched.insert(name.clone());
+            }
+            namers.insert(user);
+        }
+        for name in old.difference(new) {
+            let Some(namers) = self.namers.get_mut(name) else { continue };
+            namers.remove(&user);
+            if namers.is_empty() {
+                self.namers.remove(name);
+                self.touched.insert(name.clone());
+            }
+        }
+    }
+
+    /// The definition that a set is of; sets for networks of one length end in the length.
+    fn definition_of(&self, set: &str) -> Option<DefinitionId> {
+        self.by_name.get(set.split_once('.').map_or(set, |(name, _)| name)).copied()
+    }
+
     /// Who has to be written anew, because what it uses needs other sets than before.
     pub(crate) fn take_outdated(&mut self) -> BTreeSet<UserId> {
         let reshaped = std::mem::take(&mut self.reshaped);
         reshaped.iter().filter_map(|id| self.asked.get(*id)).flat_map(|asked| &asked.users).copied().collect()
     }
 
-    /// Drops what nobody uses, and tells which sets are other than before, or gone.
-    pub(crate) fn settle(&mut self) -> Vec<(String, Option<&Set>)> {
+    /// Drops what nobody uses, and puts what is other than before into a rule-set.
+    pub(crate) fn settle(&mut self, ruleset: &mut Ruleset) {
         for id in std::mem::take(&mut self.idle) {
             if self.asked.get(id).is_some_and(|asked| asked.users.is_empty()) {
                 self.forget(id);
             }
         }
-        let touched = std::mem::take(&mut self.touched).into_iter();
-        touched.map(|name| (self.sets.get(&name), name)).map(|(set, name)| (name, set)).collect()
+        for name in std::mem::take(&mut self.touched) {
+            let asked = self.definition_of(&name).and_then(|id| self.asked.get(id));
+            let named = self.namers.contains_key(&name);
+            let set = self.sets.get(&name);
+            let origins = asked.and_then(|asked| asked.definition.origins()).filter(|_| named);
+            let peers = set.filter(|_| !named && self.merged_from.contains_key(&name));
+            put(&mut ruleset.origins.merged, &name, origins.cloned());
+            put(&mut ruleset.origins.peers, &name, peers.map(|set| set.elements.clone()));
+            put(&mut ruleset.sets, &name, set.filter(|_| named).cloned());
+        }
     }
 
     fn forget(&mut self, id: DefinitionId) {
@@ -159,6 +205,8 @@ impl Sets {
             self.remove(&asked.set_name(*length));
         }
         self.names.release(&asked.name);
+        self.by_name.remove(&asked.name);
+        self.forget_merged(id, &asked.definition);
         self.by_definition.remove(&asked.definition);
         if let Some(roster) = asked.roster {
             if let Some(others) = self.of_roster.get_mut(&roster) {
@@ -188,18 +236,19 @@ impl Sets {
             Definition::NamedPorts(_, names, selector) => {
                 Some(Wanted::Services(names.clone(), selector.clone()))
             }
-            Definition::Nets(..) | Definition::Ports(_) => None,
+            Definition::Nets(..) | Definition::Ports(_) | Definition::Merged(..) => None,
         };
         let roster = wanted.map(|wanted| self.members.ask(&wanted).0);
         let name = self.names.unique(definition.prefix(), &definition);
         let asked = Asked {
             definition: definition.clone(),
-            name,
+            name: name.clone(),
             roster,
             lengths: BTreeMap::new(),
             users: BTreeSet::new(),
         };
         let id = self.asked.insert(asked);
+        self.by_name.insert(name, id);
         self.by_definition.insert(definition, id);
         self.used.insert(id);
         // In case nobody says that it is used.
@@ -224,6 +273,7 @@ impl Sets {
                 Elements::Prefixes(*family, nets.iter().copied().collect())
             }
             Definition::Ports(ports) if !ports.is_empty() => Elements::Ports(ports.iter().copied().collect()),
+            Definition::Merged(..) => return self.fill_merged(id),
             Definition::Peers(..)
             | Definition::Nets(..)
             | Definition::Ports(_)
@@ -251,11 +301,12 @@ impl Sets {
         let count = asked.lengths.entry(length).or_default();
         *count = if present { *count + 1 } else { count.saturating_sub(1) };
         let reshaped = if present { *count == 1 } else { *count == 0 };
+        let many = asked.definition.is_of_networks() && *count == MANY_PEERS + usize::from(present);
         if *count == 0 {
             asked.lengths.remove(&length);
         }
         let is_open = asked.lengths.contains_key(&0) && asked.definition.is_of_networks();
-        if reshaped {
+        if reshaped || many {
             self.reshaped.insert(id);
         }
         match (was_open && asked.definition.is_of_networks(), is_open) {
@@ -286,7 +337,8 @@ impl Sets {
         let Some(asked) = self.asked.get(id) else { return };
         let name = asked.set_name(length);
         if !asked.lengths.contains_key(&length) {
-            return self.remove(&name);
+            self.remove(&name);
+            return self.pass_on(&name, member, present);
         }
         let set = self.sets.entry(name.clone()).or_insert_with(|| asked.empty_set(length));
         match (&mut set.elements, member) {
@@ -304,8 +356,16 @@ impl Sets {
             }
             _ => {}
         }
+        self.pass_on(&name, member, present);
         self.touched.insert(name);
     }
+}
+
+fn put<T: Clone>(all: &mut OrdMap<String, T>, name: &str, part: Option<T>) {
+    match part {
+        Some(part) => all.insert(name.to_owned(), part),
+        None => all.remove(name),
+    };
 }
 
 impl Asked {
@@ -316,7 +376,8 @@ impl Asked {
             Definition::Peers(..)
             | Definition::Nets(..)
             | Definition::Ports(_)
-            | Definition::NamedPorts(..) => self.name.clone(),
+            | Definition::NamedPorts(..)
+            | Definition::Merged(..) => self.name.clone(),
         }
     }
 
@@ -328,7 +389,8 @@ impl Asked {
             Definition::Peers(..)
             | Definition::Nets(..)
             | Definition::Ports(_)
-            | Definition::NamedPorts(..) => self.definition.comment(),
+            | Definition::NamedPorts(..)
+            | Definition::Merged(..) => self.definition.comment(),
         };
         let elements = match &self.definition {
             Definition::Peers(family, _) | Definition::Nets(family, _) => {
@@ -336,6 +398,7 @@ impl Asked {
             }
             Definition::NamedPorts(family, ..) => Elements::Services(*family, OrdSet::new()),
             Definition::Ports(_) => Elements::Ports(OrdSet::new()),
+            Definition::Merged(shape, _) => shape.none(),
         };
         Set { comment: Comment::new(&comment), elements, counter: false }
     }

@@ -75,6 +75,8 @@ pub struct Options {
     pub vxlan_port: u16,
     /// What `Log` rules write.
     pub log: LogFormat,
+    /// Rules are not merged; for comparing.
+    pub rules_apart: bool,
 }
 
 impl Default for Options {
@@ -88,6 +90,7 @@ impl Default for Options {
             vxlan: false,
             vxlan_port: 4789,
             log: LogFormat::default(),
+            rules_apart: false,
         }
     }
 }

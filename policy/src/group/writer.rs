@@ -10,6 +10,7 @@ use crate::host;
 use crate::ir::{Action, Chain, Comment, Direction, Match, Rule, Verdict};
 use crate::log::LogOrigin;
 use crate::lower::{self, Effect};
+use crate::merge;
 use crate::order::Stage;
 use crate::phase::Phase;
 use crate::select::{Body, Policy, Rules, subject};
@@ -98,14 +99,22 @@ impl Writer<'_> {
             let on = Action::Verdict(Verdict::Goto(next.clone()));
             draft.push(vec![], on, Comment::new("on to what follows"));
             draft.chain.comment = describe(&stages[first..=i]);
-            self.chains.insert(std::mem::replace(&mut at, next), std::mem::take(&mut draft).chain);
+            let chain = std::mem::take(&mut draft).chain;
+            self.insert(std::mem::replace(&mut at, next), chain);
             (first, passes) = (i + 1, passes + 1);
         }
         if self.phase.is_closed() {
             draft.push(vec![], Action::Verdict(Verdict::Drop), Comment::new("nothing matched"));
         }
         draft.chain.comment = describe(&stages[first..]);
-        self.chains.insert(at, draft.chain);
+        self.insert(at, draft.chain);
+    }
+
+    fn insert(&mut self, name: String, mut chain: Chain) {
+        if !self.options.rules_apart {
+            chain.rules = merge::merged(chain.rules, self.direction, self.sets);
+        }
+        self.chains.insert(name, chain);
     }
 
     fn stage(&mut self, draft: &mut Draft, stage: &Stage, pass: Pass<'_>) {

@@ -81,6 +81,7 @@ impl Rule {
             Match::Address(_, _, _, AddressSet::Named(name) | AddressSet::Masked(_, name))
             | Match::Port(_, _, PortSet::Named(name))
             | Match::Service(_, _, _, name)
+            | Match::Row(_, _, _, name)
             | Match::ProtocolPort(_, _, name) => Some(Reference::Set(name)),
             Match::Address(_, _, _, AddressSet::Prefix(_))
             | Match::Port(_, _, PortSet::Range(..))

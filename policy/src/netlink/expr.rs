@@ -186,13 +186,17 @@ fn condition(w: &mut Writer, known: &mut Known, transport: Option<u8>, condition
         Match::Service(side, family, op, set) => {
             known.family(w, *family);
             load_address(w, *side, *family, address_length(*family));
-            let after = match family {
-                Family::V4 => AFTER_4,
-                Family::V6 => AFTER_16,
-            };
-            load_meta(w, META_PROTOCOL, after[0]);
-            load(w, TRANSPORT_HEADER, port_offset(*side), 2, after[1]);
+            load_service(w, *family, *side);
             lookup(w, *op, set);
+        }
+        Match::Row(side, family, length, set) => {
+            known.family(w, *family);
+            load_address(w, *side, *family, address_length(*family));
+            if *length != family.bits() {
+                mask(w, &octets_of_mask(*family, *length));
+            }
+            load_service(w, *family, Side::Destination);
+            lookup(w, Op::Is, set);
         }
         Match::ProtocolPort(side, op, set) => {
             load_meta(w, META_PROTOCOL, FIRST);
@@ -294,6 +298,16 @@ fn load_address(w: &mut Writer, side: Side, family: Family, length: usize) {
         (Family::V6, Side::Destination) => 24,
     };
     load(w, NETWORK_HEADER, offset, length as u32, FIRST);
+}
+
+/// The protocol and the port of one end, behind an address.
+fn load_service(w: &mut Writer, family: Family, side: Side) {
+    let after = match family {
+        Family::V4 => AFTER_4,
+        Family::V6 => AFTER_16,
+    };
+    load_meta(w, META_PROTOCOL, after[0]);
+    load(w, TRANSPORT_HEADER, port_offset(side), 2, after[1]);
 }
 
 fn compare(w: &mut Writer, how: u32, value: &[u8]) {

@@ -55,6 +55,13 @@ fn condition(condition: &Match, transport: &str) -> String {
             let (address, port) = (address(*side, *family), port(*side));
             format!("{address} . meta l4proto . th {port} {}@{set}", sign(*op))
         }
+        Match::Row(side, family, length, set) => {
+            let masked = match *length == family.bits() {
+                true => String::new(),
+                false => format!(" & {}", mask(*family, *length)),
+            };
+            format!("{}{masked} . meta l4proto . th dport @{set}", address(*side, *family))
+        }
         Match::ProtocolPort(side, op, set) => {
             format!("meta l4proto . th {} {}@{set}", port(*side), sign(*op))
         }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use imbl::OrdSet;
 use ipnetwork::IpNetwork;
 use tortie_model::selector::Selector;
 
-use crate::ir::Family;
+use crate::ir::{Elements, Family, Origin};
 use crate::members::Member;
+use crate::merge;
 
 /// What a rule asks a set for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +23,30 @@ pub(crate) enum Definition {
     Ports(BTreeSet<(u16, u16)>),
     /// Addresses, protocols and ports that endpoints matching a selector have under one of these names.
     NamedPorts(Family, BTreeSet<String>, Selector),
+    /// What several rules look for, in their order; see [`crate::merge`].
+    Merged(Shape, Arc<[Origin]>),
+}
+
+/// What the elements of a merged set are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Shape {
+    /// Address or network, protocol, port.
+    Rows(Family),
+    /// Address or network.
+    Peers(Family),
+    /// Protocol and port.
+    Services,
+}
+
+impl Shape {
+    /// No elements.
+    pub(super) fn none(self) -> Elements {
+        match self {
+            Shape::Rows(family) => Elements::Services(family, OrdSet::new()),
+            Shape::Peers(family) => Elements::Addresses(family, OrdSet::new()),
+            Shape::Services => Elements::ProtocolPorts(OrdSet::new()),
+        }
+    }
 }
 
 impl Definition {
@@ -33,6 +60,11 @@ impl Definition {
             Definition::Ports(_) => "ports-",
             Definition::NamedPorts(Family::V4, ..) => "named4-",
             Definition::NamedPorts(Family::V6, ..) => "named6-",
+            Definition::Merged(Shape::Rows(Family::V4), _) => "rows4-",
+            Definition::Merged(Shape::Rows(Family::V6), _) => "rows6-",
+            Definition::Merged(Shape::Peers(Family::V4), _) => "any-port4-",
+            Definition::Merged(Shape::Peers(Family::V6), _) => "any-port6-",
+            Definition::Merged(Shape::Services, _) => "services-",
         }
     }
 
@@ -44,6 +76,18 @@ impl Definition {
                 let names: Vec<_> = names.iter().map(String::as_str).collect();
                 format!("ports {} of {selector}", names.join(", "))
             }
+            Definition::Merged(_, origins) => merge::comment(origins).to_string(),
+        }
+    }
+
+    /// The rules a merged set stands for.
+    pub(super) fn origins(&self) -> Option<&Arc<[Origin]>> {
+        match self {
+            Definition::Merged(_, origins) => Some(origins),
+            Definition::Peers(..)
+            | Definition::Nets(..)
+            | Definition::Ports(_)
+            | Definition::NamedPorts(..) => None,
         }
     }
 

@@ -4,6 +4,8 @@
 mod host;
 #[path = "generate/peers.rs"]
 mod peers;
+#[path = "generate/runs.rs"]
+mod runs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -25,6 +27,7 @@ use tortie_policy::snapshot::{
 
 pub(crate) use host::{host_packet, host_snapshot};
 pub(crate) use peers::{peer_packet, peer_snapshot};
+pub(crate) use runs::{run_packet, run_snapshot};
 
 const ADDRESSES: [&str; 10] = [
     "10.0.0.1",

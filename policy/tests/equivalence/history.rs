@@ -67,21 +67,41 @@ proptest! {
     fn whatever_was_before_what_follows_is_the_same(
         snapshots in prop::collection::vec((generate::snapshot(), any::<u64>()), 1..4),
     ) {
-        let mut engine = Engine::default();
-        let mut before = Snapshot::default();
-        for (snapshot, seed) in snapshots {
-            run(&mut engine, between(&before, &snapshot), seed);
-            let (kept, fresh) = (engine.flush(), compile(&snapshot));
-            prop_assert_eq!(&kept.problems, &fresh.problems);
-            if kept.ruleset != fresh.ruleset {
-                prop_assert_eq!(nft::render_table(&kept.ruleset), nft::render_table(&fresh.ruleset));
-                prop_assert!(false, "the same in text only");
-            }
-            // Working it out once more changes nothing.
-            prop_assert!(engine.flush() == kept);
-            before = snapshot;
-        }
-        run(&mut engine, between(&before, &Snapshot::default()), 1);
-        prop_assert!(engine.flush() == compile(&Snapshot::default()));
+        follows(snapshots)?;
     }
+
+    #[test]
+    fn merged_sets_follow_whatever_was_before(
+        snapshots in prop::collection::vec((generate::run_snapshot(), any::<u64>()), 1..4),
+        policies_stay in any::<bool>(),
+    ) {
+        let mut snapshots = snapshots;
+        if policies_stay {
+            // So that merged sets change in place.
+            let policies = snapshots[0].0.policies.clone();
+            snapshots.iter_mut().for_each(|(snapshot, _)| snapshot.policies.clone_from(&policies));
+        }
+        follows(snapshots)?;
+    }
+}
+
+fn follows(snapshots: Vec<(Snapshot, u64)>) -> Result<(), TestCaseError> {
+    let mut engine = Engine::default();
+    let mut before = Snapshot::default();
+    for (snapshot, seed) in snapshots {
+        run(&mut engine, between(&before, &snapshot), seed);
+        let (kept, fresh) = (engine.flush(), compile(&snapshot));
+        prop_assert_eq!(&kept.problems, &fresh.problems);
+        if kept.ruleset != fresh.ruleset {
+            prop_assert_eq!(nft::render_table(&kept.ruleset), nft::render_table(&fresh.ruleset));
+            prop_assert_eq!(&kept.ruleset.origins, &fresh.ruleset.origins);
+            prop_assert!(false, "the same in text only");
+        }
+        // Working it out once more changes nothing.
+        prop_assert!(engine.flush() == kept);
+        before = snapshot;
+    }
+    run(&mut engine, between(&before, &Snapshot::default()), 1);
+    prop_assert!(engine.flush() == compile(&Snapshot::default()));
+    Ok(())
 }

@@ -40,6 +40,40 @@ proptest! {
     ) {
         judged_alike(&snapshot, &packets)?;
     }
+
+    #[test]
+    fn merged_rules_do_what_the_resources_say(
+        snapshot in generate::run_snapshot(),
+        packets in prop::collection::vec(generate::run_packet(), 50),
+    ) {
+        judged_alike(&snapshot, &packets)?;
+        merged_as_apart(&snapshot, &packets)?;
+    }
+}
+
+/// Merging changes no verdict, and says of each packet one of the rules that match it.
+fn merged_as_apart(snapshot: &Snapshot, packets: &[Packet]) -> Result<(), TestCaseError> {
+    let mut apart = snapshot.clone();
+    apart.options.rules_apart = true;
+    let (merged, apart) = (compile(snapshot), compile(&apart));
+    prop_assert_eq!(&merged.problems, &apart.problems);
+    prop_assert!(apart.ruleset.origins == Default::default());
+    for packet in packets {
+        let (one, other) = (eval::eval(&merged.ruleset, packet), eval::eval(&apart.ruleset, packet));
+        prop_assert_eq!(one.allowed, other.allowed, "{:?}", packet);
+        let of = |outcome: &eval::Outcome| -> Vec<_> {
+            outcome.trail.iter().map(|step| (step.chain.clone(), step.action.clone())).collect()
+        };
+        prop_assert_eq!(of(&one), of(&other), "{:?}", packet);
+        let known: std::collections::BTreeSet<String> = comments(&apart.ruleset);
+        let unknown = one.trail.iter().find(|step| !known.contains(&step.comment));
+        prop_assert!(unknown.is_none(), "{unknown:?}");
+    }
+    Ok(())
+}
+
+fn comments(ruleset: &tortie_policy::Ruleset) -> std::collections::BTreeSet<String> {
+    ruleset.chains.values().flat_map(|chain| &chain.rules).map(|rule| rule.comment.to_string()).collect()
 }
 
 fn judged_alike(snapshot: &Snapshot, packets: &[Packet]) -> Result<(), TestCaseError> {
@@ -92,6 +126,33 @@ fn generators_reach_every_kind_of_verdict() {
     }
 }
 
+/// Runs of rules are merged in every way there is.
+#[test]
+fn generators_reach_every_merged_set() {
+    let mut runner = TestRunner::deterministic();
+    let mut decided: std::collections::BTreeMap<String, usize> = Default::default();
+    for _ in 0..200 {
+        let snapshot = generate::run_snapshot().new_tree(&mut runner).unwrap().current();
+        let ruleset = compile(&snapshot).ruleset;
+        for _ in 0..40 {
+            let packet = generate::run_packet().new_tree(&mut runner).unwrap().current();
+            for step in eval::eval(&ruleset, &packet).trail {
+                let rule = &ruleset.chains[&step.chain].rules[step.index];
+                let set = ruleset.merged_set(rule).unwrap_or("none-");
+                let kind = set.split_once('-').map_or("", |(kind, _)| kind);
+                *decided.entry(format!("{kind} {:?}", step.action)).or_default() += 1;
+            }
+        }
+    }
+    for kind in ["rows4", "rows6", "any", "services"] {
+        for verdict in ["Accept", "Return", "Drop"] {
+            let reached =
+                decided.iter().any(|(way, n)| way.starts_with(kind) && way.contains(verdict) && *n > 2);
+            assert!(reached, "{kind} {verdict} in {decided:#?}");
+        }
+    }
+}
+
 /// The same for host endpoints: every phase drops by a rule and, where that is another way than to go on, allows.
 #[test]
 fn generators_reach_every_phase_of_host_endpoints() {
@@ -130,10 +191,11 @@ fn random_rulesets_load_and_list() {
     let mut next = || {
         let snapshot = generate::snapshot().new_tree(&mut runner).unwrap().current();
         let host = generate::host_snapshot().new_tree(&mut runner).unwrap().current();
-        [snapshot, host].map(|snapshot| nft::render(&compile(&snapshot).ruleset))
+        let runs = generate::run_snapshot().new_tree(&mut runner).unwrap().current();
+        [snapshot, host, runs].map(|snapshot| nft::render(&compile(&snapshot).ruleset))
     };
     for _ in 0..4 {
-        let texts: Vec<String> = (0..15).flat_map(|_| next()).collect();
+        let texts: Vec<String> = (0..10).flat_map(|_| next()).collect();
         let listed = support::load(&texts);
         assert!(listed.starts_with("table inet tortie {"), "{listed}");
     }

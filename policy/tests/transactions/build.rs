@@ -181,7 +181,11 @@ fn matches(random: &mut Random, names: &Names, nat: bool) -> Vec<Match> {
             let (side, op) = (random.side(), random.op());
             let wanted = SetKey::Service(family);
             if let Some(name) = names.of(random, |kind| kind.key == wanted) {
-                found.push(Match::Service(side, family, op, name));
+                let length = random.pick(&[family.bits(), family.bits(), 8, 20]);
+                found.push(match random.chance(50) {
+                    true => Match::Service(side, family, op, name),
+                    false => Match::Row(side, family, length, name),
+                });
             }
             if let Some(name) = names.of(random, |kind| kind.key == SetKey::ProtocolPort) {
                 found.push(Match::ProtocolPort(random.side(), random.op(), name));
@@ -353,5 +357,6 @@ pub(crate) fn touched() -> Ruleset {
             ("forward".to_owned(), chain(Some(forward), vec![lookup])),
             ("one".to_owned(), chain(None, vec![rule(address("peers")), rule(address("nets")), rule(ports)])),
         ]),
+        origins: Origins::default(),
     }
 }

@@ -1,0 +1,272 @@
+//! Runs of rules with the same verdict, said by few lookups in place of many comparisons.
+//!
+//! Which rule of such a run matches first does not matter to a packet, so the run may be said in any way that matches the
+//! same packets. Rules that name peers, a protocol and ports become rows of a hash (address . protocol . port); rules
+//! that name only peers become one set; rules that differ in nothing but protocol and ports become one set of those. Peers of
+//! each length of prefix have a set of their own, which is looked up with the masked address (kernel-programming 3). What
+//! fits nowhere stays a rule.
+//!
+//! Merged sets count packets for each element, and [`crate::ir::Origins`] tells which rule that is.
+
+use std::collections::BTreeMap;
+
+use crate::ir::{
+    Action, AddressSet, Comment, Direction, Elements, Family, Match, Op, Origin, Peers, PortSet, Rule, Side,
+    Verdict,
+};
+use crate::sets::{MANY_PEERS, Sets, Shape};
+
+/// Fewer rules are as quick by themselves, and easier to read.
+const FEWEST: usize = 3;
+
+/// Rules with more ports stay by themselves: each port is a row for each peer.
+const MOST_SERVICES: usize = 32;
+
+/// About 130 MB of the kernel's memory. What may have more rows looks for peers and for ports instead, which is two lookups a
+/// rule.
+const MOST_ROWS: usize = 1 << 20;
+
+/// How rules can be merged: those of one way become one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    /// Peers, protocol, port.
+    Rows(Family, u8),
+    /// Peers.
+    Peers(Family, u8),
+    /// Protocol and port, while these conditions hold.
+    Services(Vec<Match>),
+}
+
+/// A rule, or what of it is about peers of one length of prefix.
+struct Part {
+    way: Way,
+    origin: Origin,
+    /// How many elements it may give.
+    rows: usize,
+}
+
+/// A rule with its parts, when it can be merged.
+struct Candidate {
+    rule: Rule,
+    parts: Vec<Part>,
+}
+
+/// The same rules in fewer.
+pub(crate) fn merged(rules: Vec<Rule>, direction: Direction, sets: &mut Sets) -> Vec<Rule> {
+    let mut found = Vec::new();
+    let mut run: Vec<Rule> = Vec::new();
+    for rule in rules {
+        if run.last().is_some_and(|last| !alike(last, &rule)) {
+            found.extend(shortened(std::mem::take(&mut run), direction, sets));
+        }
+        run.push(rule);
+    }
+    found.extend(shortened(run, direction, sets));
+    found
+}
+
+/// Whether it does not matter which of two rules matches.
+fn alike(left: &Rule, right: &Rule) -> bool {
+    let ends = matches!(&left.action, Action::Verdict(verdict) if !matches!(verdict, Verdict::Jump(_)));
+    ends && left.action == right.action && left.counter && right.counter
+}
+
+/// A run of rules that are alike.
+fn shortened(run: Vec<Rule>, direction: Direction, sets: &mut Sets) -> Vec<Rule> {
+    let Some(Rule { action, .. }) = run.first().filter(|_| run.len() >= FEWEST) else { return run };
+    let (action, side) = (action.clone(), peer_side(direction));
+    let candidate = |rule: Rule| Candidate { parts: by_peers(&rule, side, sets), rule };
+    let mut by_peers: Vec<Candidate> = run.into_iter().map(candidate).collect();
+    settle(&mut by_peers);
+    let (by_peers, rest) =
+        by_peers.into_iter().partition::<Vec<_>, _>(|candidate| !candidate.parts.is_empty());
+    let candidate = |Candidate { rule, .. }| Candidate { parts: by_service(&rule, sets), rule };
+    let mut by_service: Vec<Candidate> = rest.into_iter().map(candidate).collect();
+    settle(&mut by_service);
+    let mut ways: BTreeMap<Way, Vec<Origin>> = BTreeMap::new();
+    let mut plain = Vec::new();
+    for Candidate { rule, parts } in by_peers.into_iter().chain(by_service) {
+        if parts.is_empty() {
+            plain.push(rule);
+        }
+        for Part { way, origin, .. } in parts {
+            ways.entry(way).or_default().push(origin);
+        }
+    }
+    let merged = ways.into_iter().map(|(way, origins)| rule(way, origins, side, action.clone(), sets));
+    merged.collect::<Vec<_>>().into_iter().chain(plain).collect()
+}
+
+/// The end of a packet at which the peer is, for an endpoint whose policy this is.
+fn peer_side(direction: Direction) -> Side {
+    match direction {
+        Direction::Ingress => Side::Source,
+        Direction::Egress => Side::Destination,
+    }
+}
+
+/// Leaves parts only to candidates for all of whose ways there are enough others, and not too many rows.
+fn settle(candidates: &mut [Candidate]) {
+    loop {
+        let mut ways: BTreeMap<&Way, (usize, usize)> = BTreeMap::new();
+        for part in candidates.iter().flat_map(|candidate| &candidate.parts) {
+            let (count, rows) = ways.entry(&part.way).or_default();
+            (*count, *rows) = (*count + 1, rows.saturating_add(part.rows));
+        }
+        let fits = |part: &Part| {
+            ways.get(&part.way).is_some_and(|(count, rows)| *count >= FEWEST && *rows <= MOST_ROWS)
+        };
+        let out: Vec<bool> = candidates.iter().map(|c| !c.parts.iter().all(fits)).collect();
+        if !out.contains(&true) {
+            return;
+        }
+        for (candidate, _) in candidates.iter_mut().zip(out).filter(|(_, out)| *out) {
+            candidate.parts.clear();
+        }
+    }
+}
+
+/// What a rule says, as far as merging goes.
+struct Said<'r> {
+    protocol: Option<u8>,
+    ports: Option<&'r PortSet>,
+    /// Families and addresses.
+    rest: Vec<&'r Match>,
+}
+
+impl<'r> Said<'r> {
+    /// `None` for a rule that says more.
+    fn by(rule: &'r Rule) -> Option<Said<'r>> {
+        let mut said = Said { protocol: None, ports: None, rest: Vec::new() };
+        for condition in &rule.matches {
+            if let (Match::Protocol(Op::Is, number @ (6 | 17 | 132)), None) = (condition, said.protocol) {
+                said.protocol = Some(*number);
+            } else if let (Match::Port(Side::Destination, Op::Is, ports), None) = (condition, said.ports) {
+                said.ports = Some(ports);
+            } else if let Match::Family(_) | Match::Address(..) = condition {
+                said.rest.push(condition);
+            } else {
+                return None;
+            }
+        }
+        Some(said)
+    }
+
+    /// Its protocol and ports, none when it names neither; `None` when it names one, or too many.
+    fn services(&self, sets: &Sets) -> Option<Vec<(u8, u16)>> {
+        match (self.protocol, self.ports) {
+            (None, None) => Some(Vec::new()),
+            (Some(protocol), Some(ports)) => services(protocol, ports, sets),
+            (Some(_), None) | (None, Some(_)) => None,
+        }
+    }
+
+    /// The one set its peer is in.
+    fn peers(&self, side: Side) -> Option<(Family, &'r AddressSet)> {
+        let [before @ .., Match::Address(at, family, Op::Is, set)] = self.rest.as_slice() else {
+            return None;
+        };
+        let known = before.iter().all(|condition| **condition == Match::Family(*family));
+        (*at == side && known).then_some((*family, set))
+    }
+}
+
+/// The parts of a rule that names peers, and protocol and ports or none of both, and nothing else.
+fn by_peers(rule: &Rule, side: Side, sets: &Sets) -> Vec<Part> {
+    let Some(said) = Said::by(rule) else { return Vec::new() };
+    let Some(((family, set), services)) = said.peers(side).zip(said.services(sets)) else {
+        return Vec::new();
+    };
+    let part = |(length, peers, count): (u8, Peers, usize)| Part {
+        way: if services.is_empty() { Way::Peers(family, length) } else { Way::Rows(family, length) },
+        rows: count * services.len().max(1),
+        origin: Origin { comment: rule.comment.clone(), peers: Some(peers), services: services.clone() },
+    };
+    lengths(family, set, sets).into_iter().map(part).collect()
+}
+
+/// Peers by length of prefix, with how many there may be; nothing when there are too many.
+fn lengths(family: Family, set: &AddressSet, sets: &Sets) -> Vec<(u8, Peers, usize)> {
+    let of_set = |length, name: &String| match sets.elements(name) {
+        Some(Elements::Addresses(_, all)) if all.len() <= MANY_PEERS => {
+            vec![(length, Peers::Set(name.clone()), MANY_PEERS)]
+        }
+        _ => Vec::new(),
+    };
+    match set {
+        AddressSet::Prefix(net) => vec![(net.prefix(), Peers::Nets(vec![*net]), 1)],
+        AddressSet::Masked(length, name) => of_set(*length, name),
+        AddressSet::Named(name) => match sets.elements(name) {
+            Some(Elements::Prefixes(_, nets)) if nets.len() <= MANY_PEERS => {
+                let mut lengths: BTreeMap<u8, Vec<_>> = BTreeMap::new();
+                nets.iter().for_each(|net| lengths.entry(net.prefix()).or_default().push(*net));
+                let part = |(length, nets): (u8, Vec<_>)| (length, nets.len(), Peers::Nets(nets));
+                lengths.into_iter().map(part).map(|(length, count, nets)| (length, nets, count)).collect()
+            }
+            _ => of_set(family.bits(), name),
+        },
+    }
+}
+
+/// The part of a rule that names protocol and ports, and no more than families and addresses besides.
+fn by_service(rule: &Rule, sets: &Sets) -> Vec<Part> {
+    let Some(said) = Said::by(rule) else { return Vec::new() };
+    let services = said.services(sets).filter(|services| !services.is_empty());
+    let part = |services: Vec<(u8, u16)>| Part {
+        rows: services.len(),
+        way: Way::Services(said.rest.iter().copied().cloned().collect()),
+        origin: Origin { comment: rule.comment.clone(), peers: None, services },
+    };
+    services.map(part).into_iter().collect()
+}
+
+/// Each protocol and port; `None` when there are too many.
+fn services(protocol: u8, ports: &PortSet, sets: &Sets) -> Option<Vec<(u8, u16)>> {
+    let ranges: Vec<(u16, u16)> = match ports {
+        PortSet::Range(low, high) => vec![(*low, *high)],
+        PortSet::Named(name) => match sets.elements(name)? {
+            Elements::Ports(ranges) => ranges.iter().copied().collect(),
+            Elements::Addresses(..)
+            | Elements::Prefixes(..)
+            | Elements::Services(..)
+            | Elements::ProtocolPorts(_) => return None,
+        },
+    };
+    let count: usize = ranges.iter().map(|(low, high)| usize::from(high.saturating_sub(*low)) + 1).sum();
+    let each = ranges.into_iter().flat_map(|(low, high)| (low..=high).map(|port| (protocol, port)));
+    (count <= MOST_SERVICES).then(|| each.collect())
+}
+
+/// The rule that stands for those of one way.
+fn rule(way: Way, origins: Vec<Origin>, side: Side, action: Action, sets: &mut Sets) -> Rule {
+    let comment = comment(&origins);
+    let matches = match way {
+        Way::Rows(family, length) => {
+            vec![Match::Row(side, family, length, sets.merged(Shape::Rows(family), origins))]
+        }
+        Way::Peers(family, length) => {
+            let name = sets.merged(Shape::Peers(family), origins);
+            let set = match length == family.bits() {
+                true => AddressSet::Named(name),
+                false => AddressSet::Masked(length, name),
+            };
+            vec![Match::Address(side, family, Op::Is, set)]
+        }
+        Way::Services(mut rest) => {
+            rest.push(Match::ProtocolPort(Side::Destination, Op::Is, sets.merged(Shape::Services, origins)));
+            rest
+        }
+    };
+    Rule { matches, counter: true, action, comment }
+}
+
+/// The first rule, and how many others.
+pub(crate) fn comment(origins: &[Origin]) -> Comment {
+    let mut comments: Vec<&Comment> = origins.iter().map(|origin| &origin.comment).collect();
+    comments.dedup();
+    let first = comments.first().map(ToString::to_string).unwrap_or_default();
+    match comments.len().saturating_sub(1) {
+        0 => Comment::new(&first),
+        others => Comment::with_tail(&first, &format!(" and {others} more")),
+    }
+}
