@@ -217,7 +217,8 @@ impl<'a> Run<'a> {
         } else if let Match::Address(side, ..) = condition {
             Some(Element { address: Some(self.address(*side)), service: None })
         } else {
-            matches!(condition, Match::ProtocolPort(..)).then_some(Element { address: None, service })
+            matches!(condition, Match::ProtocolPort(..) | Match::Port(Side::Destination, ..))
+                .then_some(Element { address: None, service })
         }
     }
 

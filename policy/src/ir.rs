@@ -7,7 +7,7 @@
 mod origin;
 mod parts;
 
-pub use origin::{Element, Origin, Origins, Peers};
+pub use origin::{Element, Origin, Origins, Peers, Service};
 pub use parts::{Reference, SetKey, SetKind};
 
 use std::borrow::Borrow;

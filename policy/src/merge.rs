@@ -2,24 +2,24 @@
 //!
 //! Which rule of such a run matches first does not matter to a packet, so the run may be said in any way that matches the
 //! same packets. Rules that name peers, a protocol and ports become rows of a hash (address . protocol . port); rules
-//! that name only peers become one set; rules that differ in nothing but protocol and ports become one set of those. Peers of
-//! each length of prefix have a set of their own, which is looked up with the masked address (kernel-programming 3). What
-//! fits nowhere stays a rule.
+//! that name only peers become one set; rules that differ in nothing but protocol and ports become one set of those, or of
+//! ranges. Peers of each length of prefix have a set of their own, which is looked up with the masked address
+//! (kernel-programming 3). What fits nowhere stays a rule.
 //!
 //! Merged sets count packets for each element, and [`crate::ir::Origins`] tells which rule that is.
 
 use std::collections::BTreeMap;
 
 use crate::ir::{
-    Action, AddressSet, Comment, Direction, Elements, Family, Match, Op, Origin, Peers, PortSet, Rule, Side,
-    Verdict,
+    Action, AddressSet, Comment, Direction, Elements, Family, Match, Op, Origin, Peers, PortSet, Rule,
+    Service, Side, Verdict,
 };
 use crate::sets::{MANY_PEERS, Sets, Shape};
 
 /// Fewer rules are as quick by themselves, and easier to read.
 const FEWEST: usize = 3;
 
-/// Rules with more ports stay by themselves: each port is a row for each peer.
+/// Rules with more ports are not merged with others about peers: each port is a row for each peer.
 const MOST_SERVICES: usize = 32;
 
 /// About 130 MB of the kernel's memory. What may have more rows looks for peers and for ports instead, which is two lookups a
@@ -35,6 +35,8 @@ enum Way {
     Peers(Family, u8),
     /// Protocol and port, while these conditions hold.
     Services(Vec<Match>),
+    /// Ranges of ports of a protocol, while these conditions hold.
+    Ranges(u8, Vec<Match>),
 }
 
 /// A rule, or what of it is about peers of one length of prefix.
@@ -75,26 +77,33 @@ fn alike(left: &Rule, right: &Rule) -> bool {
 fn shortened(run: Vec<Rule>, direction: Direction, sets: &mut Sets) -> Vec<Rule> {
     let Some(Rule { action, .. }) = run.first().filter(|_| run.len() >= FEWEST) else { return run };
     let (action, side) = (action.clone(), peer_side(direction));
-    let candidate = |rule: Rule| Candidate { parts: by_peers(&rule, side, sets), rule };
-    let mut by_peers: Vec<Candidate> = run.into_iter().map(candidate).collect();
-    settle(&mut by_peers);
-    let (by_peers, rest) =
-        by_peers.into_iter().partition::<Vec<_>, _>(|candidate| !candidate.parts.is_empty());
-    let candidate = |Candidate { rule, .. }| Candidate { parts: by_service(&rule, sets), rule };
-    let mut by_service: Vec<Candidate> = rest.into_iter().map(candidate).collect();
-    settle(&mut by_service);
-    let mut ways: BTreeMap<Way, Vec<Origin>> = BTreeMap::new();
-    let mut plain = Vec::new();
-    for Candidate { rule, parts } in by_peers.into_iter().chain(by_service) {
+    let (mut ways, mut rest): (Ways, _) = (BTreeMap::new(), run);
+    rest = take(&mut ways, rest, |rule| by_peers(rule, side, sets));
+    rest = take(&mut ways, rest, |rule| by_service(rule, sets));
+    let mut ranges = Apart::default();
+    rest = take(&mut ways, rest, |rule| ranges.apart(by_range(rule, sets)));
+    let merged = ways.into_iter().map(|(way, origins)| rule(way, origins, side, action.clone(), sets));
+    merged.collect::<Vec<_>>().into_iter().chain(rest).collect()
+}
+
+/// Rules that become one, by the way they do.
+type Ways = BTreeMap<Way, Vec<Origin>>;
+
+/// Takes the rules that can be merged by their parts; the others are left.
+fn take(ways: &mut Ways, rules: Vec<Rule>, mut parts: impl FnMut(&Rule) -> Vec<Part>) -> Vec<Rule> {
+    let candidate = |rule: Rule| Candidate { parts: parts(&rule), rule };
+    let mut candidates: Vec<Candidate> = rules.into_iter().map(candidate).collect();
+    settle(&mut candidates);
+    let mut rest = Vec::new();
+    for Candidate { rule, parts } in candidates {
         if parts.is_empty() {
-            plain.push(rule);
+            rest.push(rule);
         }
         for Part { way, origin, .. } in parts {
             ways.entry(way).or_default().push(origin);
         }
     }
-    let merged = ways.into_iter().map(|(way, origins)| rule(way, origins, side, action.clone(), sets));
-    merged.collect::<Vec<_>>().into_iter().chain(plain).collect()
+    rest
 }
 
 /// The end of a packet at which the peer is, for an endpoint whose policy this is.
@@ -153,12 +162,18 @@ impl<'r> Said<'r> {
     }
 
     /// Its protocol and ports, none when it names neither; `None` when it names one, or too many.
-    fn services(&self, sets: &Sets) -> Option<Vec<(u8, u16)>> {
+    fn services(&self, sets: &Sets) -> Option<Vec<Service>> {
         match (self.protocol, self.ports) {
             (None, None) => Some(Vec::new()),
-            (Some(protocol), Some(ports)) => services(protocol, ports, sets),
+            (Some(protocol), Some(ports)) => {
+                services(protocol, ports, sets).filter(|services| count(services) <= MOST_SERVICES)
+            }
             (Some(_), None) | (None, Some(_)) => None,
         }
+    }
+
+    fn conditions(&self) -> Vec<Match> {
+        self.rest.iter().copied().cloned().collect()
     }
 
     /// The one set its peer is in.
@@ -179,7 +194,7 @@ fn by_peers(rule: &Rule, side: Side, sets: &Sets) -> Vec<Part> {
     };
     let part = |(length, peers, count): (u8, Peers, usize)| Part {
         way: if services.is_empty() { Way::Peers(family, length) } else { Way::Rows(family, length) },
-        rows: count * services.len().max(1),
+        rows: count * self::count(&services).max(1),
         origin: Origin { comment: rule.comment.clone(), peers: Some(peers), services: services.clone() },
     };
     lengths(family, set, sets).into_iter().map(part).collect()
@@ -212,29 +227,66 @@ fn lengths(family: Family, set: &AddressSet, sets: &Sets) -> Vec<(u8, Peers, usi
 fn by_service(rule: &Rule, sets: &Sets) -> Vec<Part> {
     let Some(said) = Said::by(rule) else { return Vec::new() };
     let services = said.services(sets).filter(|services| !services.is_empty());
-    let part = |services: Vec<(u8, u16)>| Part {
-        rows: services.len(),
-        way: Way::Services(said.rest.iter().copied().cloned().collect()),
+    let part = |services: Vec<Service>| Part {
+        rows: count(&services),
+        way: Way::Services(said.conditions()),
         origin: Origin { comment: rule.comment.clone(), peers: None, services },
     };
     services.map(part).into_iter().collect()
 }
 
-/// Each protocol and port; `None` when there are too many.
-fn services(protocol: u8, ports: &PortSet, sets: &Sets) -> Option<Vec<(u8, u16)>> {
-    let ranges: Vec<(u16, u16)> = match ports {
-        PortSet::Range(low, high) => vec![(*low, *high)],
+/// The part of a rule that names ranges of ports, and no more than families and addresses besides.
+fn by_range(rule: &Rule, sets: &Sets) -> Vec<Part> {
+    let Some(said) = Said::by(rule) else { return Vec::new() };
+    let Some((protocol, ports)) = said.protocol.zip(said.ports) else { return Vec::new() };
+    let part = |services: Vec<Service>| Part {
+        rows: services.len(),
+        way: Way::Ranges(protocol, said.conditions()),
+        origin: Origin { comment: rule.comment.clone(), peers: None, services },
+    };
+    services(protocol, ports, sets).map(part).into_iter().collect()
+}
+
+/// The ranges of each way so far. A packet is counted for one rule, so they may not overlap; the kernel would refuse it.
+#[derive(Default)]
+struct Apart(BTreeMap<Way, Vec<Service>>);
+
+impl Apart {
+    /// The parts, unless they touch others of their way.
+    fn apart(&mut self, mut parts: Vec<Part>) -> Vec<Part> {
+        for part in &parts {
+            let known = self.0.entry(part.way.clone()).or_default();
+            let touch = |one: &Service, other: &Service| {
+                one.low <= other.high.saturating_add(1) && other.low <= one.high.saturating_add(1)
+            };
+            if part.origin.services.iter().any(|new| known.iter().any(|old| touch(new, old))) {
+                parts.clear();
+                return parts;
+            }
+            known.extend(&part.origin.services);
+        }
+        parts
+    }
+}
+
+/// Ports of a protocol; `None` when the set is not one of ports.
+fn services(protocol: u8, ports: &PortSet, sets: &Sets) -> Option<Vec<Service>> {
+    let service = |(low, high)| Service { protocol, low, high };
+    match ports {
+        PortSet::Range(low, high) => Some(vec![service((*low, *high))]),
         PortSet::Named(name) => match sets.elements(name)? {
-            Elements::Ports(ranges) => ranges.iter().copied().collect(),
+            Elements::Ports(ranges) => Some(ranges.iter().copied().map(service).collect()),
             Elements::Addresses(..)
             | Elements::Prefixes(..)
             | Elements::Services(..)
-            | Elements::ProtocolPorts(_) => return None,
+            | Elements::ProtocolPorts(_) => None,
         },
-    };
-    let count: usize = ranges.iter().map(|(low, high)| usize::from(high.saturating_sub(*low)) + 1).sum();
-    let each = ranges.into_iter().flat_map(|(low, high)| (low..=high).map(|port| (protocol, port)));
-    (count <= MOST_SERVICES).then(|| each.collect())
+    }
+}
+
+/// How many ports there are.
+fn count(services: &[Service]) -> usize {
+    services.iter().map(|service| usize::from(service.high.saturating_sub(service.low)) + 1).sum()
 }
 
 /// The rule that stands for those of one way.
@@ -251,6 +303,12 @@ fn rule(way: Way, origins: Vec<Origin>, side: Side, action: Action, sets: &mut S
                 false => AddressSet::Masked(length, name),
             };
             vec![Match::Address(side, family, Op::Is, set)]
+        }
+        Way::Ranges(protocol, mut rest) => {
+            let name = sets.merged(Shape::Ranges, origins);
+            rest.push(Match::Protocol(Op::Is, protocol));
+            rest.push(Match::Port(Side::Destination, Op::Is, PortSet::Named(name)));
+            rest
         }
         Way::Services(mut rest) => {
             rest.push(Match::ProtocolPort(Side::Destination, Op::Is, sets.merged(Shape::Services, origins)));

@@ -25,7 +25,18 @@ pub struct Origin {
     /// Its peers; any when there are none.
     pub peers: Option<Peers>,
     /// Its protocols and ports; any when there are none.
-    pub services: Vec<(u8, u16)>,
+    pub services: Vec<Service>,
+}
+
+/// Ports of a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Service {
+    /// Its number.
+    pub protocol: u8,
+    /// The first port.
+    pub low: u16,
+    /// The last one.
+    pub high: u16,
 }
 
 /// Peers of a rule among those merged, all networks of one length.
@@ -50,13 +61,20 @@ impl Origin {
     /// The protocol and port of each of its elements.
     pub(crate) fn services(&self) -> impl Iterator<Item = Option<(u8, u16)>> + '_ {
         let any = self.services.is_empty().then_some(None);
-        any.into_iter().chain(self.services.iter().copied().map(Some))
+        let each = |service: &Service| {
+            let protocol = service.protocol;
+            (service.low..=service.high).map(move |port| Some((protocol, port)))
+        };
+        any.into_iter().chain(self.services.iter().flat_map(each))
     }
 
     /// Whether an element comes from it. `holds` says whether an address is in a set.
     pub(crate) fn covers(&self, element: Element, holds: impl Fn(&str, IpAddr) -> bool) -> bool {
         let service = match element.service {
-            Some(service) => self.services.contains(&service),
+            Some((protocol, port)) => self
+                .services
+                .iter()
+                .any(|service| service.protocol == protocol && (service.low..=service.high).contains(&port)),
             None => self.services.is_empty(),
         };
         service
@@ -92,8 +110,8 @@ impl Ruleset {
 }
 
 impl Elements {
-    /// The members, as far as merged sets can have them.
-    pub fn merged(&self) -> Box<dyn Iterator<Item = Element> + '_> {
+    /// The members, as far as merged sets can have them; of ranges of ports of this protocol the first port.
+    pub fn merged(&self, protocol: u8) -> Box<dyn Iterator<Item = Element> + '_> {
         let element = |address, service| Element { address, service };
         match self {
             Elements::Addresses(_, all) => Box::new(all.iter().map(move |a| element(Some(*a), None))),
@@ -103,7 +121,10 @@ impl Elements {
             Elements::ProtocolPorts(all) => {
                 Box::new(all.iter().map(move |service| element(None, Some(*service))))
             }
-            Elements::Prefixes(..) | Elements::Ports(_) => Box::new(std::iter::empty()),
+            Elements::Ports(all) => {
+                Box::new(all.iter().map(move |(low, _)| element(None, Some((protocol, *low)))))
+            }
+            Elements::Prefixes(..) => Box::new(std::iter::empty()),
         }
     }
 

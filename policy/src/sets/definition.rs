@@ -36,6 +36,8 @@ pub(crate) enum Shape {
     Peers(Family),
     /// Protocol and port.
     Services,
+    /// Ranges of ports, which neither overlap nor touch.
+    Ranges,
 }
 
 impl Shape {
@@ -45,6 +47,7 @@ impl Shape {
             Shape::Rows(family) => Elements::Services(family, OrdSet::new()),
             Shape::Peers(family) => Elements::Addresses(family, OrdSet::new()),
             Shape::Services => Elements::ProtocolPorts(OrdSet::new()),
+            Shape::Ranges => Elements::Ports(OrdSet::new()),
         }
     }
 }
@@ -65,6 +68,7 @@ impl Definition {
             Definition::Merged(Shape::Peers(Family::V4), _) => "any-port4-",
             Definition::Merged(Shape::Peers(Family::V6), _) => "any-port6-",
             Definition::Merged(Shape::Services, _) => "services-",
+            Definition::Merged(Shape::Ranges, _) => "ranges-",
         }
     }
 

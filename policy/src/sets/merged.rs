@@ -22,6 +22,10 @@ impl Sets {
         asked.lengths.insert(0, 1);
         let (name, comment) = (asked.name.clone(), Comment::new(&asked.definition.comment()));
         for origin in origins.iter() {
+            if let Elements::Ports(ranges) = &mut elements {
+                ranges.extend(origin.services.iter().map(|service| (service.low, service.high)));
+                continue;
+            }
             for service in origin.services() {
                 self.addresses(origin).for_each(|address| elements.set(Element { address, service }, true));
             }

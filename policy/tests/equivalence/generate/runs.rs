@@ -49,11 +49,27 @@ fn rule(ingress: bool) -> impl Strategy<Value = Rule> {
     })
 }
 
+/// Rules that differ in nothing but ranges of ports, which rarely overlap.
+fn range_rules() -> impl Strategy<Value = Vec<Rule>> {
+    let ranges = prop_oneof![
+        5 => Just(vec![(1, 60), (70, 120), (4700, 4800), (8000, 8100)]),
+        1 => Just(vec![(1, 60), (70, 120), (121, 5000), (8000, 8100), (8050, 9000)]),
+    ];
+    (ranges, select(vec![Protocol::Tcp, Protocol::Udp])).prop_map(|(ranges, protocol)| {
+        let rule = |(low, high)| {
+            let destination = EntityRule { ports: vec![Port::Range(low, high)], ..EntityRule::default() };
+            Rule { protocol: Some(protocol), destination, ..Rule::default() }
+        };
+        ranges.into_iter().map(rule).collect()
+    })
+}
+
 /// Runs of some rules with the same action.
 fn rules(ingress: bool) -> impl Strategy<Value = Vec<Rule>> {
     let action =
         select(vec![Action::Allow, Action::Allow, Action::Deny, Action::Deny, Action::Pass, Action::Log]);
-    let run = (action, prop::collection::vec(rule(ingress), 1..12));
+    let rules = prop_oneof![6 => prop::collection::vec(rule(ingress), 1..12), 1 => range_rules()];
+    let run = (action, rules);
     prop::collection::vec(run, 1..3).prop_map(|runs| {
         let run =
             |(action, rules): (Action, Vec<Rule>)| rules.into_iter().map(move |rule| Rule { action, ..rule });
