@@ -315,7 +315,8 @@ fn rule(way: Way, origins: Vec<Origin>, side: Side, action: Action, sets: &mut S
             rest
         }
     };
-    Rule { matches, counter: true, action, comment }
+    // Its elements are counted.
+    Rule { matches, counter: false, action, comment }
 }
 
 /// The first rule, and how many others.
