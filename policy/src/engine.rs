@@ -243,7 +243,7 @@ impl Engine {
 
     /// Drops what nobody needs any more, and takes over what is new.
     fn settle(&mut self) {
-        for (name, chain) in self.groups.settle(&mut self.sets) {
+        for (name, chain) in self.groups.settle(&mut self.sets, &self.around.options) {
             put(&mut self.ruleset.chains, name, chain);
         }
         self.sets.settle(&mut self.ruleset);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use crate::ir::{Chain, Direction, Reference, Rule};
+use crate::merge;
 use crate::order::Stage;
 use crate::phase::Phase;
 use crate::select::Policy;
@@ -88,13 +89,15 @@ struct Written {
     uses: BTreeSet<DefinitionId>,
     /// Sets its rules name.
     names: BTreeSet<String>,
+    /// How many rows merged sets of it would have, were it not for its share.
+    widths: BTreeSet<usize>,
     /// Groups it leads to.
     holds: Vec<GroupId>,
     problems: BTreeSet<Problem>,
 }
 
 /// All groups.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Groups {
     all: Slab<Group>,
     by_key: HashMap<String, GroupId>,
@@ -103,6 +106,22 @@ pub(crate) struct Groups {
     idle: BTreeSet<GroupId>,
     /// Chains other than before.
     touched: BTreeMap<String, Option<Chain>>,
+    /// What each may have; see [`merge::share`].
+    share: usize,
+}
+
+impl Default for Groups {
+    fn default() -> Groups {
+        Groups {
+            all: Slab::new(),
+            by_key: HashMap::new(),
+            names: Names::default(),
+            idle: BTreeSet::new(),
+            touched: BTreeMap::new(),
+            // Until it is known how many there are.
+            share: usize::MAX,
+        }
+    }
 }
 
 impl Groups {
@@ -191,9 +210,11 @@ impl Groups {
                     jumps,
                     chains: BTreeMap::new(),
                     problems: &mut problems,
+                    share: self.share,
+                    widths: BTreeSet::new(),
                 };
                 writer.group(&name, stages);
-                Written { chains: writer.chains, holds, ..Written::default() }
+                Written { chains: writer.chains, widths: writer.widths, holds, ..Written::default() }
             }
         };
         written.uses = sets.take_used();
@@ -247,7 +268,24 @@ impl Groups {
     }
 
     /// Drops groups nobody uses, and tells which chains are other than before, or gone.
-    pub(crate) fn settle(&mut self, sets: &mut Sets) -> BTreeMap<String, Option<Chain>> {
+    pub(crate) fn settle(&mut self, sets: &mut Sets, options: &Options) -> BTreeMap<String, Option<Chain>> {
+        self.drop_idle(sets);
+        let share = merge::share(options.merged_rows, self.all.len());
+        if share != self.share {
+            let (less, more) = (share.min(self.share), share.max(self.share));
+            self.share = share;
+            // What fits into both shares or into none stays as it is.
+            let differs = |(_, group): &(GroupId, &Group)| {
+                group.written.widths.range(less.saturating_add(1)..=more).next().is_some()
+            };
+            let differing: Vec<GroupId> = self.all.iter().filter(differs).map(|(id, _)| id).collect();
+            differing.into_iter().for_each(|id| self.write(id, sets, options));
+            self.drop_idle(sets);
+        }
+        std::mem::take(&mut self.touched)
+    }
+
+    fn drop_idle(&mut self, sets: &mut Sets) {
         while let Some(id) = self.idle.pop_first() {
             if self.all.get(id).is_none_or(|group| group.users > 0) {
                 continue;
@@ -257,7 +295,6 @@ impl Groups {
             self.by_key.remove(&group.key);
             self.names.release(&group.name);
         }
-        std::mem::take(&mut self.touched)
     }
 
     /// What is wrong with what, in the groups there are.

@@ -8,13 +8,13 @@
 //!
 //! Merged sets count packets for each element, and [`crate::ir::Origins`] tells which rule that is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ir::{
     Action, AddressSet, Comment, Direction, Elements, Family, Match, Op, Origin, Peers, PortSet, Rule,
     Service, Side, Verdict,
 };
-use crate::sets::{MANY_PEERS, Sets, Shape};
+use crate::sets::{MANY_PEERS, Sets, Shape, size};
 
 /// Fewer rules are as quick by themselves, and easier to read.
 const FEWEST: usize = 3;
@@ -22,9 +22,15 @@ const FEWEST: usize = 3;
 /// Rules with more ports are not merged with others about peers: each port is a row for each peer.
 const MOST_SERVICES: usize = 32;
 
-/// About 130 MB of the kernel's memory. What may have more rows looks for peers and for ports instead, which is two lookups a
-/// rule.
-const MOST_ROWS: usize = 1 << 20;
+/// Of so many rows on a node, how many a group may have in one way of merging when there are so many groups. Sets that hold rows
+/// of several policies are its own, so there may be one in each group; sets that hold those of one policy are shared.
+pub(crate) fn share(rows: usize, groups: usize) -> usize {
+    let mut some = 1;
+    while some < groups {
+        some *= 4;
+    }
+    rows / some
+}
 
 /// How rules can be merged: those of one way become one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +49,7 @@ enum Way {
 struct Part {
     way: Way,
     origin: Origin,
-    /// How many elements it may give.
+    /// About how many elements it gives.
     rows: usize,
 }
 
@@ -53,18 +59,121 @@ struct Candidate {
     parts: Vec<Part>,
 }
 
-/// The same rules in fewer.
-pub(crate) fn merged(rules: Vec<Rule>, direction: Direction, sets: &mut Sets) -> Vec<Rule> {
-    let mut found = Vec::new();
-    let mut run: Vec<Rule> = Vec::new();
-    for rule in rules {
-        if run.last().is_some_and(|last| !alike(last, &rule)) {
-            found.extend(shortened(std::mem::take(&mut run), direction, sets));
+/// Parts in the same place become one rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    way: Way,
+    /// Of which policy, when there are too many for all to be in one place.
+    policy: Option<String>,
+    /// There may be too many of one policy.
+    number: usize,
+}
+
+/// Rules with their parts, by where they are put.
+type Places = BTreeMap<Place, Vec<Origin>>;
+
+/// What writing rules in fewer takes.
+pub(crate) struct Merge<'s> {
+    pub(crate) direction: Direction,
+    pub(crate) sets: &'s mut Sets,
+    /// How many rows of several policies may be in one set; see [`share`].
+    pub(crate) share: usize,
+    /// How many rows of one policy may be in one set.
+    pub(crate) most: usize,
+    /// How many rows there were in each way.
+    pub(crate) widths: &'s mut BTreeSet<usize>,
+}
+
+impl Merge<'_> {
+    /// The same rules in fewer.
+    pub(crate) fn rules(&mut self, rules: Vec<Rule>) -> Vec<Rule> {
+        let mut found = Vec::new();
+        let mut run: Vec<Rule> = Vec::new();
+        for rule in rules {
+            if run.last().is_some_and(|last| !alike(last, &rule)) {
+                found.extend(self.run(std::mem::take(&mut run)));
+            }
+            run.push(rule);
         }
-        run.push(rule);
+        found.extend(self.run(run));
+        found
     }
-    found.extend(shortened(run, direction, sets));
-    found
+
+    /// A run of rules that are alike.
+    fn run(&mut self, run: Vec<Rule>) -> Vec<Rule> {
+        let Some(Rule { action, .. }) = run.first().filter(|_| run.len() >= FEWEST) else { return run };
+        let (action, side) = (action.clone(), peer_side(self.direction));
+        let mut places = Places::new();
+        let by_peers: Vec<_> = run.iter().map(|rule| by_peers(rule, side, self.sets)).collect();
+        let rest = self.take(&mut places, run, by_peers);
+        let by_service: Vec<_> = rest.iter().map(|rule| by_service(rule, self.sets)).collect();
+        let rest = self.take(&mut places, rest, by_service);
+        let mut ranges = Apart::default();
+        let by_range: Vec<_> = rest.iter().map(|rule| ranges.apart(by_range(rule, self.sets))).collect();
+        let rest = self.take(&mut places, rest, by_range);
+        let merged =
+            places.into_iter().map(|(place, origins)| rule(place.way, origins, side, &action, self.sets));
+        merged.collect::<Vec<_>>().into_iter().chain(rest).collect()
+    }
+
+    /// Takes the rules that can be merged by their parts; the others are left.
+    fn take(&mut self, places: &mut Places, rules: Vec<Rule>, parts: Vec<Vec<Part>>) -> Vec<Rule> {
+        let candidate = |(rule, parts)| Candidate { rule, parts };
+        let mut candidates: Vec<Candidate> = rules.into_iter().zip(parts).map(candidate).collect();
+        let placed = self.settle(&mut candidates);
+        let mut rest = Vec::new();
+        for (Candidate { rule, parts }, at) in candidates.into_iter().zip(placed) {
+            if parts.is_empty() {
+                rest.push(rule);
+            }
+            for (part, place) in parts.into_iter().zip(at) {
+                places.entry(place).or_default().push(part.origin);
+            }
+        }
+        rest
+    }
+
+    /// Leaves parts only to candidates that are in good company wherever they are put, and tells where.
+    fn settle(&mut self, candidates: &mut [Candidate]) -> Vec<Vec<Place>> {
+        loop {
+            let placed = self.place(candidates);
+            let mut company: BTreeMap<&Place, usize> = BTreeMap::new();
+            placed.iter().flatten().for_each(|place| *company.entry(place).or_default() += 1);
+            let lonely = |place: &Place| company.get(place).is_some_and(|count| *count < FEWEST);
+            let mut out: Vec<bool> = placed.iter().map(|at| at.iter().any(lonely)).collect();
+            let lookups = company.len();
+            let merged = candidates.iter().filter(|candidate| !candidate.parts.is_empty()).count();
+            if !out.contains(&true) {
+                // Networks of many lengths would take more lookups than they have rules.
+                let longest = (0..candidates.len()).max_by_key(|at| candidates[*at].parts.len());
+                let Some(longest) = longest.filter(|_| lookups > merged) else { return placed };
+                out[longest] = true;
+            }
+            for (candidate, _) in candidates.iter_mut().zip(out).filter(|(_, out)| *out) {
+                candidate.parts.clear();
+            }
+        }
+    }
+
+    /// Where to put each part.
+    fn place(&mut self, candidates: &[Candidate]) -> Vec<Vec<Place>> {
+        let mut rows: BTreeMap<&Way, usize> = BTreeMap::new();
+        for part in candidates.iter().flat_map(|candidate| &candidate.parts) {
+            *rows.entry(&part.way).or_default() += part.rows;
+        }
+        self.widths.extend(rows.values());
+        let mut filled: BTreeMap<(Way, Option<String>), usize> = BTreeMap::new();
+        let mut place = |rule: &Rule, part: &Part| {
+            let crowded = rows.get(&part.way).is_some_and(|rows| *rows > self.share);
+            let policy = crowded.then(|| policy(&rule.comment));
+            let filled = filled.entry((part.way.clone(), policy.clone())).or_default();
+            let number = *filled / self.most;
+            *filled += part.rows;
+            Place { way: part.way.clone(), policy, number }
+        };
+        let places = |of: &Candidate| of.parts.iter().map(|part| place(&of.rule, part)).collect();
+        candidates.iter().map(places).collect()
+    }
 }
 
 /// Whether it does not matter which of two rules matches.
@@ -73,37 +182,10 @@ fn alike(left: &Rule, right: &Rule) -> bool {
     ends && left.action == right.action && left.counter && right.counter
 }
 
-/// A run of rules that are alike.
-fn shortened(run: Vec<Rule>, direction: Direction, sets: &mut Sets) -> Vec<Rule> {
-    let Some(Rule { action, .. }) = run.first().filter(|_| run.len() >= FEWEST) else { return run };
-    let (action, side) = (action.clone(), peer_side(direction));
-    let (mut ways, mut rest): (Ways, _) = (BTreeMap::new(), run);
-    rest = take(&mut ways, rest, |rule| by_peers(rule, side, sets));
-    rest = take(&mut ways, rest, |rule| by_service(rule, sets));
-    let mut ranges = Apart::default();
-    rest = take(&mut ways, rest, |rule| ranges.apart(by_range(rule, sets)));
-    let merged = ways.into_iter().map(|(way, origins)| rule(way, origins, side, action.clone(), sets));
-    merged.collect::<Vec<_>>().into_iter().chain(rest).collect()
-}
-
-/// Rules that become one, by the way they do.
-type Ways = BTreeMap<Way, Vec<Origin>>;
-
-/// Takes the rules that can be merged by their parts; the others are left.
-fn take(ways: &mut Ways, rules: Vec<Rule>, mut parts: impl FnMut(&Rule) -> Vec<Part>) -> Vec<Rule> {
-    let candidate = |rule: Rule| Candidate { parts: parts(&rule), rule };
-    let mut candidates: Vec<Candidate> = rules.into_iter().map(candidate).collect();
-    settle(&mut candidates);
-    let mut rest = Vec::new();
-    for Candidate { rule, parts } in candidates {
-        if parts.is_empty() {
-            rest.push(rule);
-        }
-        for Part { way, origin, .. } in parts {
-            ways.entry(way).or_default().push(origin);
-        }
-    }
-    rest
+/// The policy or profile a rule is of: its comment but for the index.
+fn policy(comment: &Comment) -> String {
+    let text = comment.to_string();
+    text.rsplit_once(' ').map_or(text.clone(), |(policy, _)| policy.to_owned())
 }
 
 /// The end of a packet at which the peer is, for an endpoint whose policy this is.
@@ -111,27 +193,6 @@ fn peer_side(direction: Direction) -> Side {
     match direction {
         Direction::Ingress => Side::Source,
         Direction::Egress => Side::Destination,
-    }
-}
-
-/// Leaves parts only to candidates for all of whose ways there are enough others, and not too many rows.
-fn settle(candidates: &mut [Candidate]) {
-    loop {
-        let mut ways: BTreeMap<&Way, (usize, usize)> = BTreeMap::new();
-        for part in candidates.iter().flat_map(|candidate| &candidate.parts) {
-            let (count, rows) = ways.entry(&part.way).or_default();
-            (*count, *rows) = (*count + 1, rows.saturating_add(part.rows));
-        }
-        let fits = |part: &Part| {
-            ways.get(&part.way).is_some_and(|(count, rows)| *count >= FEWEST && *rows <= MOST_ROWS)
-        };
-        let out: Vec<bool> = candidates.iter().map(|c| !c.parts.iter().all(fits)).collect();
-        if !out.contains(&true) {
-            return;
-        }
-        for (candidate, _) in candidates.iter_mut().zip(out).filter(|(_, out)| *out) {
-            candidate.parts.clear();
-        }
     }
 }
 
@@ -204,7 +265,7 @@ fn by_peers(rule: &Rule, side: Side, sets: &Sets) -> Vec<Part> {
 fn lengths(family: Family, set: &AddressSet, sets: &Sets) -> Vec<(u8, Peers, usize)> {
     let of_set = |length, name: &String| match sets.elements(name) {
         Some(Elements::Addresses(_, all)) if all.len() <= MANY_PEERS => {
-            vec![(length, Peers::Set(name.clone()), MANY_PEERS)]
+            vec![(length, Peers::Set(name.clone()), size(all.len()))]
         }
         _ => Vec::new(),
     };
@@ -247,23 +308,25 @@ fn by_range(rule: &Rule, sets: &Sets) -> Vec<Part> {
     services(protocol, ports, sets).map(part).into_iter().collect()
 }
 
-/// The ranges of each way so far. A packet is counted for one rule, so they may not overlap; the kernel would refuse it.
+/// The ranges of each way so far, first to last port. A packet is counted for one rule, so they may not overlap; the kernel
+/// would refuse it.
 #[derive(Default)]
-struct Apart(BTreeMap<Way, Vec<Service>>);
+struct Apart(BTreeMap<Way, BTreeMap<u16, u16>>);
 
 impl Apart {
     /// The parts, unless they touch others of their way.
     fn apart(&mut self, mut parts: Vec<Part>) -> Vec<Part> {
         for part in &parts {
             let known = self.0.entry(part.way.clone()).or_default();
-            let touch = |one: &Service, other: &Service| {
-                one.low <= other.high.saturating_add(1) && other.low <= one.high.saturating_add(1)
+            let touches = |new: &Service| {
+                let before = known.range(..=new.high.saturating_add(1)).next_back();
+                before.is_some_and(|(_, high)| new.low <= high.saturating_add(1))
             };
-            if part.origin.services.iter().any(|new| known.iter().any(|old| touch(new, old))) {
+            if part.origin.services.iter().any(touches) {
                 parts.clear();
                 return parts;
             }
-            known.extend(&part.origin.services);
+            known.extend(part.origin.services.iter().map(|service| (service.low, service.high)));
         }
         parts
     }
@@ -289,8 +352,8 @@ fn count(services: &[Service]) -> usize {
     services.iter().map(|service| usize::from(service.high.saturating_sub(service.low)) + 1).sum()
 }
 
-/// The rule that stands for those of one way.
-fn rule(way: Way, origins: Vec<Origin>, side: Side, action: Action, sets: &mut Sets) -> Rule {
+/// The rule that stands for those in one place.
+fn rule(way: Way, origins: Vec<Origin>, side: Side, action: &Action, sets: &mut Sets) -> Rule {
     let comment = comment(&origins);
     let matches = match way {
         Way::Rows(family, length) => {
@@ -316,7 +379,7 @@ fn rule(way: Way, origins: Vec<Origin>, side: Side, action: Action, sets: &mut S
         }
     };
     // Its elements are counted.
-    Rule { matches, counter: false, action, comment }
+    Rule { matches, counter: false, action: action.clone(), comment }
 }
 
 /// The first rule, and how many others.

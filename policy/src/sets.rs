@@ -5,20 +5,22 @@
 //! who use it have to be written anew.
 
 mod definition;
+mod loaded;
 mod merged;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdSet;
 use slab::Slab;
 use tortie_model::selector::Selector;
 
-use crate::ir::{AddressSet, Comment, Elements, Family, Ruleset, Set};
+use crate::ir::{AddressSet, Comment, Elements, Family, Set};
 use crate::members::{Delta, Member, Members, RosterId, Thing, ThingId, Wanted};
 use crate::snapshot::LabelSet;
 pub(crate) use definition::{Definition, Shape, maximal, merged};
+use merged::Givers;
 pub(crate) use names::Names;
 
 /// Where the peers of a selector are to be looked for.
@@ -32,6 +34,16 @@ pub(crate) enum PeerSets {
 
 /// With more peers than this a selector's set is not merged with others.
 pub(crate) const MANY_PEERS: usize = 1024;
+
+/// About how many members a set has: at least as many as there are, and less than four times that. Whether sets are merged
+/// depends on it, so those who use one are written anew when it changes; more than [`MANY_PEERS`] is all the same.
+pub(crate) fn size(members: usize) -> usize {
+    let mut size = 1;
+    while size < members && size <= MANY_PEERS {
+        size *= 4;
+    }
+    size
+}
 
 /// Number of a definition; numbers are used again.
 pub(crate) type DefinitionId = usize;
@@ -64,6 +76,7 @@ pub(crate) struct Sets {
     namers: HashMap<String, BTreeSet<UserId>>,
     /// Merged sets by what they were made of.
     merged_from: HashMap<String, BTreeSet<DefinitionId>>,
+    givers: HashMap<DefinitionId, Givers>,
     /// Asked for since [`Sets::take_used`].
     used: BTreeSet<DefinitionId>,
     /// Definitions that need other sets than before.
@@ -150,53 +163,10 @@ impl Sets {
         }
     }
 
-    /// The rules of somebody name these sets instead of those. A set that no rule names is not loaded.
-    pub(crate) fn set_named(&mut self, user: UserId, old: &BTreeSet<String>, new: &BTreeSet<String>) {
-        for name in new.difference(old) {
-            let namers = self.namers.entry(name.clone()).or_default();
-            if namers.is_empty() {
-                self.touched.insert(name.clone());
-            }
-            namers.insert(user);
-        }
-        for name in old.difference(new) {
-            let Some(namers) = self.namers.get_mut(name) else { continue };
-            namers.remove(&user);
-            if namers.is_empty() {
-                self.namers.remove(name);
-                self.touched.insert(name.clone());
-            }
-        }
-    }
-
-    /// The definition that a set is of; sets for networks of one length end in the length.
-    fn definition_of(&self, set: &str) -> Option<DefinitionId> {
-        self.by_name.get(set.split_once('.').map_or(set, |(name, _)| name)).copied()
-    }
-
     /// Who has to be written anew, because what it uses needs other sets than before.
     pub(crate) fn take_outdated(&mut self) -> BTreeSet<UserId> {
         let reshaped = std::mem::take(&mut self.reshaped);
         reshaped.iter().filter_map(|id| self.asked.get(*id)).flat_map(|asked| &asked.users).copied().collect()
-    }
-
-    /// Drops what nobody uses, and puts what is other than before into a rule-set.
-    pub(crate) fn settle(&mut self, ruleset: &mut Ruleset) {
-        for id in std::mem::take(&mut self.idle) {
-            if self.asked.get(id).is_some_and(|asked| asked.users.is_empty()) {
-                self.forget(id);
-            }
-        }
-        for name in std::mem::take(&mut self.touched) {
-            let asked = self.definition_of(&name).and_then(|id| self.asked.get(id));
-            let named = self.namers.contains_key(&name);
-            let set = self.sets.get(&name);
-            let origins = asked.and_then(|asked| asked.definition.origins()).filter(|_| named);
-            let peers = set.filter(|_| !named && self.merged_from.contains_key(&name));
-            put(&mut ruleset.origins.merged, &name, origins.cloned());
-            put(&mut ruleset.origins.peers, &name, peers.map(|set| set.elements.clone()));
-            put(&mut ruleset.sets, &name, set.filter(|_| named).cloned());
-        }
     }
 
     fn forget(&mut self, id: DefinitionId) {
@@ -301,12 +271,14 @@ impl Sets {
         let count = asked.lengths.entry(length).or_default();
         *count = if present { *count + 1 } else { count.saturating_sub(1) };
         let reshaped = if present { *count == 1 } else { *count == 0 };
-        let many = asked.definition.is_of_networks() && *count == MANY_PEERS + usize::from(present);
+        // The sizes before and after this one came, or went.
+        let (less, more) = if present { (*count - 1, *count) } else { (*count, *count + 1) };
+        let resized = asked.definition.is_of_networks() && size(less) != size(more);
         if *count == 0 {
             asked.lengths.remove(&length);
         }
         let is_open = asked.lengths.contains_key(&0) && asked.definition.is_of_networks();
-        if reshaped || many {
+        if reshaped || resized {
             self.reshaped.insert(id);
         }
         match (was_open && asked.definition.is_of_networks(), is_open) {
@@ -321,7 +293,14 @@ impl Sets {
     fn close(&mut self, id: DefinitionId) {
         let Some(asked) = self.asked.get(id) else { return };
         let names: Vec<String> = asked.lengths.keys().map(|length| asked.set_name(*length)).collect();
-        names.iter().for_each(|name| self.remove(name));
+        for name in names {
+            let Some(Set { elements: Elements::Addresses(_, members), .. }) = self.sets.remove(&name) else {
+                continue;
+            };
+            // Until they are made anew, what merged sets have of it is no longer kept up.
+            members.iter().for_each(|address| self.pass_on(&name, *address, false));
+            self.touched.insert(name);
+        }
     }
 
     /// Not every address is a member any more.
@@ -338,7 +317,7 @@ impl Sets {
         let name = asked.set_name(length);
         if !asked.lengths.contains_key(&length) {
             self.remove(&name);
-            return self.pass_on(&name, member, present);
+            return self.pass_on_member(&name, member, present);
         }
         let set = self.sets.entry(name.clone()).or_insert_with(|| asked.empty_set(length));
         match (&mut set.elements, member) {
@@ -356,16 +335,15 @@ impl Sets {
             }
             _ => {}
         }
-        self.pass_on(&name, member, present);
+        self.pass_on_member(&name, member, present);
         self.touched.insert(name);
     }
-}
 
-fn put<T: Clone>(all: &mut OrdMap<String, T>, name: &str, part: Option<T>) {
-    match part {
-        Some(part) => all.insert(name.to_owned(), part),
-        None => all.remove(name),
-    };
+    fn pass_on_member(&mut self, source: &str, member: Member, present: bool) {
+        if let Member::Network(net) = member {
+            self.pass_on(source, net.network(), present);
+        }
+    }
 }
 
 impl Asked {

@@ -75,8 +75,9 @@ pub struct Options {
     pub vxlan_port: u16,
     /// What `Log` rules write.
     pub log: LogFormat,
-    /// Rules are not merged; for comparing.
-    pub rules_apart: bool,
+    /// About how many rows the merged sets of several policies may have on this node; those of one policy may have half as many
+    /// each. With 0 rules are not merged.
+    pub merged_rows: usize,
 }
 
 impl Default for Options {
@@ -90,7 +91,8 @@ impl Default for Options {
             vxlan: false,
             vxlan_port: 4789,
             log: LogFormat::default(),
-            rules_apart: false,
+            // About 130 MB of the kernel's memory for each million.
+            merged_rows: 1 << 21,
         }
     }
 }

@@ -66,7 +66,7 @@ pub(super) fn options(cache: &Cache, settings: &Settings, problems: &mut Problem
             prefix: reader.read("logPrefix", |v| v.as_str().map(str::to_owned), default.log.prefix),
             group: default.log.group,
         },
-        rules_apart: false,
+        merged_rows: default.merged_rows,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The chains of one group, from its stages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use tortie_model::resource::TierAction;
@@ -10,7 +10,7 @@ use crate::host;
 use crate::ir::{Action, Chain, Comment, Direction, Match, Rule, Verdict};
 use crate::log::LogOrigin;
 use crate::lower::{self, Effect};
-use crate::merge;
+use crate::merge::Merge;
 use crate::order::Stage;
 use crate::phase::Phase;
 use crate::select::{Body, Policy, Rules, subject};
@@ -31,6 +31,10 @@ pub(super) struct Writer<'w> {
     pub(super) jumps: BTreeMap<PolicyId, String>,
     pub(super) chains: BTreeMap<String, Chain>,
     pub(super) problems: &'w mut Problems,
+    /// See [`crate::merge::share`].
+    pub(super) share: usize,
+    /// How many rows merged sets would have, were it not for the share.
+    pub(super) widths: BTreeSet<usize>,
 }
 
 /// What passing out of a stage means.
@@ -111,8 +115,12 @@ impl Writer<'_> {
     }
 
     fn insert(&mut self, name: String, mut chain: Chain) {
-        if !self.options.rules_apart {
-            chain.rules = merge::merged(chain.rules, self.direction, self.sets);
+        let rows = self.options.merged_rows;
+        if rows > 0 {
+            let (sets, widths) = (&mut *self.sets, &mut self.widths);
+            let most = rows.div_ceil(2);
+            let mut merge = Merge { direction: self.direction, sets, share: self.share, most, widths };
+            chain.rules = merge.rules(chain.rules);
         }
         self.chains.insert(name, chain);
     }

@@ -1,11 +1,41 @@
 //! Sets made of what several rules look for, kept up as the sets these would look into change.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Definition, DefinitionId, Sets, Shape};
 use crate::ir::{Comment, Element, Elements, Origin, Peers, Set};
-use crate::members::Member;
+
+/// Which rules of a merged set give what, by their places.
+#[derive(Debug, Default)]
+pub(super) struct Givers {
+    of_source: HashMap<String, Vec<usize>>,
+    of_service: HashMap<Option<(u8, u16)>, Vec<usize>>,
+}
+
+impl Givers {
+    fn new(origins: &[Origin]) -> Givers {
+        let mut givers = Givers::default();
+        for (place, origin) in origins.iter().enumerate() {
+            if let Some(Peers::Set(name)) = &origin.peers {
+                givers.of_source.entry(name.clone()).or_default().push(place);
+            }
+            for service in origin.services() {
+                givers.of_service.entry(service).or_default().push(place);
+            }
+        }
+        givers
+    }
+
+    fn of_source(&self, source: &str) -> impl Iterator<Item = usize> + '_ {
+        self.of_source.get(source).into_iter().flatten().copied()
+    }
+
+    fn of_service(&self, service: Option<(u8, u16)>) -> impl Iterator<Item = usize> + '_ {
+        self.of_service.get(&service).into_iter().flatten().copied()
+    }
+}
 
 impl Sets {
     /// Name of the set with what these rules look for. Whoever asks uses the definitions of their peers, too.
@@ -18,7 +48,7 @@ impl Sets {
     pub(super) fn fill_merged(&mut self, id: DefinitionId) {
         let Some(asked) = self.asked.get_mut(id) else { return };
         let Definition::Merged(shape, origins) = &asked.definition else { return };
-        let (mut elements, origins) = (shape.none(), Arc::clone(origins));
+        let (shape, mut elements, origins) = (*shape, shape.none(), Arc::clone(origins));
         asked.lengths.insert(0, 1);
         let (name, comment) = (asked.name.clone(), Comment::new(&asked.definition.comment()));
         for origin in origins.iter() {
@@ -29,6 +59,9 @@ impl Sets {
             for service in origin.services() {
                 self.addresses(origin).for_each(|address| elements.set(Element { address, service }, true));
             }
+        }
+        if shape != Shape::Ranges {
+            self.givers.insert(id, Givers::new(&origins));
         }
         for source in sources(&origins) {
             self.merged_from.entry(source.to_owned()).or_default().insert(id);
@@ -52,6 +85,7 @@ impl Sets {
 
     /// A definition that may be merged is gone.
     pub(super) fn forget_merged(&mut self, id: DefinitionId, definition: &Definition) {
+        self.givers.remove(&id);
         for source in definition.origins().into_iter().flat_map(|origins| sources(origins)) {
             if let Some(ids) = self.merged_from.get_mut(source) {
                 ids.remove(&id);
@@ -64,24 +98,33 @@ impl Sets {
     }
 
     /// An address came to a set or left it; so it does with the sets that are made of it, unless another rule still gives it.
-    pub(super) fn pass_on(&mut self, source: &str, member: Member, present: bool) {
-        let (Some(ids), Member::Network(net)) = (self.merged_from.get(source), member) else { return };
+    pub(super) fn pass_on(&mut self, source: &str, address: IpAddr, present: bool) {
+        let Some(ids) = self.merged_from.get(source) else { return };
         for id in ids.clone() {
-            let Some(asked) = self.asked.get(id) else { continue };
-            let Some(origins) = asked.definition.origins() else { continue };
-            let (name, origins) = (asked.name.clone(), Arc::clone(origins));
-            let is_of_source =
-                |origin: &&Origin| matches!(&origin.peers, Some(Peers::Set(set)) if set == source);
-            let elements = origins.iter().filter(is_of_source).flat_map(Origin::services);
-            let elements = elements.map(|service| Element { address: Some(net.network()), service });
-            let holds = |set: &str, address: IpAddr| matches!(self.elements(set), Some(Elements::Addresses(_, all)) if all.contains(&address));
-            let covered = |element| origins.iter().any(|origin| origin.covers(element, holds));
-            let changed: Vec<Element> = elements.filter(|element| present || !covered(*element)).collect();
-            if let Some(set) = self.sets.get_mut(&name) {
+            let changed = self.given(id, source, address, present);
+            let Some(name) = self.asked.get(id).map(|asked| &asked.name) else { continue };
+            if let Some(set) = self.sets.get_mut(name) {
                 changed.into_iter().for_each(|element| set.elements.set(element, present));
-                self.touched.insert(name);
+                self.touched.insert(name.clone());
             }
         }
+    }
+
+    /// What comes to a merged set or leaves it with an address of a source.
+    fn given(&self, id: DefinitionId, source: &str, address: IpAddr, present: bool) -> Vec<Element> {
+        let (Some(asked), Some(givers)) = (self.asked.get(id), self.givers.get(&id)) else {
+            return Vec::new();
+        };
+        let Some(origins) = asked.definition.origins() else { return Vec::new() };
+        let holds = |set: &str, address: IpAddr| matches!(self.elements(set), Some(Elements::Addresses(_, all)) if all.contains(&address));
+        let covered = |element: &Element| {
+            let mut others = givers.of_service(element.service).filter_map(|place| origins.get(place));
+            others.any(|origin| origin.covers(*element, holds))
+        };
+        let of_source = givers.of_source(source).filter_map(|place| origins.get(place));
+        let elements =
+            of_source.flat_map(Origin::services).map(|service| Element { address: Some(address), service });
+        elements.filter(|element| present || !covered(element)).collect()
     }
 }
 

@@ -54,7 +54,7 @@ proptest! {
 /// Merging changes no verdict, and says of each packet one of the rules that match it.
 fn merged_as_apart(snapshot: &Snapshot, packets: &[Packet]) -> Result<(), TestCaseError> {
     let mut apart = snapshot.clone();
-    apart.options.rules_apart = true;
+    apart.options.merged_rows = 0;
     let (merged, apart) = (compile(snapshot), compile(&apart));
     prop_assert_eq!(&merged.problems, &apart.problems);
     prop_assert!(apart.ruleset.origins == Default::default());

@@ -244,7 +244,7 @@ fn options(document: OptionsDocument) -> Options {
             prefix: document.log_prefix.unwrap_or(default.log.prefix),
             group: document.log_group,
         },
-        rules_apart: false,
+        merged_rows: default.merged_rows,
     }
 }
 

@@ -9,7 +9,7 @@ use tortie_model::resource::{GlobalNetworkPolicySpec, NetworkPolicySpec, PolicyT
 use tortie_model::rule::{Action, EntityRule, Rule};
 use tortie_model::scalar::{Port, Protocol};
 use tortie_policy::eval::{CtState, Packet};
-use tortie_policy::snapshot::{PolicyBody, PolicyId, Snapshot};
+use tortie_policy::snapshot::{Options, PolicyBody, PolicyId, Snapshot};
 
 use super::{ADDRESSES, NETS, PORTS, SELECTORS, network_sets, packet, snapshot};
 
@@ -103,11 +103,15 @@ fn policy() -> impl Strategy<Value = (PolicyId, PolicyBody)> {
 /// A snapshot of a few policies with runs of rules.
 pub(crate) fn run_snapshot() -> impl Strategy<Value = Snapshot> {
     let policies = prop::collection::vec(policy(), 1..4);
-    (snapshot(), policies, network_sets()).prop_map(|(snapshot, policies, network_sets)| Snapshot {
-        tiers: BTreeMap::from([("default".to_owned(), TierSpec::default())]),
-        policies: policies.into_iter().collect(),
-        network_sets,
-        ..snapshot
+    let rows = select(vec![Options::default().merged_rows, 1000, 100, 20]);
+    (snapshot(), policies, network_sets(), rows).prop_map(|(mut snapshot, policies, network_sets, rows)| {
+        snapshot.options.merged_rows = rows;
+        Snapshot {
+            tiers: BTreeMap::from([("default".to_owned(), TierSpec::default())]),
+            policies: policies.into_iter().collect(),
+            network_sets,
+            ..snapshot
+        }
     })
 }
 
