@@ -51,7 +51,7 @@ fn rows(ruleset: &Ruleset) -> usize {
 fn set_nets(engine: &mut Engine, name: &str, nets: &[&str]) {
     let id = Arc::new(EndpointId { namespace: String::new(), name: name.to_owned() });
     let labels = [("role", "s")].into_iter().collect();
-    let nets = nets.iter().map(|net| net.parse().unwrap()).collect::<Vec<_>>();
+    let nets = nets.iter().map(|net| net.parse().expect("a network")).collect::<Vec<_>>();
     let set = NetworkSet { labels, profiles: Vec::new(), nets: nets.clone().into() };
     engine.set_network_set(&id, (!nets.is_empty()).then(|| Arc::new(set)).as_ref());
 }
