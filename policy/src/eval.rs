@@ -167,6 +167,7 @@ impl<'a> Run<'a> {
             let verdict = match &rule.action {
                 Action::Verdict(verdict) => Some(verdict),
                 Action::Lookup(interface, map) => self.lookup(*interface, map),
+                Action::Reject => Some(&Verdict::Drop),
                 Action::Log { .. } => None,
                 Action::Mark(set) => {
                     self.marked = *set;

@@ -202,6 +202,9 @@ pub struct Rule {
 pub enum Action {
     /// Ends or redirects the evaluation.
     Verdict(Verdict),
+    /// Drops the packet and tells its sender with an ICMP error (port unreachable), which ends an attempt to connect at
+    /// once. The kernel takes it in no chain that is reached from [`Hook::Postrouting`].
+    Reject,
     /// Writes the packet to the kernel's log, or to a group of nflog, with a prefix of at most 127 bytes and goes on.
     Log {
         /// Begins the line.

@@ -1,6 +1,7 @@
 //! Where on its way a packet meets policy. Each phase asks its own policies, and what "allowed" leads to differs.
 
-use crate::ir::{Direction, Verdict};
+use crate::ir::{Action, Direction, Verdict};
+use crate::snapshot::DenyAction;
 
 /// Chain that marks a packet as allowed and lets it go on.
 pub(crate) const ALLOWED: &str = "host-allowed";
@@ -70,6 +71,18 @@ impl Phase {
             (Phase::Workload, Direction::Egress) | (Phase::Forward, _) => Verdict::Return,
             (Phase::PreDnat, _) => Verdict::Goto(ALLOWED.to_owned()),
             (Phase::Untracked, _) => Verdict::Goto(ALLOWED_UNTRACKED.to_owned()),
+        }
+    }
+
+    /// What "denied" means. Only filters tell the sender: before tracking and translation Calico has none that could, and
+    /// what a host sends may be judged after routing, where the kernel does not take it.
+    pub(crate) fn deny(self, direction: Direction, wanted: DenyAction) -> Action {
+        match (self, direction, wanted) {
+            (Phase::Workload | Phase::Forward, _, DenyAction::Reject)
+            | (Phase::Host, Direction::Ingress, DenyAction::Reject) => Action::Reject,
+            (Phase::Host, Direction::Egress, DenyAction::Reject)
+            | (Phase::PreDnat | Phase::Untracked, _, DenyAction::Reject)
+            | (_, _, DenyAction::Drop) => Action::Verdict(Verdict::Drop),
         }
     }
 

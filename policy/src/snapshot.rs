@@ -78,6 +78,8 @@ pub struct Options {
     /// About how many rows the merged sets of several policies may have on this node; those of one policy may have half as many
     /// each. With 0 rules are not merged.
     pub merged_rows: usize,
+    /// What becomes of packets policy denies.
+    pub deny: DenyAction,
 }
 
 impl Default for Options {
@@ -93,6 +95,7 @@ impl Default for Options {
             log: LogFormat::default(),
             // About 130 MB of the kernel's memory for each million.
             merged_rows: 1 << 21,
+            deny: DenyAction::default(),
         }
     }
 }
@@ -260,6 +263,16 @@ pub struct Pool {
     pub cidr: IpNetwork,
     /// Masquerade what leaves all pools from here.
     pub nat_outgoing: bool,
+}
+
+/// `NftablesFilterDenyAction`: what becomes of packets policy denies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DenyAction {
+    /// They are gone.
+    #[default]
+    Drop,
+    /// Their senders are told.
+    Reject,
 }
 
 /// `DefaultEndpointToHostAction`.

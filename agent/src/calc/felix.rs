@@ -6,7 +6,7 @@
 use serde_json::Value;
 use tortie_model::resource::{EncapMode, listed_network};
 use tortie_model::scalar::Protocol;
-use tortie_policy::snapshot::{EndpointToHost, Failsafe, LogFormat, Options};
+use tortie_policy::snapshot::{DenyAction, EndpointToHost, Failsafe, LogFormat, Options};
 
 use super::cache::Cache;
 use super::{Problems, Settings};
@@ -67,6 +67,7 @@ pub(super) fn options(cache: &Cache, settings: &Settings, problems: &mut Problem
             group: default.log.group,
         },
         merged_rows: default.merged_rows,
+        deny: reader.deny(),
     }
 }
 
@@ -78,6 +79,13 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// What was meant for iptables counts where nothing is said for nftables.
+    fn deny(&mut self) -> DenyAction {
+        let mut read = |name| self.read(name, |value| deny_action(value).map(Some), None);
+        let (nftables, iptables) = (read("nftablesFilterDenyAction"), read("iptablesFilterDenyAction"));
+        nftables.or(iptables).unwrap_or_default()
+    }
+
     fn read<T>(&mut self, name: &str, parse: impl Fn(&Value) -> Option<T>, default: T) -> T {
         let Some((object, value)) = parameter(self.cache, self.node, name) else { return default };
         parse(value).unwrap_or_else(|| {
@@ -85,6 +93,14 @@ impl Reader<'_> {
             self.problems.add(format!("FelixConfiguration {object}"), reason);
             default
         })
+    }
+}
+
+fn deny_action(value: &Value) -> Option<DenyAction> {
+    match value.as_str()?.to_ascii_lowercase().as_str() {
+        "drop" => Some(DenyAction::Drop),
+        "reject" => Some(DenyAction::Reject),
+        _ => None,
     }
 }
 

@@ -68,7 +68,7 @@ struct Draft {
 impl Draft {
     fn push(&mut self, matches: Vec<Match>, action: Action, comment: Comment) {
         if !self.closed {
-            self.closed = matches.is_empty() && matches!(action, Action::Verdict(_));
+            self.closed = matches.is_empty() && matches!(action, Action::Verdict(_) | Action::Reject);
             self.chain.rules.push(Rule { matches, counter: true, action, comment });
         }
     }
@@ -108,7 +108,7 @@ impl Writer<'_> {
             (first, passes) = (i + 1, passes + 1);
         }
         if self.phase.is_closed() {
-            draft.push(vec![], Action::Verdict(Verdict::Drop), Comment::new("nothing matched"));
+            draft.push(vec![], self.deny(), Comment::new("nothing matched"));
         }
         draft.chain.comment = describe(&stages[first..]);
         self.insert(at, draft.chain);
@@ -126,7 +126,6 @@ impl Writer<'_> {
     }
 
     fn stage(&mut self, draft: &mut Draft, stage: &Stage, pass: Pass<'_>) {
-        let drop = || Action::Verdict(Verdict::Drop);
         match stage {
             Stage::Staged(policies) => {
                 let jumps = policies.iter().filter_map(|policy| self.jumps.get(&policy.id));
@@ -134,14 +133,14 @@ impl Writer<'_> {
             }
             Stage::Unreadable(policies) => {
                 let names: Vec<_> = policies.iter().map(|policy| subject(&policy.id)).collect();
-                draft.push(vec![], drop(), Comment::with_tail(&names.join(", "), " cannot be read"));
+                draft.push(vec![], self.deny(), Comment::with_tail(&names.join(", "), " cannot be read"));
             }
             Stage::Tier { name, default_action, policies } => {
                 for policy in policies {
                     self.policy(draft, name, policy, pass);
                 }
                 if *default_action == TierAction::Deny {
-                    draft.push(vec![], drop(), Comment::with_tail(&format!("tier {name}"), " end"));
+                    draft.push(vec![], self.deny(), Comment::with_tail(&format!("tier {name}"), " end"));
                 }
             }
             Stage::Profile(name, rules) => {
@@ -168,7 +167,7 @@ impl Writer<'_> {
             Body::Rules(rules) => self.rules(draft, &origin, rules, pass),
             Body::Deny | Body::DenyFirst => {
                 let comment = Comment::with_tail(&origin.place, " has a mistake and denies");
-                draft.push(vec![], Action::Verdict(Verdict::Drop), comment);
+                draft.push(vec![], self.deny(), comment);
             }
         }
     }
@@ -179,8 +178,8 @@ impl Writer<'_> {
             let Some(effect) = rule.effect() else { continue };
             let action = match effect {
                 Effect::Allow => Action::Verdict(allow.clone()),
-                Effect::Deny => Action::Verdict(Verdict::Drop),
-                Effect::Pass => Action::Verdict(self.pass_verdict(pass, origin)),
+                Effect::Deny => self.deny(),
+                Effect::Pass => self.pass_action(pass, origin),
                 Effect::Log => {
                     Action::Log { prefix: self.options.log.prefix(origin.log), group: self.options.log.group }
                 }
@@ -192,15 +191,19 @@ impl Writer<'_> {
         }
     }
 
-    fn pass_verdict(&mut self, pass: Pass<'_>, origin: &Origin<'_>) -> Verdict {
+    fn deny(&self) -> Action {
+        self.phase.deny(self.direction, self.options.deny)
+    }
+
+    fn pass_action(&mut self, pass: Pass<'_>, origin: &Origin<'_>) -> Action {
         match pass {
-            Pass::To(next) => Verdict::Goto(next.to_owned()),
-            Pass::End if self.phase.is_closed() => Verdict::Drop,
-            Pass::End => Verdict::Return,
+            Pass::To(next) => Action::Verdict(Verdict::Goto(next.to_owned())),
+            Pass::End if self.phase.is_closed() => self.deny(),
+            Pass::End => Action::Verdict(Verdict::Return),
             Pass::TooDeep => {
                 let reason = format!("its Pass comes after {MAX_PASSES} tiers with Pass rules, so it denies");
                 self.problems.add(&origin.subject, reason);
-                Verdict::Drop
+                self.deny()
             }
         }
     }

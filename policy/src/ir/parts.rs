@@ -75,7 +75,9 @@ impl Rule {
         let target = match &self.action {
             Action::Verdict(verdict) => verdict.target().map(Reference::Chain),
             Action::Lookup(_, map) => Some(Reference::Map(map)),
-            Action::Log { .. } | Action::Mark(_) | Action::NoTrack | Action::Masquerade => None,
+            Action::Reject | Action::Log { .. } | Action::Mark(_) | Action::NoTrack | Action::Masquerade => {
+                None
+            }
         };
         let sets = self.matches.iter().filter_map(|condition| match condition {
             Match::Address(_, _, _, AddressSet::Named(name) | AddressSet::Masked(_, name))

@@ -47,6 +47,11 @@ const STATE_ESTABLISHED_RELATED: u32 = 2 | 4;
 /// `IPS_DST_NAT`.
 const STATUS_TRANSLATED: u32 = 0x20;
 
+/// `NFT_REJECT_ICMPX_UNREACH`: the ICMP of the packet's family.
+const REJECT_BY_FAMILY: u32 = 2;
+/// `NFT_REJECT_ICMPX_PORT_UNREACH`.
+const PORT_UNREACHABLE: u8 = 1;
+
 /// How to compare, `NFT_CMP_*`.
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
@@ -74,6 +79,10 @@ pub(super) fn rule(w: &mut Writer, rule: &Rule) {
         Action::Verdict(verdict) => expression(w, "immediate", |w| {
             w.number(1, VERDICT);
             self::verdict(w, 2, verdict);
+        }),
+        Action::Reject => expression(w, "reject", |w| {
+            w.number(1, REJECT_BY_FAMILY);
+            w.bytes(2, &[PORT_UNREACHABLE]);
         }),
         Action::Log { prefix, group } => expression(w, "log", |w| {
             if let Some(group) = group {

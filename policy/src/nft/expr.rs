@@ -94,6 +94,8 @@ fn condition(condition: &Match, transport: &str) -> String {
 pub(super) fn action(action: &Action) -> String {
     match action {
         Action::Verdict(verdict) => self::verdict(verdict),
+        // Said in full: what nft makes of a mere `reject` depends on the conditions before it.
+        Action::Reject => "reject with icmpx port-unreachable".to_owned(),
         Action::Log { prefix, group: None } => format!("log prefix \"{prefix}\""),
         Action::Log { prefix, group: Some(group) } => format!("log prefix \"{prefix}\" group {group}"),
         Action::Mark(true) => format!("meta mark set meta mark | {MARK:#010x}"),

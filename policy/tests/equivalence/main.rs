@@ -170,7 +170,7 @@ fn generators_reach_every_phase_of_host_endpoints() {
             let packet = generate::host_packet().new_tree(&mut runner).unwrap().current();
             for step in eval::eval(&ruleset, &packet).trail {
                 let phase = step.chain.rsplit_once('-').map_or("", |(phase, _)| phase);
-                let dropped = step.action == Action::Verdict(Verdict::Drop);
+                let dropped = [Action::Verdict(Verdict::Drop), Action::Reject].contains(&step.action);
                 let verdict = if dropped { "drop" } else { "go" };
                 if step.comment.contains("gress[") || step.comment.contains("failsafe") {
                     *decided.entry(format!("{phase} {verdict}")).or_default() += 1;

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use tortie_model::resource::{ProfileSpec, TierSpec, WorkloadEndpointPort, listed_network};
 use tortie_policy::eval::{CtState, Packet};
 use tortie_policy::snapshot::{
-    Endpoint, EndpointId, EndpointToHost, Failsafe, HostEndpoint, HostPlace, LogFormat, NetworkSet, Options,
-    PolicyBody, PolicyId, Pool, Snapshot, StagedBody,
+    DenyAction, Endpoint, EndpointId, EndpointToHost, Failsafe, HostEndpoint, HostPlace, LogFormat,
+    NetworkSet, Options, PolicyBody, PolicyId, Pool, Snapshot, StagedBody,
 };
 
 /// A snapshot as YAML.
@@ -123,6 +123,8 @@ struct OptionsDocument {
     vxlan_port: Option<u16>,
     log_prefix: Option<String>,
     log_group: Option<u16>,
+    #[serde(default)]
+    reject: bool,
 }
 
 #[derive(Deserialize)]
@@ -245,6 +247,7 @@ fn options(document: OptionsDocument) -> Options {
             group: document.log_group,
         },
         merged_rows: default.merged_rows,
+        deny: if document.reject { DenyAction::Reject } else { DenyAction::Drop },
     }
 }
 

@@ -249,13 +249,16 @@ fn verdict(random: &mut Random, later: &[String]) -> Verdict {
 fn rule(random: &mut Random, names: &Names, later: &[String], hook: Option<Hook>) -> Rule {
     let nat = hook == Some(Hook::Postrouting);
     let interface = random.pick(&[Interface::Input, Interface::Output]);
-    let action = match random.below(12) {
+    // The kernel takes it where an answer can still be sent.
+    let answers = !matches!(hook, Some(Hook::Prerouting | Hook::Postrouting));
+    let action = match random.below(13) {
         0 => Action::Log { prefix: "calico-packet: ".into(), group: random.pick(&[None, Some(0), Some(7)]) },
         // Rows lead to the last chain, which leads nowhere.
         1 if !names.maps.is_empty() && !later.is_empty() => {
             Action::Lookup(interface, random.pick(&names.maps))
         }
         2 if nat => Action::Masquerade,
+        12 if answers => Action::Reject,
         3 if !nat => random.pick(&[Action::Mark(true), Action::Mark(false), Action::NoTrack]),
         _ => Action::Verdict(verdict(random, later)),
     };

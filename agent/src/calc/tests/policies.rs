@@ -7,7 +7,7 @@ use tortie_model::Kind;
 use tortie_policy::Snapshot;
 use tortie_policy::ir::Verdict;
 use tortie_policy::snapshot::{
-    EndpointId, EndpointToHost, Failsafe, HostPlace, Options, PolicyBody, PolicyId,
+    DenyAction, EndpointId, EndpointToHost, Failsafe, HostPlace, Options, PolicyBody, PolicyId,
 };
 
 use super::world::{World, settings};
@@ -314,6 +314,13 @@ fn options_come_from_the_nearest_configuration() {
     assert_eq!((options.failsafe_inbound.as_slice(), options.failsafe_outbound.len()), (&expected[..], 0));
     assert_eq!((options.vxlan_port, options.log.prefix.as_str()), (4791, "%t"));
     assert!(options.accept_invalid && options.ipip_from_workloads && !options.vxlan_from_workloads);
+
+    let deny = |spec: Value| snapshot(&felix("default", spec)).options.deny;
+    assert_eq!(deny(json!({"iptablesFilterDenyAction": "REJECT"})), DenyAction::Reject);
+    let both = json!({"nftablesFilterDenyAction": "Drop", "iptablesFilterDenyAction": "Reject"});
+    assert_eq!(deny(both), DenyAction::Drop);
+    let world = felix("default", json!({"nftablesFilterDenyAction": "Refuse"}));
+    assert!(snapshot_with(&world, &settings()).1.of("FelixConfiguration default").is_some());
 
     for bad in [
         json!([{"protocol": "ICMP", "port": 1}]),

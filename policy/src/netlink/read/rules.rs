@@ -47,7 +47,7 @@ fn known(name: &str, part: u16) -> bool {
         "payload" | "range" => (1..=4).contains(&part),
         "bitwise" => (1..=6).contains(&part),
         "lookup" => matches!(part, 1 | 2 | 3 | 5),
-        "immediate" => (1..=2).contains(&part),
+        "immediate" | "reject" => (1..=2).contains(&part),
         "log" => (1..=2).contains(&part),
         "counter" => false,
         _ => true,

@@ -13,8 +13,8 @@ use tortie_model::rule::{Action, Rule};
 use tortie_model::scalar::{Port, Protocol};
 use tortie_policy::eval::{CtState, Packet};
 use tortie_policy::snapshot::{
-    Endpoint, EndpointId, Failsafe, HostEndpoint, HostPlace, LogFormat, Options, PolicyBody, PolicyId,
-    Snapshot, StagedBody,
+    DenyAction, Endpoint, EndpointId, Failsafe, HostEndpoint, HostPlace, LogFormat, Options, PolicyBody,
+    PolicyId, Snapshot, StagedBody,
 };
 
 use super::{NETS, PORTS, endpoint, order, packet, policy, snapshot, types};
@@ -58,6 +58,7 @@ pub(super) fn options() -> impl Strategy<Value = Options> {
             vxlan_from_workloads: dice == 1,
             vxlan_port: if dice == 2 { 80 } else { 4789 },
             log: LogFormat { prefix: "%t %k %n".to_owned(), group: (dice == 3).then_some(5) },
+            deny: if dice % 2 == 0 { DenyAction::Drop } else { DenyAction::Reject },
             ..Options::default()
         },
     )

@@ -1,0 +1,147 @@
+//! Parameters of the node: denied packets that are answered, where, and that senders notice.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use support::packet;
+use tortie_policy::eval::eval;
+use tortie_policy::ir::{Action, Verdict};
+use tortie_policy::{compile, nft};
+
+/// `b` takes nothing but port 80, `a` reaches everything; the node takes nothing on `up0`. `OPTIONS` is replaced.
+const WORLD: &str = r#"
+OPTIONS
+tiers: { default: {} }
+endpointToHost: Accept
+policies:
+  - { name: b, namespace: n, spec: { selector: app == 'b', types: [Ingress], ingress: [{ action: Deny, protocol: UDP }, { action: Allow, protocol: TCP, destination: { ports: [80] } }] } }
+  - { name: host, spec: { selector: host == 'h', types: [Ingress, Egress] } }
+  - { name: early, spec: { selector: host == 'h', applyOnForward: true, preDNAT: true, types: [Ingress], ingress: [{ action: Deny, protocol: TCP, destination: { ports: [81] } }] } }
+  - { name: raw, spec: { selector: host == 'h', applyOnForward: true, doNotTrack: true, types: [Ingress], ingress: [{ action: Deny, protocol: TCP, destination: { ports: [82] } }] } }
+  - { name: forwarded, spec: { selector: host == 'h', applyOnForward: true, types: [Ingress], ingress: [{ action: Deny, protocol: TCP, destination: { ports: [83] } }, { action: Allow, destination: { nets: [10.0.0.0/24] } }] } }
+profiles: { open: { ingress: [{ action: Allow }], egress: [{ action: Allow }] } }
+hostEndpoints: [{ name: h, labels: { host: h }, interface: up0 }]
+endpoints:
+  - { name: a, namespace: n, labels: { app: a }, profiles: [open], addresses: [10.0.0.1, "fd00::1"], interface: calia }
+  - { name: b, namespace: n, labels: { app: b }, profiles: [open], addresses: [10.0.0.2, "fd00::2"], interface: calib }
+"#;
+
+const REJECT: &str = "options: { reject: true }";
+
+fn world(options: &str) -> tortie_policy::Ruleset {
+    let compiled = compile(&support::snapshot(&WORLD.replace("OPTIONS", options)));
+    assert_eq!(compiled.problems, []);
+    compiled.ruleset
+}
+
+/// Beginnings of the names of chains with a rule that rejects, and of those where policy drops.
+fn places(ruleset: &tortie_policy::Ruleset) -> [BTreeSet<&str>; 2] {
+    [Action::Reject, Action::Verdict(Verdict::Drop)].map(|action| {
+        let of_policy = |rule: &&tortie_policy::ir::Rule| {
+            rule.action == action
+                && ["tier", "nothing"].iter().any(|w| rule.comment.to_string().starts_with(w))
+        };
+        let found = ruleset.chains.iter().filter(|(_, chain)| chain.rules.iter().any(|r| of_policy(&r)));
+        found.filter_map(|(name, _)| Some(name.rsplit_once('-')?.0)).collect()
+    })
+}
+
+#[test]
+fn filters_reject_and_what_comes_before_them_drops() {
+    let [rejects, drops] =
+        places(&world(REJECT)).map(|names| names.into_iter().collect::<Vec<_>>().join(" "));
+    assert_eq!((rejects.as_str(), drops.as_str()), ("forward-in host-in in", "dnat-in host-out raw-in"));
+    let [rejects, drops] = places(&world("")).map(|names| names.len());
+    assert_eq!((rejects, drops), (0, 6));
+}
+
+#[test]
+fn what_is_rejected_is_denied() {
+    let ruleset = world(REJECT);
+    for (allowed, text) in [
+        (true, "calia > calib 10.0.0.1 > 10.0.0.2 tcp 80"),
+        (false, "calia > calib 10.0.0.1 > 10.0.0.2 tcp 81"),
+        (false, "calia > calib fd00::1 > fd00::2 udp 53"),
+        (false, "up0 > - 192.0.2.9 > 192.0.2.1 tcp 8081"),
+        (false, "up0 > calia 192.0.2.9 > 10.0.0.1 tcp 83"),
+    ] {
+        let outcome = eval(&ruleset, &packet(text));
+        assert_eq!(outcome.allowed, allowed, "{text}: {:#?}", outcome.trail);
+        let rejects = outcome.rule().is_some_and(|step| step.action == Action::Reject);
+        assert_eq!(rejects, !allowed, "{text}: {:#?}", outcome.trail);
+    }
+}
+
+/// Builds the node, loads the rules, and prints how each attempt to connect ended. Nobody listens anywhere: what arrives
+/// is refused by the host it arrives at, so only the rules make the difference between refused and lost.
+const SCRIPT: &str = r#"
+set -e
+mount -t tmpfs none /run
+sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.accept_dad=0
+# An error for each packet: by default the kernel sends one a second to a host.
+sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0
+ip link set lo up
+workload() {
+    ip netns add $1
+    ip link add $2 type veth peer name eth0 netns $1
+    ip link set $2 up
+    sysctl -qw net.ipv4.conf.$2.proxy_arp=1 net.ipv4.neigh.$2.proxy_delay=0
+    ip -n $1 link set lo up
+    ip -n $1 link set eth0 up
+    ip -n $1 address add $3/32 dev eth0
+    ip -n $1 -6 address add $4/128 dev eth0 nodad
+    ip -n $1 route add 169.254.1.1 dev eth0
+    ip -n $1 route add default via 169.254.1.1 dev eth0
+    ip address add 169.254.1.1/32 dev $2
+    ip -6 address add fe80::1/64 dev $2 nodad
+    ip -n $1 -6 route add default via fe80::1 dev eth0
+    ip route add $3/32 dev $2
+    ip -6 route add $4/128 dev $2
+}
+workload a calia 10.0.0.1 fd00::1
+workload b calib 10.0.0.2 fd00::2
+ip netns add out
+ip link add up0 type veth peer name eth0 netns out
+ip address add 192.0.2.1/24 dev up0
+ip link set up0 up
+ip -n out link set lo up
+ip -n out link set eth0 up
+ip -n out address add 192.0.2.9/24 dev eth0
+ip -n out route add 10.0.0.0/24 via 192.0.2.1
+nft -f "$RULES"
+try() {
+    code=0
+    if [ "$2" = node ]; then enter=; else enter="ip netns exec $2"; fi
+    timeout 2 $enter bash -c "echo > /dev/tcp/$3/$4" 2>/dev/null || code=$?
+    if [ $code = 124 ]; then echo "$1 lost"; else echo "$1 refused"; fi
+}
+{
+try allowed a 10.0.0.2 80 &
+try denied a 10.0.0.2 81 &
+try denied-v6 a fd00::2 81 &
+try to-node out 192.0.2.1 8081 &
+try from-node node 192.0.2.9 8081 &
+try before-translation out 10.0.0.1 81 &
+try before-tracking out 10.0.0.1 82 &
+try forwarded out 10.0.0.1 83 &
+wait
+}
+"#;
+
+fn run(ruleset: &tortie_policy::Ruleset) -> BTreeMap<String, String> {
+    support::run(SCRIPT, &nft::render(ruleset))
+}
+
+#[test]
+fn senders_notice_at_once() {
+    let lost = |names: &[&str]| -> BTreeMap<String, String> {
+        let all = "allowed denied denied-v6 to-node from-node before-translation before-tracking forwarded";
+        let how = |name: &str| if names.contains(&name) { "lost" } else { "refused" };
+        all.split(' ').map(|name| (name.to_owned(), how(name).to_owned())).collect()
+    };
+    assert_eq!(run(&world(REJECT)), lost(&["from-node", "before-translation", "before-tracking"]));
+    let drops =
+        ["denied", "denied-v6", "to-node", "from-node", "before-translation", "before-tracking", "forwarded"];
+    assert_eq!(run(&world("")), lost(&drops));
+}
