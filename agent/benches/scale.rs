@@ -67,6 +67,7 @@ async fn measure(url: &str) {
         endpoint_to_host: None,
         ipip_mtu: None,
         host_mtu: 1500,
+        log_group: None,
     });
     loop {
         match syncer.events.recv().await.expect("the syncer runs") {

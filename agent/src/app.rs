@@ -253,6 +253,7 @@ async fn settings(config: &Config, name: &str, client: &Client) -> anyhow::Resul
         endpoint_to_host: config.endpoint_to_host,
         ipip_mtu: config.ipip_mtu,
         host_mtu: mtu.unwrap_or(FALLBACK_MTU),
+        log_group: config.log_group,
     })
 }
 

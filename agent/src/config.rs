@@ -174,6 +174,8 @@ pub struct Config {
     pub leak_grace: Option<Duration>,
     /// Whether others may change the table of rules.
     pub ownership: Ownership,
+    /// Group of nflog for `Log` rules; the kernel's log when absent.
+    pub log_group: Option<u16>,
     /// Level of the log.
     pub log_level: LevelFilter,
     /// Form of the log.
@@ -241,6 +243,9 @@ impl Reader<'_> {
             } else {
                 Ownership::Shared
             },
+            log_group: self.value("TORTIE_LOG_GROUP", None, |text| {
+                text.parse().map(Some).map_err(|_| "must be a group of nflog, 0 to 65535")
+            }),
             leak_grace: self.value("TORTIE_LEAK_GRACE_PERIOD", None, |text| {
                 parse_duration(text)
                     .map(Some)

@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use netns::{Learned, engine, inside, interfaces, learn, names, owning_engine, run, settle, wired};
+use netns::{Learned, PODS, engine, inside, interfaces, learn, names, owning_engine, run, settle, wired};
 use tortie_agent::desired::Desired;
 use tortie_agent::kernel::monitor::Dirty;
 use tortie_agent::kernel::{Linux, Ownership, Rulesets as _, chain};
@@ -18,13 +18,6 @@ use tortie_policy::change::{Change, from_nothing};
 use tortie_policy::ir::{self, Rule};
 use tortie_policy::snapshot::{Endpoint, EndpointId};
 use tortie_policy::{Ruleset, Snapshot};
-
-/// Two pods in namespaces of their own, wired as the CNI plugin does.
-const PODS: &str = "
-    mount -t tmpfs tmpfs /run
-    for pod in 1 2; do ip netns add pod$pod; ip link add cali$pod address ee:ee:ee:ee:ee:ee type veth peer name eth0 netns pod$pod address 02:00:00:00:00:01; done
-    for pod in 1 2; do ip -n pod$pod link set lo up; ip -n pod$pod addr add 192.168.1.$pod/32 dev eth0; ip -n pod$pod link set eth0 up; ip link set cali$pod up; done
-    for pod in 1 2; do ip -n pod$pod route add 169.254.1.1 dev eth0 scope link; ip -n pod$pod neigh add 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0; ip -n pod$pod route add default via 169.254.1.1 dev eth0; done";
 
 fn converged() -> Learned {
     Learned { converged: true, ..Learned::default() }

@@ -211,6 +211,8 @@ pub enum Action {
         prefix: String,
         /// The group; `None` for the log.
         group: Option<u16>,
+        /// What comes more often is not written.
+        limit: Option<Limit>,
     },
     /// Sets or clears [`MARK`] of the packet, leaves its other marks alone, and goes on.
     Mark(bool),
@@ -221,6 +223,30 @@ pub enum Action {
     /// Source becomes the address of the interface the packet leaves by, with a port chosen at random: two flows picked
     /// in order at once would get the same port, and one packet would be lost.
     Masquerade,
+}
+
+/// How often something may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Packets in a period.
+    pub packets: u32,
+    /// The period.
+    pub period: Period,
+    /// Packets at once after a pause; not 0, for which the kernel has a number of its own.
+    pub burst: u32,
+}
+
+/// A period of a [`Limit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    /// A second.
+    Second,
+    /// 60 seconds.
+    Minute,
+    /// 60 minutes.
+    Hour,
+    /// 24 hours.
+    Day,
 }
 
 /// A verdict. Accepting ends this base chain only: other tables at the same hook still see the packet.

@@ -1,4 +1,6 @@
-//! What precedes the lines that `Log` rules write to the kernel's log.
+//! What `Log` rules write to the kernel's log: what precedes the lines, and how many there may be.
+
+use crate::ir::{Action, Limit};
 
 /// Longest prefix the kernel keeps, in bytes.
 const MAX_PREFIX: usize = 127;
@@ -13,11 +15,13 @@ pub struct LogFormat {
     pub prefix: String,
     /// Group of nflog that gets the packets instead of the kernel's log.
     pub group: Option<u16>,
+    /// How often each rule may write; always when absent.
+    pub limit: Option<Limit>,
 }
 
 impl Default for LogFormat {
     fn default() -> LogFormat {
-        LogFormat { prefix: "calico-packet".to_owned(), group: None }
+        LogFormat { prefix: "calico-packet".to_owned(), group: None, limit: None }
     }
 }
 
@@ -31,8 +35,13 @@ pub(crate) struct LogOrigin<'a> {
 }
 
 impl LogFormat {
+    /// What a rule that logs does.
+    pub(crate) fn action(&self, origin: LogOrigin<'_>) -> Action {
+        Action::Log { prefix: self.prefix(origin), group: self.group, limit: self.limit }
+    }
+
     /// The prefix for a rule; what does not fit is cut, and what would end the text or be a variable to nft is replaced.
-    pub(crate) fn prefix(&self, origin: LogOrigin<'_>) -> String {
+    fn prefix(&self, origin: LogOrigin<'_>) -> String {
         let mut text = String::new();
         let mut rest = self.prefix.chars();
         while let Some(c) = rest.next() {
@@ -70,7 +79,7 @@ mod tests {
     use super::*;
 
     fn prefix(text: &str, name: &str) -> String {
-        let format = LogFormat { prefix: text.to_owned(), group: None };
+        let format = LogFormat { prefix: text.to_owned(), ..LogFormat::default() };
         format.prefix(LogOrigin { tier: "default", kind: "np", namespace: "shop", name })
     }
 

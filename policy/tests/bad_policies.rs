@@ -199,7 +199,7 @@ fn lines_of_the_log_tell_where_they_are_from_as_configured() {
         support::load(&[nft::render(&ruleset)]);
         let rules = ruleset.chains.values().flat_map(|chain| chain.rules.clone());
         let logs = rules.filter_map(|rule| {
-            if let ir::Action::Log { prefix, group } = rule.action { Some((prefix, group)) } else { None }
+            if let ir::Action::Log { prefix, group, .. } = rule.action { Some((prefix, group)) } else { None }
         });
         logs.collect()
     };

@@ -6,10 +6,14 @@
 use serde_json::Value;
 use tortie_model::resource::{EncapMode, listed_network};
 use tortie_model::scalar::Protocol;
+use tortie_policy::ir::{Limit, Period};
 use tortie_policy::snapshot::{DenyAction, EndpointToHost, Failsafe, LogFormat, Options};
 
 use super::cache::Cache;
 use super::{Problems, Settings};
+
+/// Lines at once, unless told otherwise.
+const LOG_BURST: u32 = 5;
 
 /// `DefaultEndpointToHostAction` in any case; `None` when it is none of the three.
 pub fn parse_endpoint_to_host(text: &str) -> Option<EndpointToHost> {
@@ -64,7 +68,8 @@ pub(super) fn options(cache: &Cache, settings: &Settings, problems: &mut Problem
         vxlan_port: reader.read("vxlanPort", |v| port(v).filter(|port| *port > 0), default.vxlan_port),
         log: LogFormat {
             prefix: reader.read("logPrefix", |v| v.as_str().map(str::to_owned), default.log.prefix),
-            group: default.log.group,
+            group: settings.log_group,
+            limit: reader.log_limit(),
         },
         merged_rows: default.merged_rows,
         deny: reader.deny(),
@@ -79,6 +84,12 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    fn log_limit(&mut self) -> Option<Limit> {
+        let burst = self.read("logActionRateLimitBurst", |value| value.as_u64().and_then(burst), LOG_BURST);
+        let rate = self.read("logActionRateLimit", rate, None);
+        rate.map(|(packets, period)| Limit { packets, period, burst })
+    }
+
     /// What was meant for iptables counts where nothing is said for nftables.
     fn deny(&mut self) -> DenyAction {
         let mut read = |name| self.read(name, |value| deny_action(value).map(Some), None);
@@ -94,6 +105,33 @@ impl Reader<'_> {
             default
         })
     }
+}
+
+/// 0 is the default too: the kernel knows no limit without a burst.
+fn burst(number: u64) -> Option<u32> {
+    match u32::try_from(number) {
+        Ok(0) => Some(LOG_BURST),
+        Ok(burst @ 1..=9999) => Some(burst),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// A rate such as `10/second`, or an empty text for none.
+fn rate(value: &Value) -> Option<Option<(u32, Period)>> {
+    let text = value.as_str()?;
+    if text.is_empty() {
+        return Some(None);
+    }
+    let (packets, period) = text.split_once('/')?;
+    let period = match period {
+        "second" => Period::Second,
+        "minute" => Period::Minute,
+        "hour" => Period::Hour,
+        "day" => Period::Day,
+        _ => return None,
+    };
+    let packets = packets.parse().ok().filter(|packets| (1..=9999).contains(packets))?;
+    Some(Some((packets, period)))
 }
 
 fn deny_action(value: &Value) -> Option<DenyAction> {

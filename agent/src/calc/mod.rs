@@ -68,6 +68,8 @@ pub struct Settings {
     pub ipip_mtu: Option<u32>,
     /// MTU of the interface that carries traffic between nodes.
     pub host_mtu: u32,
+    /// `TORTIE_LOG_GROUP`: group of nflog that gets what `Log` rules match; the kernel's log when absent.
+    pub log_group: Option<u16>,
 }
 
 /// The result of a calculation.

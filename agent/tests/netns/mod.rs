@@ -17,6 +17,13 @@ use tortie_agent::kernel::monitor::Dirty;
 use tortie_agent::kernel::{Linux, Ownership};
 use tortie_bgp::table::LearnedRoute;
 
+/// Two pods at 192.168.1.1 and .2, in namespaces of their own, wired as the CNI plugin does.
+pub(crate) const PODS: &str = "
+    mount -t tmpfs tmpfs /run
+    for pod in 1 2; do ip netns add pod$pod; ip link add cali$pod address ee:ee:ee:ee:ee:ee type veth peer name eth0 netns pod$pod address 02:00:00:00:00:01; done
+    for pod in 1 2; do ip -n pod$pod link set lo up; ip -n pod$pod addr add 192.168.1.$pod/32 dev eth0; ip -n pod$pod link set eth0 up; ip link set cali$pod up; done
+    for pod in 1 2; do ip -n pod$pod route add 169.254.1.1 dev eth0 scope link; ip -n pod$pod neigh add 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0; ip -n pod$pod route add default via 169.254.1.1 dev eth0; done";
+
 /// A whole table of learned routes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Learned {

@@ -180,9 +180,7 @@ impl Writer<'_> {
                 Effect::Allow => Action::Verdict(allow.clone()),
                 Effect::Deny => self.deny(),
                 Effect::Pass => self.pass_action(pass, origin),
-                Effect::Log => {
-                    Action::Log { prefix: self.options.log.prefix(origin.log), group: self.options.log.group }
-                }
+                Effect::Log => self.options.log.action(origin.log),
             };
             let comment = Comment::with_tail(&origin.place, &format!(" {field}[{i}]"));
             for matches in lower::matches(rule, self.sets) {

@@ -11,8 +11,8 @@ use ipnetwork::IpNetwork;
 use super::attributes::Writer;
 use super::kind;
 use crate::ir::{
-    Action, AddressSet, Family, IcmpField, Interface, MARK, Match, Op, PortSet, Rule, Side, Verdict,
-    WORKLOAD_PREFIX,
+    Action, AddressSet, Family, IcmpField, Interface, Limit, MARK, Match, Op, Period, PortSet, Rule, Side,
+    Verdict, WORKLOAD_PREFIX,
 };
 
 /// `NFT_REG_VERDICT`.
@@ -52,6 +52,9 @@ const REJECT_BY_FAMILY: u32 = 2;
 /// `NFT_REJECT_ICMPX_PORT_UNREACH`.
 const PORT_UNREACHABLE: u8 = 1;
 
+/// `NFT_LIMIT_PKTS`.
+const LIMIT_OF_PACKETS: u32 = 0;
+
 /// How to compare, `NFT_CMP_*`.
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
@@ -84,12 +87,15 @@ pub(super) fn rule(w: &mut Writer, rule: &Rule) {
             w.number(1, REJECT_BY_FAMILY);
             w.bytes(2, &[PORT_UNREACHABLE]);
         }),
-        Action::Log { prefix, group } => expression(w, "log", |w| {
-            if let Some(group) = group {
-                w.bytes(1, &group.to_be_bytes());
-            }
-            w.text(2, prefix);
-        }),
+        Action::Log { prefix, group, limit } => {
+            limit.iter().for_each(|limit| self::limit(w, limit));
+            expression(w, "log", |w| {
+                if let Some(group) = group {
+                    w.bytes(1, &group.to_be_bytes());
+                }
+                w.text(2, prefix);
+            });
+        }
         Action::Mark(set) => mark(w, *set),
         Action::NoTrack => expression(w, "notrack", |_| {}),
         Action::Lookup(interface, map) => {
@@ -102,6 +108,23 @@ pub(super) fn rule(w: &mut Writer, rule: &Rule) {
         }
         Action::Masquerade => expression(w, "masq", |w| w.number(1, FULLY_RANDOM)),
     }
+}
+
+/// Ends the rule for what is over the limit.
+fn limit(w: &mut Writer, limit: &Limit) {
+    let seconds: u64 = match limit.period {
+        Period::Second => 1,
+        Period::Minute => 60,
+        Period::Hour => 60 * 60,
+        Period::Day => 24 * 60 * 60,
+    };
+    expression(w, "limit", |w| {
+        w.bytes(1, &u64::from(limit.packets).to_be_bytes());
+        w.bytes(2, &seconds.to_be_bytes());
+        w.number(3, limit.burst);
+        w.number(4, LIMIT_OF_PACKETS);
+        w.number(5, 0);
+    });
 }
 
 /// One expression.

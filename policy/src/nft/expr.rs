@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 
 use crate::ir::{
-    Action, AddressSet, Family, IcmpField, Interface, MARK, Match, Op, PortSet, Side, Verdict,
+    Action, AddressSet, Family, IcmpField, Interface, Limit, MARK, Match, Op, Period, PortSet, Side, Verdict,
     WORKLOAD_PREFIX,
 };
 
@@ -96,14 +96,27 @@ pub(super) fn action(action: &Action) -> String {
         Action::Verdict(verdict) => self::verdict(verdict),
         // Said in full: what nft makes of a mere `reject` depends on the conditions before it.
         Action::Reject => "reject with icmpx port-unreachable".to_owned(),
-        Action::Log { prefix, group: None } => format!("log prefix \"{prefix}\""),
-        Action::Log { prefix, group: Some(group) } => format!("log prefix \"{prefix}\" group {group}"),
+        Action::Log { prefix, group, limit } => {
+            let limit = limit.map(|limit| self::limit(limit) + " ").unwrap_or_default();
+            let group = group.map(|group| format!(" group {group}")).unwrap_or_default();
+            format!("{limit}log prefix \"{prefix}\"{group}")
+        }
         Action::Mark(true) => format!("meta mark set meta mark | {MARK:#010x}"),
         Action::Mark(false) => format!("meta mark set meta mark & {:#010x}", !MARK),
         Action::NoTrack => "notrack".to_owned(),
         Action::Lookup(interface, map) => format!("{} vmap @{map}", ifname(*interface)),
         Action::Masquerade => "masquerade fully-random".to_owned(),
     }
+}
+
+fn limit(Limit { packets, period, burst }: Limit) -> String {
+    let period = match period {
+        Period::Second => "second",
+        Period::Minute => "minute",
+        Period::Hour => "hour",
+        Period::Day => "day",
+    };
+    format!("limit rate {packets}/{period} burst {burst} packets")
 }
 
 /// A verdict.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tortie_model::resource::{ProfileSpec, TierSpec, WorkloadEndpointPort, listed_network};
 use tortie_policy::eval::{CtState, Packet};
+use tortie_policy::ir::{Limit, Period};
 use tortie_policy::snapshot::{
     DenyAction, Endpoint, EndpointId, EndpointToHost, Failsafe, HostEndpoint, HostPlace, LogFormat,
     NetworkSet, Options, PolicyBody, PolicyId, Pool, Snapshot, StagedBody,
@@ -123,6 +124,7 @@ struct OptionsDocument {
     vxlan_port: Option<u16>,
     log_prefix: Option<String>,
     log_group: Option<u16>,
+    log_limit: Option<u32>,
     #[serde(default)]
     reject: bool,
 }
@@ -245,6 +247,7 @@ fn options(document: OptionsDocument) -> Options {
         log: LogFormat {
             prefix: document.log_prefix.unwrap_or(default.log.prefix),
             group: document.log_group,
+            limit: document.log_limit.map(|packets| Limit { packets, period: Period::Minute, burst: 5 }),
         },
         merged_rows: default.merged_rows,
         deny: if document.reject { DenyAction::Reject } else { DenyAction::Drop },

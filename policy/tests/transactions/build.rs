@@ -246,13 +246,23 @@ fn verdict(random: &mut Random, later: &[String]) -> Verdict {
     }
 }
 
+fn limit(random: &mut Random) -> Option<Limit> {
+    let period = random.pick(&[Period::Second, Period::Minute, Period::Hour, Period::Day]);
+    let limit = Limit { packets: random.pick(&[1, 10, 9999]), period, burst: random.pick(&[1, 5, 9999]) };
+    random.chance(50).then_some(limit)
+}
+
 fn rule(random: &mut Random, names: &Names, later: &[String], hook: Option<Hook>) -> Rule {
     let nat = hook == Some(Hook::Postrouting);
     let interface = random.pick(&[Interface::Input, Interface::Output]);
     // The kernel takes it where an answer can still be sent.
     let answers = !matches!(hook, Some(Hook::Prerouting | Hook::Postrouting));
     let action = match random.below(13) {
-        0 => Action::Log { prefix: "calico-packet: ".into(), group: random.pick(&[None, Some(0), Some(7)]) },
+        0 => Action::Log {
+            prefix: "calico-packet: ".into(),
+            group: random.pick(&[None, Some(0), Some(7)]),
+            limit: limit(random),
+        },
         // Rows lead to the last chain, which leads nowhere.
         1 if !names.maps.is_empty() && !later.is_empty() => {
             Action::Lookup(interface, random.pick(&names.maps))

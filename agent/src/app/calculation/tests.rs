@@ -34,6 +34,7 @@ fn start() -> Ends {
         endpoint_to_host: None,
         ipip_mtu: None,
         host_mtu: 1500,
+        log_group: None,
     };
     let (events, events_reader) = mpsc::channel(1);
     let (own, own_reader) = mpsc::channel(1);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tortie_model::Kind;
 use tortie_policy::Snapshot;
-use tortie_policy::ir::Verdict;
+use tortie_policy::ir::{Limit, Period, Verdict};
 use tortie_policy::snapshot::{
     DenyAction, EndpointId, EndpointToHost, Failsafe, HostPlace, Options, PolicyBody, PolicyId,
 };
@@ -321,6 +321,25 @@ fn options_come_from_the_nearest_configuration() {
     assert_eq!(deny(both), DenyAction::Drop);
     let world = felix("default", json!({"nftablesFilterDenyAction": "Refuse"}));
     assert!(snapshot_with(&world, &settings()).1.of("FelixConfiguration default").is_some());
+
+    let log = |spec: Value| snapshot(&felix("default", spec)).options.log;
+    let limit = |burst| Some(Limit { packets: 10, period: Period::Minute, burst });
+    assert_eq!(log(json!({"logActionRateLimit": "10/minute"})).limit, limit(5));
+    assert_eq!(
+        log(json!({"logActionRateLimit": "10/minute", "logActionRateLimitBurst": 20})).limit,
+        limit(20)
+    );
+    for none in [json!({"logActionRateLimitBurst": 20}), json!({"logActionRateLimit": ""})] {
+        assert_eq!(log(none).limit, None);
+    }
+    for bad in ["10", "0/second", "10/week", "10000/day"] {
+        let world = felix("default", json!({"logActionRateLimit": bad}));
+        let (snapshot, problems) = snapshot_with(&world, &settings());
+        assert_eq!(snapshot.options.log.limit, None, "{bad}");
+        assert!(problems.of("FelixConfiguration default").is_some(), "{bad}");
+    }
+    let grouped = Settings { log_group: Some(7), ..settings() };
+    assert_eq!(snapshot_with(&World::nodes(1), &grouped).0.options.log.group, Some(7));
 
     for bad in [
         json!([{"protocol": "ICMP", "port": 1}]),

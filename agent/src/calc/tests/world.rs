@@ -46,6 +46,7 @@ pub(super) fn settings() -> Settings {
         endpoint_to_host: None,
         ipip_mtu: None,
         host_mtu: 1500,
+        log_group: None,
     }
 }
 

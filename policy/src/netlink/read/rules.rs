@@ -49,6 +49,7 @@ fn known(name: &str, part: u16) -> bool {
         "lookup" => matches!(part, 1 | 2 | 3 | 5),
         "immediate" | "reject" => (1..=2).contains(&part),
         "log" => (1..=2).contains(&part),
+        "limit" => (1..=5).contains(&part),
         "counter" => false,
         _ => true,
     }
