@@ -68,6 +68,7 @@ async fn measure(url: &str) {
         ipip_mtu: None,
         host_mtu: 1500,
         log_group: None,
+        stop_refused: false,
     });
     loop {
         match syncer.events.recv().await.expect("the syncer runs") {

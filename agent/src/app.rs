@@ -30,7 +30,7 @@ use tortie_datastore::syncer::Syncer;
 
 use crate::calc::{Calc, Settings};
 use crate::config::{Backend, Config};
-use crate::dataplane::owner;
+use crate::dataplane::{Manner, owner};
 use crate::desired::Applied;
 use crate::kernel::{Linux, Routes};
 use crate::learned::LearnedQueue;
@@ -203,7 +203,8 @@ async fn start(
         tunnel: Arc::clone(&tunnel),
     };
     spawn(tasks, "calculation", calculation::run(name.to_owned(), Calc::new(settings), channels));
-    let data_plane = dataplane::run(desired_reader, learned.clone(), applied, questions, config.ownership);
+    let manner = Manner { ownership: config.ownership, reevaluate: config.reevaluate };
+    let data_plane = dataplane::run(desired_reader, learned.clone(), applied, questions, manner);
     spawn(tasks, "data plane", async move { Ok(data_plane.await?) });
     let reporter = reports::Reporter {
         client: client.clone(),
@@ -254,6 +255,7 @@ async fn settings(config: &Config, name: &str, client: &Client) -> anyhow::Resul
         ipip_mtu: config.ipip_mtu,
         host_mtu: mtu.unwrap_or(FALLBACK_MTU),
         log_group: config.log_group,
+        stop_refused: config.reevaluate,
     })
 }
 

@@ -174,6 +174,8 @@ pub struct Config {
     pub leak_grace: Option<Duration>,
     /// Whether others may change the table of rules.
     pub ownership: Ownership,
+    /// Whether flows that go on are judged again when policy changes.
+    pub reevaluate: bool,
     /// Group of nflog for `Log` rules; the kernel's log when absent.
     pub log_group: Option<u16>,
     /// Level of the log.
@@ -243,6 +245,7 @@ impl Reader<'_> {
             } else {
                 Ownership::Shared
             },
+            reevaluate: self.flag("TORTIE_REEVALUATE_FLOWS", false),
             log_group: self.value("TORTIE_LOG_GROUP", None, |text| {
                 text.parse().map(Some).map_err(|_| "must be a group of nflog, 0 to 65535")
             }),

@@ -12,7 +12,7 @@ use netns::{
     Learned, cycle, engine, eventually, inside, interfaces, learn, learned, names, run, settle, wired,
 };
 use tokio::sync::watch;
-use tortie_agent::dataplane;
+use tortie_agent::dataplane::{self, Manner};
 use tortie_agent::desired::{Applied, Desired, IpipDevice, LearnedChanges, PoolEncap, RouteContext};
 use tortie_agent::kernel::{self, Ownership};
 use tortie_agent::learned::LearnedQueue;
@@ -198,7 +198,7 @@ fn the_running_data_plane_follows_links_and_repairs_what_others_break() {
             learned.clone(),
             applied,
             questions,
-            Ownership::Shared,
+            Manner { ownership: Ownership::Shared, ..Manner::default() },
         ));
         let wired = || wired(&applied_seen.borrow());
         run("ip link add eth0 type veth peer name peer0

@@ -1,16 +1,24 @@
-//! What policy does besides letting packets pass, on a real kernel: lines of the log.
+//! What policy does besides letting packets pass, on a real kernel: lines of the log, flows that go on.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod netns;
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr as NetlinkAddress};
 use netns::{Learned, PODS, engine, eventually, inside, interfaces, names, run, settle, wired};
-use tortie_agent::desired::Desired;
+use nix::sched::{CloneFlags, setns};
+use tokio::sync::watch;
+use tortie_agent::dataplane::{self, Manner};
+use tortie_agent::desired::{Applied, Desired, LearnedChanges};
+use tortie_agent::kernel::Ownership;
+use tortie_agent::learned::LearnedQueue;
 use tortie_model::resource::{NetworkPolicySpec, ProfileSpec, StagedNetworkPolicySpec, TierSpec};
 use tortie_model::rule::{Action, Rule};
 use tortie_policy::ir::{Limit, Period};
@@ -160,5 +168,127 @@ fn what_a_log_rule_matches_reaches_its_group_as_often_as_it_may() {
         assert_eq!(logged(None), ["default|np|shop/web: "; 3]);
         let hourly = Limit { packets: 1, period: Period::Hour, burst: 1 };
         assert_eq!(logged(Some(hourly)), ["default|np|shop/web: "]);
+    });
+}
+
+/// The running data plane.
+struct Plane {
+    runtime: tokio::runtime::Runtime,
+    desired: watch::Sender<Option<Arc<Desired>>>,
+    applied: watch::Receiver<Arc<Applied>>,
+    options: Options,
+}
+
+impl Plane {
+    fn start(reevaluate: bool) -> Plane {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (desired, desired_seen) = watch::channel(None);
+        let (told, applied) = watch::channel(Arc::new(Applied::default()));
+        let learned = LearnedQueue::default();
+        learned.put(LearnedChanges { converged: true, ..LearnedChanges::default() });
+        let manner = Manner { ownership: Ownership::Shared, reevaluate };
+        let questions = dataplane::question::channel().1;
+        runtime.spawn(dataplane::run(desired_seen, learned, told, questions, manner));
+        let options = Options { stop_refused: reevaluate, ..Options::default() };
+        Plane { runtime, desired, applied, options }
+    }
+
+    fn wants(&self, actions: &[Action]) {
+        self.desired.send_replace(Some(Arc::new(desired(actions, &self.options))));
+        eventually("both pods are wired", || wired(&self.applied.borrow()) == names(&["cali1", "cali2"]));
+    }
+}
+
+/// Runs something in the network of a pod.
+fn in_pod<T: Send + 'static>(pod: u8, body: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::spawn(move || {
+        let file = std::fs::File::open(format!("/run/netns/pod{pod}")).unwrap();
+        setns(file, CloneFlags::CLONE_NEWNET).unwrap();
+        body()
+    });
+    thread.join().unwrap()
+}
+
+/// Flows that the first pod opened to the second, by name: the two ends.
+struct Flows {
+    tcp: (TcpStream, TcpStream),
+    udp: (UdpSocket, UdpSocket),
+}
+
+/// How long a packet that arrives at all may take; a lost one of TCP is sent again within.
+const SOON: Option<Duration> = Some(Duration::from_millis(500));
+
+impl Flows {
+    fn begin() -> Flows {
+        let server = |port| SocketAddr::from(([192, 168, 1, 2], port));
+        let listener = in_pod(2, move || TcpListener::bind(server(0)).unwrap());
+        let port = listener.local_addr().unwrap().port();
+        let client = in_pod(1, move || TcpStream::connect(server(port)).unwrap());
+        let tcp = (client, listener.accept().unwrap().0);
+        let answering = in_pod(2, move || UdpSocket::bind(server(0)).unwrap());
+        let port = answering.local_addr().unwrap().port();
+        let asking = in_pod(1, || UdpSocket::bind(("192.168.1.1", 0)).unwrap());
+        asking.connect(server(port)).unwrap();
+        answering.connect(asking.local_addr().unwrap()).unwrap();
+        for socket in [&tcp.0, &tcp.1] {
+            socket.set_read_timeout(SOON).unwrap();
+        }
+        for socket in [&asking, &answering] {
+            socket.set_read_timeout(SOON).unwrap();
+        }
+        let flows = Flows { tcp, udp: (asking, answering) };
+        assert!(flows.passes("tcp there") && flows.passes("udp there"));
+        assert!(flows.passes("tcp back") && flows.passes("udp back"));
+        flows
+    }
+
+    /// Whether something sent this way arrives.
+    fn passes(&self, way: &str) -> bool {
+        let mut buffer = [0; 64];
+        let ((client, server), (asking, answering)) = (&self.tcp, &self.udp);
+        let mut stream = |mut from: &TcpStream, mut to: &TcpStream| {
+            from.write_all(b"x").unwrap();
+            to.read(&mut buffer).is_ok_and(|length| length > 0)
+        };
+        match way {
+            "tcp there" => stream(client, server),
+            "tcp back" => stream(server, client),
+            "udp there" => asking.send(b"x").is_ok() && answering.recv(&mut buffer).is_ok(),
+            _ => answering.send(b"x").is_ok() && asking.recv(&mut buffer).is_ok(),
+        }
+    }
+}
+
+const WAYS: [&str; 4] = ["tcp there", "tcp back", "udp there", "udp back"];
+
+#[test]
+fn flows_go_on_when_policy_changes_unless_told_otherwise() {
+    inside("flows_go_on_when_policy_changes_unless_told_otherwise", || {
+        run(PODS);
+        for reevaluate in [false, true] {
+            let plane = Plane::start(reevaluate);
+            plane.wants(&[Action::Allow]);
+            eventually("the pod is reached", pings);
+            let flows = Flows::begin();
+            plane.wants(&[Action::Deny]);
+            eventually("policy denies", || !pings());
+            if !reevaluate {
+                assert!(WAYS.iter().all(|way| flows.passes(way)));
+                continue;
+            }
+            for way in WAYS {
+                eventually(&format!("{way} stops"), || !flows.passes(way));
+            }
+            // Also when the other end sends first, as it would to open a flow that policy allows.
+            assert_eq!(WAYS.map(|way| flows.passes(way)), [false; 4]);
+            assert!(run("nft list chain inet tortie forward").contains("policy no longer allows the flow"));
+            plane.wants(&[Action::Allow]);
+            for way in WAYS {
+                eventually(&format!("{way} goes on"), || flows.passes(way));
+            }
+            drop(plane.desired);
+            plane.runtime.shutdown_timeout(Duration::from_secs(10));
+        }
     });
 }

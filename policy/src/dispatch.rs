@@ -89,7 +89,7 @@ pub(crate) fn frame(around: &Surroundings, hosts: Hooks) -> Ruleset {
     let mut put = |name: &str, chain| ruleset.chains.insert(name.to_owned(), chain);
     put("prerouting", prerouting(&hosts));
     put("workload-source", workload_source(options));
-    put("forward", forward(&hosts));
+    put("forward", forward(options, &hosts));
     put("from-workload", workload(options, Interface::Input, FROM));
     put("to-workload", workload(options, Interface::Output, TO));
     put("input", input(options, &hosts));
@@ -151,9 +151,10 @@ fn vxlan(options: &Options) -> Vec<Match> {
 }
 
 /// What a host endpoint allows has to pass the workloads' policy too.
-fn forward(hosts: &Hooks) -> Chain {
+fn forward(options: &Options, hosts: &Hooks) -> Chain {
     let (before, after) = hosts.forward();
-    let mut rules = vec![uncounted(rule(vec![Match::Established], Verdict::Accept, "known flows"))];
+    let mut rules = refused(options);
+    rules.push(uncounted(rule(vec![Match::Established], Verdict::Accept, "known flows")));
     rules.extend(before);
     rules.push(jump(vec![Match::WorkloadInterface(Interface::Input)], "from-workload"));
     rules.push(goto(vec![Match::WorkloadInterface(Interface::Output)], "to-workload"));
@@ -189,10 +190,17 @@ fn input(options: &Options, hosts: &Hooks) -> Chain {
     if options.vxlan {
         rules.push(goto(vxlan(options), "tunnel"));
     }
+    rules.extend(refused(options));
     rules.push(uncounted(rule(vec![Match::Established], Verdict::Accept, "known flows")));
     rules.push(goto(vec![Match::WorkloadInterface(Interface::Input)], "workload-to-host"));
     rules.extend(hosts.input());
     base(Hook::Input, ChainKind::Filter, 0, rules)
+}
+
+/// Known flows pass without policy being asked again, so those it no longer allows are told apart before.
+fn refused(options: &Options) -> Vec<Rule> {
+    let stop = rule(vec![Match::Refused], Verdict::Drop, "policy no longer allows the flow");
+    options.stop_refused.then_some(stop).into_iter().collect()
 }
 
 /// Neighbour discovery and group membership come before policy: without them a workload has no network at all

@@ -44,6 +44,8 @@ pub enum CtState {
     New,
     /// Of a known flow.
     Established,
+    /// Of a known flow that policy no longer allows: it has [`crate::ir::FLOW_MARK`].
+    Refused,
     /// An error about a known flow, or a flow it announced.
     Related,
     /// Fits no flow.
@@ -90,15 +92,7 @@ const MAX_DEPTH: usize = 16;
 
 /// Sends a packet through all base chains on its way.
 pub fn eval(ruleset: &Ruleset, packet: &Packet) -> Outcome {
-    let mut run = Run {
-        ruleset,
-        packet,
-        trail: Vec::new(),
-        masqueraded: false,
-        marked: packet.marked,
-        untracked: false,
-        translated: false,
-    };
+    let mut run = Run::new(ruleset, packet);
     let hooks = [
         (Hook::Prerouting, packet.input.is_some()),
         (Hook::Input, packet.input.is_some() && packet.output.is_none()),
@@ -107,7 +101,15 @@ pub fn eval(ruleset: &Ruleset, packet: &Packet) -> Outcome {
         (Hook::Postrouting, packet.output.is_some()),
     ];
     let allowed = hooks.iter().filter(|(_, passed)| *passed).all(|(hook, _)| run.hook(*hook));
-    Outcome { allowed, masqueraded: run.masqueraded, untracked: run.untracked, trail: run.trail }
+    run.outcome(allowed)
+}
+
+/// Sends a packet through these chains only, after translation.
+pub(crate) fn eval_chains(ruleset: &Ruleset, packet: &Packet, chains: &[&str]) -> Outcome {
+    let mut run = Run::new(ruleset, packet);
+    run.translated = packet.original.is_some();
+    let allowed = chains.iter().all(|name| run.chain(name, 0) != Left::Dropped);
+    run.outcome(allowed)
 }
 
 struct Run<'a> {
@@ -133,6 +135,22 @@ enum Left {
 }
 
 impl<'a> Run<'a> {
+    fn new(ruleset: &'a Ruleset, packet: &'a Packet) -> Run<'a> {
+        Run {
+            ruleset,
+            packet,
+            trail: Vec::new(),
+            masqueraded: false,
+            marked: packet.marked,
+            untracked: false,
+            translated: false,
+        }
+    }
+
+    fn outcome(self, allowed: bool) -> Outcome {
+        Outcome { allowed, masqueraded: self.masqueraded, untracked: self.untracked, trail: self.trail }
+    }
+
     /// Whether the packet survives the base chains of a hook.
     fn hook(&mut self, hook: Hook) -> bool {
         let mut chains: Vec<(i32, &str, ChainKind)> = Vec::new();
@@ -236,7 +254,10 @@ impl<'a> Run<'a> {
             Match::WorkloadInterface(interface) => {
                 self.interface(*interface).is_some_and(|name| name.starts_with(WORKLOAD_PREFIX))
             }
-            Match::Established => matches!(self.state(), CtState::Established | CtState::Related),
+            Match::Established => {
+                matches!(self.state(), CtState::Established | CtState::Related | CtState::Refused)
+            }
+            Match::Refused => self.state() == CtState::Refused,
             Match::Invalid => self.state() == CtState::Invalid,
             Match::Protocol(op, number) => is(*op, packet.protocol == *number),
             Match::Address(side, wanted, op, set) => {

@@ -26,6 +26,10 @@ pub const WORKLOAD_PREFIX: &str = "cali";
 /// The one bit of a packet's mark that is ours: policy of a host endpoint allowed the packet earlier on its way.
 pub const MARK: u32 = 0x0001_0000;
 
+/// The one bit of a flow's mark, which connection tracking keeps, that is ours: policy no longer allows the flow. It is not
+/// [`MARK`], which others may save in the flow along with the packet's other bits.
+pub const FLOW_MARK: u32 = 0x0002_0000;
+
 /// The compiled rules of one node. References between parts are by name. A copy shares everything with the original, and two
 /// are compared at the cost of what they do not share.
 #[derive(Clone, Debug, PartialEq)]
@@ -300,6 +304,8 @@ pub enum Match {
     WorkloadInterface(Interface),
     /// Connection tracking knows the flow, or relates the packet to one it knows.
     Established,
+    /// Connection tracking knows the flow, and it has [`FLOW_MARK`].
+    Refused,
     /// Connection tracking can make no sense of the packet.
     Invalid,
     /// Protocol number of the payload, extension headers skipped.

@@ -28,6 +28,7 @@
 //! | [`nft`] | the rule-set as text |
 //! | [`netlink`] | changes as messages for the kernel, and its dumps as a rule-set |
 //! | [`eval`] | the rule-set judged on a packet |
+//! | [`flows`] | the rule-set judged on a flow that goes on |
 //! | [`change`] | what leads from one rule-set to another |
 //!
 //! Never does IO, never looks at a clock, never panics on what a user stored: what cannot be understood denies and
@@ -38,6 +39,7 @@ mod check;
 mod dispatch;
 mod engine;
 pub mod eval;
+pub mod flows;
 mod group;
 mod host;
 mod index;

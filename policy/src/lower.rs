@@ -73,6 +73,7 @@ fn implies_family(condition: &Match) -> bool {
         Match::Family(_) | Match::Address(..) | Match::Service(..) | Match::Row(..) | Match::Icmp(..) => true,
         Match::WorkloadInterface(_)
         | Match::Established
+        | Match::Refused
         | Match::Invalid
         | Match::Protocol(..)
         | Match::Port(..)

@@ -80,6 +80,8 @@ pub struct Options {
     pub merged_rows: usize,
     /// What becomes of packets policy denies.
     pub deny: DenyAction,
+    /// Flows that have [`crate::ir::FLOW_MARK`] are stopped.
+    pub stop_refused: bool,
 }
 
 impl Default for Options {
@@ -96,6 +98,7 @@ impl Default for Options {
             // About 130 MB of the kernel's memory for each million.
             merged_rows: 1 << 21,
             deny: DenyAction::default(),
+            stop_refused: false,
         }
     }
 }

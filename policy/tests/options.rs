@@ -1,4 +1,4 @@
-//! Parameters of the node: denied packets that are answered, where, and that senders notice.
+//! Parameters of the node: denied packets that are answered, where, and that senders notice; flows that stop.
 
 mod support;
 
@@ -70,6 +70,19 @@ fn what_is_rejected_is_denied() {
         assert_eq!(outcome.allowed, allowed, "{text}: {:#?}", outcome.trail);
         let rejects = outcome.rule().is_some_and(|step| step.action == Action::Reject);
         assert_eq!(rejects, !allowed, "{text}: {:#?}", outcome.trail);
+    }
+}
+
+#[test]
+fn a_refused_flow_stops_where_that_is_wanted() {
+    let known = ["calia > calib 10.0.0.1 > 10.0.0.2 tcp 80", "calia > - 10.0.0.1 > 192.0.2.1 tcp 8081"];
+    for (options, passes) in [("", true), ("options: { stopRefused: true }", false)] {
+        let ruleset = world(options);
+        for text in known {
+            assert!(eval(&ruleset, &packet(&format!("{text} established"))).allowed, "{text}");
+            let refused = eval(&ruleset, &packet(&format!("{text} refused")));
+            assert_eq!(refused.allowed, passes, "{options} {text}: {:#?}", refused.trail);
+        }
     }
 }
 

@@ -73,6 +73,7 @@ pub(super) fn options(cache: &Cache, settings: &Settings, problems: &mut Problem
         },
         merged_rows: default.merged_rows,
         deny: reader.deny(),
+        stop_refused: settings.stop_refused,
     }
 }
 

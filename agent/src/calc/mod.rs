@@ -70,6 +70,8 @@ pub struct Settings {
     pub host_mtu: u32,
     /// `TORTIE_LOG_GROUP`: group of nflog that gets what `Log` rules match; the kernel's log when absent.
     pub log_group: Option<u16>,
+    /// `TORTIE_REEVALUATE_FLOWS`: flows that policy no longer allows are stopped.
+    pub stop_refused: bool,
 }
 
 /// The result of a calculation.

@@ -32,6 +32,7 @@ fn defaults_are_those_of_calico_node() {
     );
     assert!(!config.wait_for_datastore && !config.skip_address_check && config.ipv6_support);
     assert_eq!((config.ownership, config.log_group), (Ownership::Exclusive, None));
+    assert!(!config.reevaluate);
     assert_eq!((config.endpoint_to_host, config.ipip_mtu, config.log_level), (None, None, LevelFilter::INFO));
     let (ipv4, ipv6) = (config.pools.ipv4.unwrap(), config.pools.ipv6.unwrap());
     assert_eq!(
@@ -125,6 +126,7 @@ fn variables_are_read() {
             ("TORTIE_SOCKET", "/tmp/ignored"),
             ("TORTIE_NFT_OWNER", "false"),
             ("TORTIE_LOG_GROUP", "7"),
+            ("TORTIE_REEVALUATE_FLOWS", "true"),
             ("FELIX_IPV6SUPPORT", "false"),
             ("FELIX_DefaultEndpointToHostAction", "ACCEPT"),
             ("felix_ipinipmtu", "1400"),
@@ -146,6 +148,7 @@ fn variables_are_read() {
     assert_eq!((config.k8s_node_ref.as_deref(), config.cluster_type.as_str()), (Some("k"), "k8s,bgp"));
     assert!(config.wait_for_datastore && !config.ipv6_support);
     assert_eq!((config.ownership, config.log_group), (Ownership::Shared, Some(7)));
+    assert!(config.reevaluate);
     assert_eq!((config.endpoint_to_host, config.ipip_mtu), (Some(EndpointToHost::Accept), Some(1400)));
     assert_eq!((config.log_level, config.log_format), (LevelFilter::DEBUG, Format::Json));
     assert_eq!(config.socket.to_str(), Some("/tmp/s"));
@@ -190,6 +193,7 @@ fn each_bad_value_is_named_with_its_rule() {
         ("DISABLE_NODE_IP_CHECK", "maybe", "true or false"),
         ("TORTIE_NFT_OWNER", "mine", "true or false"),
         ("TORTIE_LOG_GROUP", "65536", "0 to 65535"),
+        ("TORTIE_REEVALUATE_FLOWS", "all", "true or false"),
         ("CALICO_NETWORKING_BACKEND", "gobgp", "bird, vxlan or none"),
         ("CALICO_ROUTER_ID", "239.0.0.1", "hash"),
         ("CALICO_STARTUP_LOGLEVEL", "loud", "error, warn"),

@@ -15,15 +15,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ipnetwork::IpNetwork;
+use tokio::sync::watch;
 use tortie_bgp::table::LearnedRoute;
 use tortie_policy::Ruleset;
 
 use super::delta::Delta;
 use super::forwarding::Forwarding;
 use super::owner;
+use super::reevaluation::InForce;
 use super::report::Report;
 use super::ruleset::Loaded;
-use super::{addresses, neighbours, routes, sysctls, tunnel};
+use super::{addresses, neighbours, reevaluation, routes, sysctls, tunnel};
 use crate::desired::{Applied, Desired, LearnedChanges, Wired, WorkloadInterface};
 use crate::fib::{Fib, Resolver};
 use crate::kernel::monitor::Dirty;
@@ -54,6 +56,8 @@ pub struct Engine<K> {
     unforgotten: BTreeMap<IpAddr, u32>,
     report: Report,
     ready: bool,
+    /// Who wants to know which rules the kernel holds.
+    in_force: Option<watch::Sender<Option<Arc<InForce>>>>,
 }
 
 /// What a cycle came to.
@@ -86,7 +90,15 @@ impl<K: Kernel> Engine<K> {
             unforgotten: BTreeMap::new(),
             report: Report::default(),
             ready: false,
+            in_force: None,
         }
+    }
+
+    /// The rules the kernel holds, told when other ones are loaded.
+    pub(super) fn rules_in_force(&mut self) -> watch::Receiver<Option<Arc<InForce>>> {
+        let (told, reader) = watch::channel(None);
+        self.in_force = Some(told);
+        reader
     }
 
     /// Brings the kernel to what is desired and, with what changed in it, to what was learned, as far as it goes.
@@ -120,6 +132,7 @@ impl<K: Kernel> Engine<K> {
             self.remove_groups();
             self.remove_addresses();
             self.remove_neighbours();
+            self.tell_rules(desired);
         }
         self.outcome(desired)
     }
@@ -222,6 +235,14 @@ impl<K: Kernel> Engine<K> {
             self.machine = Some((rp_filter.unwrap_or_else(|| "1".to_string()), ipv6));
         }
         Ok(())
+    }
+
+    fn tell_rules(&self, desired: &Desired) {
+        let Some(told) = self.in_force.as_ref().filter(|_| self.loaded.is(&desired.ruleset)) else { return };
+        let before = told.borrow().clone();
+        if before.is_none_or(|before| reevaluation::may_refuse(&before.ruleset, &desired.ruleset)) {
+            told.send_replace(Some(Arc::new(InForce::new(desired, &self.links))));
+        }
     }
 
     fn outcome(&mut self, desired: &Desired) -> Outcome {

@@ -14,6 +14,7 @@
 //! | `forwarding`, `groups` | all routes with the nexthop objects they use; pure |
 //! | [`cycle`] | one cycle: reading, order of writing |
 //! | `report` | failures in words |
+//! | `reevaluation` | flows that policy no longer allows |
 //! | `question` | what became of a learned route, for operators |
 //! | this one | when a cycle runs |
 //!
@@ -30,7 +31,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::desired::{Applied, Desired};
 use crate::kernel::monitor::{Dirty, Hints, Monitor};
-use crate::kernel::{Kernel, KernelError, Linux, Ownership};
+use crate::kernel::{FlowTable, Kernel, KernelError, Linux, Ownership};
 use crate::learned::LearnedQueue;
 
 mod addresses;
@@ -41,6 +42,7 @@ mod groups;
 mod neighbours;
 pub mod owner;
 pub mod question;
+mod reevaluation;
 mod report;
 mod routes;
 mod ruleset;
@@ -49,6 +51,7 @@ mod tunnel;
 
 use cycle::Engine;
 use question::Question;
+use reevaluation::InForce;
 
 /// How often things are done without being asked for.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +80,15 @@ impl Default for Timing {
     }
 }
 
+/// How the data plane goes about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// Whether others may change the table of rules.
+    pub ownership: Ownership,
+    /// Flows that go on are judged again when the rules change.
+    pub reevaluate: bool,
+}
+
 /// What the data plane listens to and tells.
 #[derive(Debug)]
 pub struct Channels {
@@ -91,7 +103,6 @@ pub struct Channels {
 }
 
 /// Keeps the kernel of the calling thread's network namespace as desired, until the sender of `desired` is gone.
-/// `ownership` is that of the table of rules.
 ///
 /// # Errors
 /// When the kernel cannot be talked to at all. Anything later is in [`Applied::failures`].
@@ -100,15 +111,27 @@ pub async fn run(
     learned: LearnedQueue,
     applied: watch::Sender<Arc<Applied>>,
     questions: mpsc::Receiver<Question>,
-    ownership: Ownership,
+    manner: Manner,
 ) -> Result<(), KernelError> {
-    let mut kernel = Linux::with(ownership)?;
+    let mut kernel = Linux::with(manner.ownership)?;
     let hints = Arc::new(Hints::default());
     let protocols = [owner::LOCAL_PROTOCOL, owner::LEARNED_PROTOCOL];
     let _monitor = Monitor::start(Arc::clone(&hints), kernel.ports(), protocols)?;
-    let engine = Engine::new(kernel);
-    run_on(engine, &hints, Channels { desired, learned, applied, questions }, Timing::default()).await;
-    Ok(())
+    let mut engine = Engine::new(kernel);
+    let flows = if manner.reevaluate { Some((FlowTable::open()?, engine.rules_in_force())) } else { None };
+    let channels = Channels { desired, learned, applied, questions };
+    tokio::select! {
+        () = run_on(engine, &hints, channels, Timing::default()) => Ok(()),
+        () = reevaluate(flows) => Ok(()),
+    }
+}
+
+/// Never ends.
+async fn reevaluate(flows: Option<(FlowTable, watch::Receiver<Option<Arc<InForce>>>)>) {
+    if let Some((table, rules)) = flows {
+        reevaluation::run(table, rules).await;
+    }
+    std::future::pending().await
 }
 
 /// The same on a given kernel.

@@ -17,20 +17,20 @@ use super::socket::{Message, NetlinkSocket, Refusal, Request, attributes, push_a
 use super::{Conntrack, KernelError};
 
 /// Subsystem ctnetlink, messages GET and DELETE (`linux/netfilter/nfnetlink_conntrack.h`).
-const CT_GET: u16 = 1 << 8 | 1;
+pub(super) const CT_GET: u16 = 1 << 8 | 1;
 const CT_DELETE: u16 = 1 << 8 | 2;
-const CTA_TUPLE_ORIG: u16 = 1;
-const CTA_TUPLE_REPLY: u16 = 2;
+pub(super) const CTA_TUPLE_ORIG: u16 = 1;
+pub(super) const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_ID: u16 = 12;
-const CTA_ZONE: u16 = 18;
+pub(super) const CTA_ZONE: u16 = 18;
 const CTA_FILTER: u16 = 25;
 const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 const CTA_FILTER_REPLY_FLAGS: u16 = 2;
-const NLA_F_NESTED: u16 = 0x8000;
+pub(super) const NLA_F_NESTED: u16 = 0x8000;
 /// Attributes of the addresses inside CTA_TUPLE_IP for IPv4, and flags of the filter; for IPv6 the attributes are 3 and 4.
-const SOURCE: u16 = 1;
-const DESTINATION: u16 = 2;
+pub(super) const SOURCE: u16 = 1;
+pub(super) const DESTINATION: u16 = 2;
 /// Where an address shows that a connection is its: opened by it; opened towards it; and, through address translation,
 /// answered by it.
 const PLACES: [(u16, u16); 3] =
@@ -92,7 +92,7 @@ fn nothing_there(refusal: Refusal) -> Result<(), Refusal> {
     if is(&refusal, &[Errno::ENOENT]) { Ok(()) } else { Err(refusal) }
 }
 
-fn is(refusal: &Refusal, errnos: &[Errno]) -> bool {
+pub(super) fn is(refusal: &Refusal, errnos: &[Errno]) -> bool {
     refusal.source.raw_os_error().is_some_and(|code| errnos.contains(&Errno::from_raw(code)))
 }
 
@@ -133,7 +133,7 @@ fn delete_if_of(message: &Message<'_>, addresses: &BTreeSet<IpAddr>) -> Option<R
     Some(Request { kind: CT_DELETE, flags: 0, body })
 }
 
-fn address(tuple: &[u8], side: u16) -> Option<IpAddr> {
+pub(super) fn address(tuple: &[u8], side: u16) -> Option<IpAddr> {
     let (_, ip) = attributes(tuple).find(|(kind, _)| *kind == CTA_TUPLE_IP)?;
     attributes(ip).find_map(|(kind, octets)| match octets.len() {
         4 if kind == side => Some(Ipv4Addr::from(*octets.first_chunk::<4>()?).into()),

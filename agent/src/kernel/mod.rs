@@ -16,6 +16,7 @@ use tortie_policy::change::Change;
 
 mod conntrack;
 mod error;
+mod flows;
 mod linux;
 pub mod monitor;
 mod netlink;
@@ -27,6 +28,7 @@ mod sysctl;
 pub(crate) mod fake;
 
 pub use error::{KernelError, chain};
+pub use flows::{FlowTable, TrackedFlow};
 pub use linux::{Linux, interfaces, mtu_of};
 pub use rules::Ownership;
 

@@ -90,6 +90,7 @@ impl Rule {
             | Match::Family(_)
             | Match::WorkloadInterface(_)
             | Match::Established
+            | Match::Refused
             | Match::Invalid
             | Match::Protocol(..)
             | Match::Icmp(..)

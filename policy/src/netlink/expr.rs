@@ -11,8 +11,8 @@ use ipnetwork::IpNetwork;
 use super::attributes::Writer;
 use super::kind;
 use crate::ir::{
-    Action, AddressSet, Family, IcmpField, Interface, Limit, MARK, Match, Op, Period, PortSet, Rule, Side,
-    Verdict, WORKLOAD_PREFIX,
+    Action, AddressSet, FLOW_MARK, Family, IcmpField, Interface, Limit, MARK, Match, Op, Period, PortSet,
+    Rule, Side, Verdict, WORKLOAD_PREFIX,
 };
 
 /// `NFT_REG_VERDICT`.
@@ -30,6 +30,7 @@ const META_PROTOCOL: u32 = 16;
 const META_MARK: u32 = 3;
 const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
+const CT_MARK: u32 = 3;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 const FIB_OIF: u32 = 1;
@@ -195,6 +196,11 @@ fn condition(w: &mut Writer, known: &mut Known, transport: Option<u8>, condition
             compare(w, EQUAL, WORKLOAD_PREFIX.as_bytes());
         }
         Match::Established => tracked(w, CT_STATE, STATE_ESTABLISHED_RELATED),
+        Match::Refused => {
+            load_tracked(w, CT_MARK);
+            mask(w, &FLOW_MARK.to_ne_bytes());
+            compare(w, EQUAL, &FLOW_MARK.to_ne_bytes());
+        }
         Match::Invalid => tracked(w, CT_STATE, STATE_INVALID),
         Match::Protocol(Op::Is, number) => known.protocol(w, *number),
         Match::Protocol(Op::IsNot, number) => {
@@ -298,12 +304,16 @@ fn address(w: &mut Writer, side: Side, family: Family, op: Op, set: &AddressSet)
 
 /// Connection tracking says any of these bits.
 fn tracked(w: &mut Writer, what: u32, bits: u32) {
+    load_tracked(w, what);
+    mask(w, &bits.to_ne_bytes());
+    compare(w, NOT_EQUAL, &0u32.to_ne_bytes());
+}
+
+fn load_tracked(w: &mut Writer, what: u32) {
     expression(w, "ct", |w| {
         w.number(1, FIRST);
         w.number(2, what);
     });
-    mask(w, &bits.to_ne_bytes());
-    compare(w, NOT_EQUAL, &0u32.to_ne_bytes());
 }
 
 fn load_meta(w: &mut Writer, what: u32, register: u32) {

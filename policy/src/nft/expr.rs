@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 
 use crate::ir::{
-    Action, AddressSet, Family, IcmpField, Interface, Limit, MARK, Match, Op, Period, PortSet, Side, Verdict,
-    WORKLOAD_PREFIX,
+    Action, AddressSet, FLOW_MARK, Family, IcmpField, Interface, Limit, MARK, Match, Op, Period, PortSet,
+    Side, Verdict, WORKLOAD_PREFIX,
 };
 
 /// The conditions of a rule. One on a port names its protocol, so the protocol is not said twice.
@@ -32,6 +32,7 @@ fn condition(condition: &Match, transport: &str) -> String {
         Match::Family(Family::V6) => "meta nfproto ipv6".to_owned(),
         Match::WorkloadInterface(interface) => format!("{} \"{WORKLOAD_PREFIX}*\"", ifname(*interface)),
         Match::Established => "ct state established,related".to_owned(),
+        Match::Refused => format!("ct mark & {FLOW_MARK:#010x} == {FLOW_MARK:#010x}"),
         Match::Invalid => "ct state invalid".to_owned(),
         Match::Protocol(op, number) => format!("meta l4proto {}{number}", sign(*op)),
         Match::Address(side, family, op, set) => {

@@ -127,6 +127,8 @@ struct OptionsDocument {
     log_limit: Option<u32>,
     #[serde(default)]
     reject: bool,
+    #[serde(default)]
+    stop_refused: bool,
 }
 
 #[derive(Deserialize)]
@@ -250,6 +252,7 @@ fn options(document: OptionsDocument) -> Options {
             limit: document.log_limit.map(|packets| Limit { packets, period: Period::Minute, burst: 5 }),
         },
         merged_rows: default.merged_rows,
+        stop_refused: document.stop_refused,
         deny: if document.reject { DenyAction::Reject } else { DenyAction::Drop },
     }
 }
@@ -315,6 +318,7 @@ pub(crate) fn packet(text: &str) -> Packet {
             "marked" => packet.marked = true,
             "established" => packet.state = CtState::Established,
             "related" => packet.state = CtState::Related,
+            "refused" => packet.state = CtState::Refused,
             "invalid" => packet.state = CtState::Invalid,
             "for" => {
                 let mut next = || rest.next().unwrap_or_else(|| panic!("{text}: for ADDRESS PORT"));

@@ -194,8 +194,9 @@ fn matches(random: &mut Random, names: &Names, nat: bool) -> Vec<Match> {
         _ => addresses(random, names, family, &mut found),
     }
     if random.chance(10) {
-        let more = [Match::Mark(Op::Is), Match::Mark(Op::IsNot), Match::Translated, Match::LocalSource];
-        found.push(random.pick(&more));
+        let mark = [Match::Mark(Op::Is), Match::Mark(Op::IsNot), Match::Refused];
+        let more = [Match::Translated, Match::LocalSource];
+        found.push(random.pick(&[mark.as_slice(), &more].concat()));
     }
     // The kernel knows no reverse route of what leaves.
     if random.chance(10) {

@@ -35,6 +35,7 @@ fn start() -> Ends {
         ipip_mtu: None,
         host_mtu: 1500,
         log_group: None,
+        stop_refused: false,
     };
     let (events, events_reader) = mpsc::channel(1);
     let (own, own_reader) = mpsc::channel(1);

@@ -47,6 +47,7 @@ pub(super) fn settings() -> Settings {
         ipip_mtu: None,
         host_mtu: 1500,
         log_group: None,
+        stop_refused: false,
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) fn add_settings(state: &mut State, name: &str) {
     }
 }
 
-pub(super) fn engine(kernel: &FakeKernel) -> Engine<FakeKernel> {
+pub(in crate::dataplane) fn engine(kernel: &FakeKernel) -> Engine<FakeKernel> {
     Engine::new(kernel.clone())
 }
 
@@ -93,9 +93,9 @@ pub(super) fn context() -> RouteContext {
 }
 
 /// A whole table of learned routes, and whether it is known to be whole.
-pub(super) type Learned = (BTreeMap<IpNetwork, LearnedRoute>, bool);
+pub(in crate::dataplane) type Learned = (BTreeMap<IpNetwork, LearnedRoute>, bool);
 
-pub(super) fn learned(list: &[(&str, &[&str])], converged: bool) -> Learned {
+pub(in crate::dataplane) fn learned(list: &[(&str, &[&str])], converged: bool) -> Learned {
     let routes = list.iter().map(|(prefix, hops)| {
         let next_hops = hops.iter().map(|text| text.parse().unwrap()).collect();
         (net(prefix), LearnedRoute { next_hops, internal: true, local_pref: 100 })
@@ -105,7 +105,12 @@ pub(super) fn learned(list: &[(&str, &[&str])], converged: bool) -> Learned {
 
 impl Engine<FakeKernel> {
     /// A cycle with what makes its table this one.
-    pub(super) fn run(&mut self, desired: &Desired, learned: &Learned, dirty: Dirty) -> Outcome {
+    pub(in crate::dataplane) fn run(
+        &mut self,
+        desired: &Desired,
+        learned: &Learned,
+        dirty: Dirty,
+    ) -> Outcome {
         self.run_at(desired, learned, dirty, Instant::now())
     }
 

@@ -58,6 +58,7 @@ pub(super) fn options() -> impl Strategy<Value = Options> {
             vxlan_from_workloads: dice == 1,
             vxlan_port: if dice == 2 { 80 } else { 4789 },
             log: LogFormat { prefix: "%t %k %n".to_owned(), group: (dice == 3).then_some(5), limit: None },
+            stop_refused: false,
             deny: if dice % 2 == 0 { DenyAction::Drop } else { DenyAction::Reject },
             ..Options::default()
         },
