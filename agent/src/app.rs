@@ -157,6 +157,7 @@ async fn start(
     let (desired, desired_reader) = watch::channel(None);
     let (bgp, bgp_reader) = watch::channel(None);
     let (reports, reports_reader) = watch::channel(Arc::default());
+    let (metrics, metrics_reader) = watch::channel(None);
     let (progress, progress_reader) = watch::channel(Progress::default());
     let (applied, applied_reader) = watch::channel(Arc::new(Applied::default()));
     let learned = LearnedQueue::default();
@@ -199,6 +200,7 @@ async fn start(
         bgp,
         progress,
         reports,
+        metrics,
         mtu,
         tunnel: Arc::clone(&tunnel),
     };
@@ -216,6 +218,7 @@ async fn start(
     let channels = peering::Channels { desired: bgp_reader, applied: applied_reader, learned };
     spawn(tasks, "peering", lasting(peering::run(speaker.clone(), table, channels)));
     let host = Host { config: config.clone(), client: client.clone(), name: name.to_owned(), mtu: host_mtu };
+    spawn(tasks, "metrics", lasting(crate::metrics::run(metrics_reader)));
     spawn(tasks, "secrets", lasting(secrets.watch()));
     spawn(tasks, "host", lasting(host.watch()));
     spawn(tasks, "host interfaces", lasting(host::watch_interfaces(host_interfaces)));

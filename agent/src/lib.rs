@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod learned;
 pub mod logging;
 pub mod memory;
+pub mod metrics;
 pub mod peering;
 pub mod startup;
 pub mod status;

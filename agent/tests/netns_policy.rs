@@ -1,4 +1,4 @@
-//! What policy does besides letting packets pass, on a real kernel: lines of the log, flows that go on.
+//! What policy does besides letting packets pass, on a real kernel: lines of the log, flows that go on, counters.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -19,6 +19,7 @@ use tortie_agent::dataplane::{self, Manner};
 use tortie_agent::desired::{Applied, Desired, LearnedChanges};
 use tortie_agent::kernel::Ownership;
 use tortie_agent::learned::LearnedQueue;
+use tortie_agent::metrics::{self, Listen};
 use tortie_model::resource::{NetworkPolicySpec, ProfileSpec, StagedNetworkPolicySpec, TierSpec};
 use tortie_model::rule::{Action, Rule};
 use tortie_policy::ir::{Limit, Period};
@@ -290,5 +291,56 @@ fn flows_go_on_when_policy_changes_unless_told_otherwise() {
             drop(plane.desired);
             plane.runtime.shutdown_timeout(Duration::from_secs(10));
         }
+    });
+}
+
+/// What is served at a port of this machine; `None` when nobody listens.
+fn scrape(port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200") && head.contains("text/plain; version=0.0.4"), "{head}");
+    Some(body.to_owned())
+}
+
+#[test]
+fn metrics_tell_what_policies_counted() {
+    inside("metrics_tell_what_policies_counted", || {
+        run(PODS);
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (wanted, reader) = watch::channel(None);
+        runtime.spawn(metrics::run(reader));
+        assert_eq!(scrape(9091), None);
+        wanted.send_replace(Some(Listen { host: None, port: 9091 }));
+        eventually("metrics are served", || scrape(9091).is_some());
+        assert!(!scrape(9091).unwrap().contains("direction"), "no table, no rules");
+
+        let mut engine = engine();
+        let learned = Learned { converged: true, ..Learned::default() };
+        settle(&mut engine, &desired(&[Action::Allow], &Options::default()), &learned);
+        eventually("the pod is reached", pings);
+        let packets = |line: &str| -> u64 {
+            let text = scrape(9091).unwrap();
+            let found = text.lines().find_map(|found| found.strip_prefix(line));
+            found.unwrap_or_else(|| panic!("{line} in {text}")).trim().parse().unwrap()
+        };
+        let lines = [
+            "tortie_policy_packets_total{tier=\"default\",namespace=\"shop\",policy=\"web\",direction=\"ingress\",action=\"allow\"}",
+            "tortie_staged_policy_packets_total{namespace=\"shop\",policy=\"next\",direction=\"ingress\",action=\"deny\"}",
+            "tortie_profile_packets_total{profile=\"open\",direction=\"egress\",action=\"allow\"}",
+        ];
+        let before = lines.map(packets);
+        assert!((0..3).all(|_| pings()));
+        assert_eq!(lines.map(packets), before.map(|count| count + 3));
+        let bytes = lines[0].replace("packets", "bytes");
+        assert_eq!(packets(&bytes), 84 * packets(lines[0]), "20 of IP, 8 of ICMP, 56");
+
+        wanted.send_replace(Some(Listen { host: Some([127, 0, 0, 1].into()), port: 9092 }));
+        eventually("metrics move", || scrape(9092).is_some() && scrape(9091).is_none());
+        wanted.send_replace(None);
+        eventually("metrics are off", || scrape(9092).is_none());
     });
 }

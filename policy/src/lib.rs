@@ -29,6 +29,7 @@
 //! | [`netlink`] | changes as messages for the kernel, and its dumps as a rule-set |
 //! | [`eval`] | the rule-set judged on a packet |
 //! | [`flows`] | the rule-set judged on a flow that goes on |
+//! | [`counters`] | what rules have counted, by policy |
 //! | [`change`] | what leads from one rule-set to another |
 //!
 //! Never does IO, never looks at a clock, never panics on what a user stored: what cannot be understood denies and
@@ -36,6 +37,7 @@
 
 pub mod change;
 mod check;
+pub mod counters;
 mod dispatch;
 mod engine;
 pub mod eval;

@@ -12,6 +12,7 @@ use tortie_model::{Key, Kind};
 use super::reports::Wanted;
 use crate::calc::{Calc, Output, Problems, Secrets, Tenancy};
 use crate::desired::{BgpDesired, Desired};
+use crate::metrics::Listen;
 
 /// How many batches are taken in before the outcome is calculated: more make a burst cheaper, fewer make it visible
 /// earlier.
@@ -58,6 +59,8 @@ pub(super) struct Channels {
     pub(super) progress: watch::Sender<Progress>,
     /// Reports asked of this node.
     pub(super) reports: watch::Sender<Wanted>,
+    /// Where metrics are served.
+    pub(super) metrics: watch::Sender<Option<Listen>>,
     /// MTU of workloads.
     pub(super) mtu: watch::Sender<u32>,
     /// Pools or this node changed: the tunnel may need another address.
@@ -166,6 +169,9 @@ fn publish(channels: &Channels, in_sync: bool, locked: Option<String>, output: O
             }
             different
         });
+        channels
+            .metrics
+            .send_if_modified(|present| std::mem::replace(present, output.metrics) != output.metrics);
         replace(&channels.desired, output.desired);
         replace(&channels.bgp, output.bgp);
     }

@@ -3,6 +3,8 @@
 //! Precedence, rising: built-in default, `default`, `node.<name>`, environment. A bad value in the datastore falls back
 //! to the built-in default and is reported; a bad value in the environment is refused at start.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use serde_json::Value;
 use tortie_model::resource::{EncapMode, listed_network};
 use tortie_model::scalar::Protocol;
@@ -11,7 +13,10 @@ use tortie_policy::snapshot::{DenyAction, EndpointToHost, Failsafe, LogFormat, O
 
 use super::cache::Cache;
 use super::{Problems, Settings};
+use crate::metrics::Listen;
 
+/// TCP port of the metrics, unless told otherwise.
+const METRICS_PORT: u16 = 9091;
 /// Lines at once, unless told otherwise.
 const LOG_BURST: u32 = 5;
 
@@ -74,6 +79,25 @@ pub(super) fn options(cache: &Cache, settings: &Settings, problems: &mut Problem
         merged_rows: default.merged_rows,
         deny: reader.deny(),
         stop_refused: settings.stop_refused,
+    }
+}
+
+/// Where metrics are to be served, if at all.
+pub(super) fn metrics(cache: &Cache, settings: &Settings, problems: &mut Problems) -> Option<Listen> {
+    let mut reader = Reader { cache, node: &settings.node, problems };
+    let enabled = reader.read("prometheusMetricsEnabled", Value::as_bool, false);
+    enabled.then(|| Listen {
+        host: reader.read("prometheusMetricsHost", host, None),
+        port: reader.read("prometheusMetricsPort", |v| port(v).filter(|port| *port > 0), METRICS_PORT),
+    })
+}
+
+/// An address to listen at; all of them for an empty text.
+fn host(value: &Value) -> Option<Option<IpAddr>> {
+    match value.as_str()? {
+        "" => Some(None),
+        "localhost" => Some(Some(Ipv4Addr::LOCALHOST.into())),
+        text => text.parse().ok().map(Some),
     }
 }
 

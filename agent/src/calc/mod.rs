@@ -40,6 +40,7 @@ use tortie_policy::Ruleset;
 use tortie_policy::snapshot::EndpointToHost;
 
 use crate::desired::{BgpDesired, Desired};
+use crate::metrics::Listen;
 use cache::{Cache, StoredEndpoint};
 use feed::Feed;
 
@@ -87,6 +88,8 @@ pub struct Output {
     pub problems: Problems,
     /// Reports asked of this node, by name of the resource that asks.
     pub reports: BTreeMap<String, CalicoNodeStatusSpec>,
+    /// Where metrics are served.
+    pub metrics: Option<Listen>,
 }
 
 /// Who lives on this node and what is given out to it, for the search for leaks.
@@ -290,12 +293,14 @@ impl Calc {
             route_context: routes::context(cache, settings),
         };
         let workload_mtu = routes::workload_mtu(cache, settings, desired.ipip.as_ref());
+        let metrics = felix::metrics(cache, settings, &mut problems);
         Output {
             desired: Arc::new(desired),
             bgp: Arc::new(speaker),
             workload_mtu,
             problems,
             reports: cache.reports.clone(),
+            metrics,
         }
     }
 }

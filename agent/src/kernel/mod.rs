@@ -15,6 +15,7 @@ use tortie_policy::Ruleset;
 use tortie_policy::change::Change;
 
 mod conntrack;
+mod counters;
 mod error;
 mod flows;
 mod linux;
@@ -27,6 +28,7 @@ mod sysctl;
 #[cfg(test)]
 pub(crate) mod fake;
 
+pub use counters::read_counters;
 pub use error::{KernelError, chain};
 pub use flows::{FlowTable, TrackedFlow};
 pub use linux::{Linux, interfaces, mtu_of};

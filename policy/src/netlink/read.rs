@@ -4,8 +4,11 @@
 //! Counters and handles do not count. An attribute this module does not know, of an expression it does, is taken for
 //! one of a newer kernel; any other surprise makes the object one to be made anew.
 
+mod counted;
 mod rules;
 mod sets;
+
+pub use counted::{Counted, counted};
 
 use std::collections::BTreeMap;
 

@@ -60,6 +60,7 @@ fn start() -> Ends {
         bgp,
         progress,
         reports,
+        metrics: watch::Sender::new(None),
         mtu,
         tunnel: Arc::clone(&tunnel),
     };

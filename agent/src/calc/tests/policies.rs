@@ -13,6 +13,7 @@ use tortie_policy::snapshot::{
 use super::world::{World, settings};
 use crate::calc::cache::Cache;
 use crate::calc::{Calc, Problems, Settings, feed, hosts, network_sets, policies};
+use crate::metrics::Listen;
 
 fn snapshot_with(world: &World, settings: &Settings) -> (Snapshot, Problems) {
     let mut cache = Cache::default();
@@ -340,6 +341,14 @@ fn options_come_from_the_nearest_configuration() {
     }
     let grouped = Settings { log_group: Some(7), ..settings() };
     assert_eq!(snapshot_with(&World::nodes(1), &grouped).0.options.log.group, Some(7));
+
+    let metrics = |spec: Value| felix("default", spec).output().metrics;
+    let listen =
+        |host: Option<&str>, port| Some(Listen { host: host.map(|text| text.parse().unwrap()), port });
+    assert_eq!(metrics(json!({"prometheusMetricsPort": 9999})), None);
+    assert_eq!(metrics(json!({"prometheusMetricsEnabled": true})), listen(None, 9091));
+    let local = json!({"prometheusMetricsEnabled": true, "prometheusMetricsHost": "localhost", "prometheusMetricsPort": 9999});
+    assert_eq!(metrics(local), listen(Some("127.0.0.1"), 9999));
 
     for bad in [
         json!([{"protocol": "ICMP", "port": 1}]),

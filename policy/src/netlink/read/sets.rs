@@ -137,7 +137,7 @@ fn kind_of(held: (u32, usize), interval: bool) -> Option<SetKind> {
     (!interval || may).then_some(SetKind { key, interval })
 }
 
-fn verdict(data: &[u8]) -> Option<Verdict> {
+pub(super) fn verdict(data: &[u8]) -> Option<Verdict> {
     let verdict = find(data, kind::DATA_VERDICT)?;
     let chain = || find(verdict, kind::VERDICT_CHAIN).and_then(text).map(str::to_owned);
     Some(match number(find(verdict, kind::VERDICT_CODE)?)? as i32 {
