@@ -115,7 +115,7 @@ impl<K: Kernel> Engine<K> {
         if dirty == Dirty::ALL {
             self.no_ipip = false;
         }
-        self.load_ruleset(&desired.ruleset);
+        self.load_ruleset(&desired.ruleset, now);
         if self.read(now) {
             let open = self.loaded.is(&desired.ruleset);
             if open {
@@ -150,7 +150,7 @@ impl<K: Kernel> Engine<K> {
         &self.forwarding
     }
 
-    fn load_ruleset(&mut self, wanted: &Arc<Ruleset>) {
+    fn load_ruleset(&mut self, wanted: &Arc<Ruleset>, now: Instant) {
         if std::mem::take(&mut self.dirty.ruleset)
             && let Err(error) = self.loaded.check(&mut self.kernel)
         {
@@ -161,7 +161,11 @@ impl<K: Kernel> Engine<K> {
         if self.loaded.is(wanted) {
             return;
         }
-        if let Err(error) = self.loaded.load(&mut self.kernel, wanted) {
+        if let Some(reason) = self.loaded.waits(wanted, now) {
+            self.report.failed_before("ruleset", reason);
+            return;
+        }
+        if let Err(error) = self.loaded.load(&mut self.kernel, wanted, now) {
             self.report.failed("ruleset", &error);
         }
     }
@@ -264,7 +268,8 @@ impl<K: Kernel> Engine<K> {
             routes: self.forwarding.local_in_kernel(),
             failures: self.report.texts(),
         };
-        Outcome { applied, retry, wake: self.fib.deadline() }
+        let wake = [self.fib.deadline(), self.loaded.next_attempt()].into_iter().flatten().min();
+        Outcome { applied, retry, wake }
     }
 
     /// An interface whose settings, neighbours, routes and rules are all in place.

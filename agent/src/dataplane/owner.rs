@@ -8,6 +8,7 @@
 //! | routes | protocol 80: workloads, blackholes; 81: learned by BGP; any other but the kernel's own on a `cali*` interface |
 //! | nexthop objects | protocol 81 and a number from 1414529024 on (0x54500000), a million of them |
 //! | neighbours | permanent ones on a `cali*` interface |
+//! | tracked flows | bit 0x20000 of their mark |
 //! | addresses | those of `tunl0` and, link-local ones apart, of `cali*` interfaces |
 
 use std::fs;

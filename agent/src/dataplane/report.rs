@@ -27,6 +27,11 @@ impl Report {
         self.failures.insert(object.to_string(), chain(error));
     }
 
+    /// An operation on `object` failed the last time, and is not tried yet.
+    pub(super) fn failed_before(&mut self, object: &str, reason: &str) {
+        self.failures.insert(object.to_string(), reason.to_owned());
+    }
+
     /// Something about `object` that will stay until somebody changes it.
     pub(super) fn note(&mut self, object: &str, text: String) {
         self.notes.insert(object.to_string(), text);

@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub(crate) table: Option<Ruleset>,
     /// Takes no changes to the rules but a table made anew.
     pub(crate) refuse_all_but_reset: bool,
+    /// Takes no changes to the rules at all.
+    pub(crate) refuse_rules: bool,
     pub(crate) generation: u32,
     /// Whether IPIP devices can be created.
     pub(crate) ipip: bool,
@@ -332,7 +334,8 @@ impl Rulesets for FakeKernel {
     fn change_ruleset(&mut self, changes: &[Change]) -> Result<(), KernelError> {
         let seen = self.inner().seen_generation.take();
         let now = self.write("change ruleset".to_string(), |state| {
-            if state.refuse_all_but_reset && changes.first() != Some(&Change::Reset) {
+            let reset = changes.first() == Some(&Change::Reset);
+            if state.refuse_rules || state.refuse_all_but_reset && !reset {
                 return Err(Errno::EINVAL);
             }
             let mut table = state.table.clone();
