@@ -8,6 +8,10 @@ mod origin;
 mod parts;
 
 pub use origin::{Element, Origin, Origins, Peers, Service};
+mod limit;
+mod parts;
+
+pub use limit::{Limit, Period};
 pub use parts::{Reference, SetKey, SetKind};
 
 use std::borrow::Borrow;
@@ -227,30 +231,6 @@ pub enum Action {
     /// Source becomes the address of the interface the packet leaves by, with a port chosen at random: two flows picked
     /// in order at once would get the same port, and one packet would be lost.
     Masquerade,
-}
-
-/// How often something may happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
-    /// Packets in a period.
-    pub packets: u32,
-    /// The period.
-    pub period: Period,
-    /// Packets at once after a pause; not 0, for which the kernel has a number of its own.
-    pub burst: u32,
-}
-
-/// A period of a [`Limit`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Period {
-    /// A second.
-    Second,
-    /// 60 seconds.
-    Minute,
-    /// 60 minutes.
-    Hour,
-    /// 24 hours.
-    Day,
 }
 
 /// A verdict. Accepting ends this base chain only: other tables at the same hook still see the packet.

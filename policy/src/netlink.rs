@@ -4,7 +4,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | `attributes` | netlink headers and attributes |
-//! | `expr` | conditions and actions of a rule |
+//! | `expr`, `refusal` | conditions and actions of a rule |
 //! | `elements` | members of sets and rows of maps |
 //! | `objects` | tables, chains, sets, maps, rules |
 //! | [`transaction`] | a batch, and which message is about what |
@@ -18,6 +18,7 @@ mod elements;
 mod expr;
 mod objects;
 pub mod read;
+mod refusal;
 pub mod transaction;
 
 /// Subsystem nf_tables, in the upper byte of a message type.

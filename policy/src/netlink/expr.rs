@@ -10,9 +10,10 @@ use ipnetwork::IpNetwork;
 
 use super::attributes::Writer;
 use super::kind;
+use super::refusal::{limit, reject};
 use crate::ir::{
-    Action, AddressSet, FLOW_MARK, Family, IcmpField, Interface, Limit, MARK, Match, Op, Period, PortSet,
-    Rule, Side, Verdict, WORKLOAD_PREFIX,
+    Action, AddressSet, FLOW_MARK, Family, IcmpField, Interface, MARK, Match, Op, PortSet, Rule, Side,
+    Verdict, WORKLOAD_PREFIX,
 };
 
 /// `NFT_REG_VERDICT`.
@@ -48,14 +49,6 @@ const STATE_ESTABLISHED_RELATED: u32 = 2 | 4;
 /// `IPS_DST_NAT`.
 const STATUS_TRANSLATED: u32 = 0x20;
 
-/// `NFT_REJECT_ICMPX_UNREACH`: the ICMP of the packet's family.
-const REJECT_BY_FAMILY: u32 = 2;
-/// `NFT_REJECT_ICMPX_PORT_UNREACH`.
-const PORT_UNREACHABLE: u8 = 1;
-
-/// `NFT_LIMIT_PKTS`.
-const LIMIT_OF_PACKETS: u32 = 0;
-
 /// How to compare, `NFT_CMP_*`.
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
@@ -84,10 +77,7 @@ pub(super) fn rule(w: &mut Writer, rule: &Rule) {
             w.number(1, VERDICT);
             self::verdict(w, 2, verdict);
         }),
-        Action::Reject => expression(w, "reject", |w| {
-            w.number(1, REJECT_BY_FAMILY);
-            w.bytes(2, &[PORT_UNREACHABLE]);
-        }),
+        Action::Reject => reject(w),
         Action::Log { prefix, group, limit } => {
             limit.iter().for_each(|limit| self::limit(w, limit));
             expression(w, "log", |w| {
@@ -109,23 +99,6 @@ pub(super) fn rule(w: &mut Writer, rule: &Rule) {
         }
         Action::Masquerade => expression(w, "masq", |w| w.number(1, FULLY_RANDOM)),
     }
-}
-
-/// Ends the rule for what is over the limit.
-fn limit(w: &mut Writer, limit: &Limit) {
-    let seconds: u64 = match limit.period {
-        Period::Second => 1,
-        Period::Minute => 60,
-        Period::Hour => 60 * 60,
-        Period::Day => 24 * 60 * 60,
-    };
-    expression(w, "limit", |w| {
-        w.bytes(1, &u64::from(limit.packets).to_be_bytes());
-        w.bytes(2, &seconds.to_be_bytes());
-        w.number(3, limit.burst);
-        w.number(4, LIMIT_OF_PACKETS);
-        w.number(5, 0);
-    });
 }
 
 /// One expression.
