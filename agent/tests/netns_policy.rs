@@ -261,12 +261,18 @@ impl Flows {
     }
 }
 
+/// Marks of others, who count flows that have another than theirs, with our bit or without, and those with our bit.
+const OTHERS_MARK: &str = "nft 'table inet other { chain marks { type filter hook forward priority -10; \
+     ct state new ct mark set 0x40000001; ct mark 0x40020001 counter; \
+     ct state established ct mark != { 0x40000001, 0x40020001 } counter; }; }'";
+
 const WAYS: [&str; 4] = ["tcp there", "tcp back", "udp there", "udp back"];
 
 #[test]
 fn flows_go_on_when_policy_changes_unless_told_otherwise() {
     inside("flows_go_on_when_policy_changes_unless_told_otherwise", || {
         run(PODS);
+        run(OTHERS_MARK);
         for reevaluate in [false, true] {
             let plane = Plane::start(reevaluate);
             plane.wants(&[Action::Allow]);
@@ -288,6 +294,9 @@ fn flows_go_on_when_policy_changes_unless_told_otherwise() {
             for way in WAYS {
                 eventually(&format!("{way} goes on"), || flows.passes(way));
             }
+            let others = run("nft list chain inet other marks");
+            assert!(!others.contains("0x40020001 counter packets 0"), "{others}");
+            assert!(others.contains("0x40020001 } counter packets 0"), "{others}");
             drop(plane.desired);
             plane.runtime.shutdown_timeout(Duration::from_secs(10));
         }

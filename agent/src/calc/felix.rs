@@ -86,6 +86,14 @@ pub(super) fn options(cache: &Cache, settings: &Settings, problems: &mut Problem
 pub(super) fn metrics(cache: &Cache, settings: &Settings, problems: &mut Problems) -> Option<Listen> {
     let mut reader = Reader { cache, node: &settings.node, problems };
     let enabled = reader.read("prometheusMetricsEnabled", Value::as_bool, false);
+    let tls = ["prometheusMetricsCertFile", "prometheusMetricsKeyFile", "prometheusMetricsCAFile"];
+    if let Some((name, object)) = tls.into_iter().find_map(|name| Some((name, reader.set_by(name)?)))
+        && enabled
+    {
+        let reason = format!("{name}: metrics are served over plain HTTP only, so they are not served");
+        reader.problems.add(format!("FelixConfiguration {object}"), reason);
+        return None;
+    }
     enabled.then(|| Listen {
         host: reader.read("prometheusMetricsHost", host, None),
         port: reader.read("prometheusMetricsPort", |v| port(v).filter(|port| *port > 0), METRICS_PORT),
@@ -109,6 +117,12 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// The object that says something for a parameter.
+    fn set_by(&self, name: &str) -> Option<String> {
+        let (object, value) = parameter(self.cache, self.node, name)?;
+        (value.as_str() != Some("")).then_some(object)
+    }
+
     fn log_limit(&mut self) -> Option<Limit> {
         let burst = self.read("logActionRateLimitBurst", |value| value.as_u64().and_then(burst), LOG_BURST);
         let rate = self.read("logActionRateLimit", rate, None);

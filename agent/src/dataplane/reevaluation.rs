@@ -16,7 +16,6 @@ use tortie_policy::Ruleset;
 use tortie_policy::change::{Change, diff};
 use tortie_policy::flows::{Places, judge};
 
-use super::owner;
 use crate::desired::Desired;
 use crate::kernel::{FlowTable, KernelError, Link, TrackedFlow, chain};
 
@@ -37,8 +36,7 @@ impl InForce {
         let workloads = desired.interfaces.iter().flat_map(|(name, workload)| {
             workload.addresses.iter().map(move |address| (*address, name.clone()))
         });
-        let own = links.values().filter(|link| !owner::is_workload_interface(&link.name));
-        let own = own.flat_map(|link| link.addresses.iter().map(IpNetwork::ip)).collect();
+        let own = links.values().flat_map(|link| link.addresses.iter().map(IpNetwork::ip)).collect();
         InForce {
             ruleset: Arc::clone(&desired.ruleset),
             places: Places { workloads: workloads.collect(), own },

@@ -349,6 +349,9 @@ fn options_come_from_the_nearest_configuration() {
     assert_eq!(metrics(json!({"prometheusMetricsEnabled": true})), listen(None, 9091));
     let local = json!({"prometheusMetricsEnabled": true, "prometheusMetricsHost": "localhost", "prometheusMetricsPort": 9999});
     assert_eq!(metrics(local), listen(Some("127.0.0.1"), 9999));
+    let tls = json!({"prometheusMetricsEnabled": true, "prometheusMetricsCertFile": "/cert"});
+    let output = felix("default", tls).output();
+    assert!(output.metrics.is_none() && output.problems.of("FelixConfiguration default").is_some());
 
     for bad in [
         json!([{"protocol": "ICMP", "port": 1}]),
