@@ -206,7 +206,7 @@ async fn start(
     };
     spawn(tasks, "calculation", calculation::run(name.to_owned(), Calc::new(settings), channels));
     let manner = Manner { ownership: config.ownership, reevaluate: config.reevaluate };
-    let data_plane = dataplane::run(desired_reader, learned.clone(), applied, questions, manner);
+    let data_plane = dataplane::run(desired_reader.clone(), learned.clone(), applied, questions, manner);
     spawn(tasks, "data plane", async move { Ok(data_plane.await?) });
     let reporter = reports::Reporter {
         client: client.clone(),
@@ -218,7 +218,7 @@ async fn start(
     let channels = peering::Channels { desired: bgp_reader, applied: applied_reader, learned };
     spawn(tasks, "peering", lasting(peering::run(speaker.clone(), table, channels)));
     let host = Host { config: config.clone(), client: client.clone(), name: name.to_owned(), mtu: host_mtu };
-    spawn(tasks, "metrics", lasting(crate::metrics::run(metrics_reader)));
+    spawn(tasks, "metrics", lasting(crate::metrics::run(metrics_reader, desired_reader)));
     spawn(tasks, "secrets", lasting(secrets.watch()));
     spawn(tasks, "host", lasting(host.watch()));
     spawn(tasks, "host interfaces", lasting(host::watch_interfaces(host_interfaces)));

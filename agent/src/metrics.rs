@@ -19,9 +19,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
-use tortie_policy::counters::{Count, Counters, Fate, Part};
+use tortie_policy::counters::{Count, Counters, Fate, Part, Tally};
 use tortie_policy::ir::Direction;
 
+use crate::desired::Desired;
 use crate::kernel::{chain, read_counters};
 
 /// Pause between attempts to listen.
@@ -39,19 +40,24 @@ pub struct Listen {
 }
 
 /// Serves metrics where it is wanted, for ever.
-pub async fn run(mut wanted: watch::Receiver<Option<Listen>>) {
+pub async fn run(
+    mut wanted: watch::Receiver<Option<Listen>>,
+    desired: watch::Receiver<Option<Arc<Desired>>>,
+) {
+    // One scrape at a time: each walks over all rules.
+    let reader: Shared = Arc::new(Mutex::new(Reader { desired, tally: Tally::default() }));
     loop {
         let listen = *wanted.borrow_and_update();
         tokio::select! {
             changed = wanted.changed() => if changed.is_err() {
                 return pending().await;
             },
-            () = serve(listen) => {}
+            () = serve(listen, Arc::clone(&reader)) => {}
         }
     }
 }
 
-async fn serve(listen: Option<Listen>) {
+async fn serve(listen: Option<Listen>, reader: Shared) {
     let Some(listen) = listen else { return pending().await };
     let listener = loop {
         match bind(listen).await {
@@ -60,8 +66,7 @@ async fn serve(listen: Option<Listen>) {
         }
         sleep(RETRY).await;
     };
-    // One scrape at a time: each walks over all rules.
-    let router = Router::new().route("/metrics", get(metrics)).with_state(Arc::new(Mutex::new(())));
+    let router = Router::new().route("/metrics", get(metrics)).with_state(reader);
     if let Err(error) = axum::serve(listener, router).await {
         tracing::warn!(%error, "metrics are no longer served");
     }
@@ -78,10 +83,23 @@ async fn bind(listen: Listen) -> io::Result<TcpListener> {
     }
 }
 
-async fn metrics(State(turn): State<Arc<Mutex<()>>>) -> Response {
-    let _turn = turn.lock().await;
-    match spawn_blocking(read_counters).await {
-        Ok(Ok(counters)) => ([(CONTENT_TYPE, FORMAT)], render(&counters)).into_response(),
+/// What scrapes need, and what they leave to the next.
+struct Reader {
+    desired: watch::Receiver<Option<Arc<Desired>>>,
+    tally: Tally,
+}
+
+type Shared = Arc<Mutex<Reader>>;
+
+async fn metrics(State(reader): State<Shared>) -> Response {
+    let mut reader = reader.lock().await;
+    let desired = reader.desired.borrow().clone();
+    let read = move || read_counters(desired.as_ref().map(|desired| &*desired.ruleset));
+    match spawn_blocking(read).await {
+        Ok(Ok(readings)) => {
+            reader.tally.take(readings);
+            ([(CONTENT_TYPE, FORMAT)], render(reader.tally.counters())).into_response()
+        }
         Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, chain(&error) + "\n").into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

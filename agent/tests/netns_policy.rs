@@ -21,7 +21,7 @@ use tortie_agent::kernel::Ownership;
 use tortie_agent::learned::LearnedQueue;
 use tortie_agent::metrics::{self, Listen};
 use tortie_model::resource::{NetworkPolicySpec, ProfileSpec, StagedNetworkPolicySpec, TierSpec};
-use tortie_model::rule::{Action, Rule};
+use tortie_model::rule::{Action, EntityRule, Rule};
 use tortie_policy::ir::{Limit, Period};
 use tortie_policy::snapshot::{
     Endpoint, EndpointId, LogFormat, Options, PolicyBody, PolicyId, StagedBody, Surroundings,
@@ -35,6 +35,10 @@ fn rules(actions: &[Action]) -> Vec<Rule> {
 /// Both pods may do everything, but for policy `shop/web`, which has these rules for what comes to the second; staged
 /// `shop/next` would deny it.
 fn desired(actions: &[Action], options: &Options) -> Desired {
+    desired_of(rules(actions), options)
+}
+
+fn desired_of(ingress: Vec<Rule>, options: &Options) -> Desired {
     let open = rules(&[Action::Allow]);
     let mut snapshot = Snapshot::default();
     let profile = ProfileSpec { ingress: open.clone(), egress: open, ..ProfileSpec::default() };
@@ -51,11 +55,7 @@ fn desired(actions: &[Action], options: &Options) -> Desired {
         let id = EndpointId { namespace: "shop".into(), name: format!("pod{pod}") };
         snapshot.endpoints.insert(Arc::new(id), Arc::new(endpoint));
     }
-    let spec = NetworkPolicySpec {
-        selector: "pod == '2'".into(),
-        ingress: rules(actions),
-        ..NetworkPolicySpec::default()
-    };
+    let spec = NetworkPolicySpec { selector: "pod == '2'".into(), ingress, ..NetworkPolicySpec::default() };
     let id = PolicyId { namespace: "shop".into(), name: "web".into() };
     snapshot.policies.insert(id, PolicyBody::Network(Box::new(spec)));
     let staged = StagedNetworkPolicySpec {
@@ -321,7 +321,8 @@ fn metrics_tell_what_policies_counted() {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (wanted, reader) = watch::channel(None);
-        runtime.spawn(metrics::run(reader));
+        let (told, of_rules) = watch::channel(None);
+        runtime.spawn(metrics::run(reader, of_rules));
         assert_eq!(scrape(9091), None);
         wanted.send_replace(Some(Listen { host: None, port: 9091 }));
         eventually("metrics are served", || scrape(9091).is_some());
@@ -346,6 +347,20 @@ fn metrics_tell_what_policies_counted() {
         assert_eq!(lines.map(packets), before.map(|count| count + 3));
         let bytes = lines[0].replace("packets", "bytes");
         assert_eq!(packets(&bytes), 84 * packets(lines[0]), "20 of IP, 8 of ICMP, 56");
+
+        // Three rules that become one set count by element, and nothing that was counted is lost.
+        let from = |net: &str| Rule {
+            source: EntityRule { nets: vec![net.parse().unwrap()], ..EntityRule::default() },
+            ..Rule::default()
+        };
+        let nets = ["192.168.1.1/32", "192.168.1.8/32", "192.168.1.9/32"];
+        let merged = desired_of(nets.map(from).into(), &Options::default());
+        assert_eq!(merged.ruleset.origins.merged.len(), 1, "{:?}", merged.ruleset.origins);
+        let before = lines.map(packets);
+        settle(&mut engine, &merged, &learned);
+        told.send_replace(Some(Arc::new(merged)));
+        assert!((0..3).all(|_| pings()));
+        assert_eq!(lines.map(packets), before.map(|count| count + 3));
 
         wanted.send_replace(Some(Listen { host: Some([127, 0, 0, 1].into()), port: 9092 }));
         eventually("metrics move", || scrape(9092).is_some() && scrape(9091).is_none());

@@ -1,8 +1,15 @@
-//! What rules have counted, summed by what they are part of. A rule says that in its comment: many rules, of many groups,
-//! are one rule of a policy.
+//! What rules and elements of merged sets have counted, summed by what they are part of. A rule says that in its comment:
+//! many rules, of many groups, are one rule of a policy; of elements [`Ruleset::origin`] does.
 //!
 //! Whatever counts comes down to [`key`]: a chain, an origin in the words of the comments, and what happens to the packet.
-//! Counters begin anew with an object that is written again.
+//! Counters begin anew with an object that is written again, and an element may become another rule's; sums only grow
+//! ([`Tally`]).
+
+mod merged;
+mod tally;
+
+pub use merged::{MergedSet, merged_sets};
+pub use tally::{Counter, Reading, Tally};
 
 use std::collections::BTreeMap;
 
@@ -70,10 +77,11 @@ pub type Key = (Part, Option<Direction>, Fate);
 pub struct Counters(BTreeMap<Key, Count>);
 
 /// What a rule in a message of the dump of rules has counted.
-pub fn of_rule(body: &[u8]) -> Option<(Key, Count)> {
+pub fn of_rule(body: &[u8]) -> Option<Reading> {
     let found = read::counted(body)?;
     let key = key(found.chain, found.comment, &found.action?)?;
-    Some((key, Count { packets: found.packets, bytes: found.bytes }))
+    let count = Count { packets: found.packets, bytes: found.bytes };
+    Some(Reading { counter: Counter::Rule(found.handle), key, count })
 }
 
 /// What is counted in a chain by something of this origin that does this. `None` for what says nothing of its origin, or does

@@ -4,14 +4,12 @@
 //! says nothing about how the kernel is told. There are no anonymous sets: the kernel finds sets by a linear search,
 //! and thousands of nameless ones take seconds to load (kernel-programming 0, 4).
 
+mod limit;
 mod origin;
 mod parts;
 
-pub use origin::{Element, Origin, Origins, Peers, Service};
-mod limit;
-mod parts;
-
 pub use limit::{Limit, Period};
+pub use origin::{Element, Origin, Origins, Peers, Service};
 pub use parts::{Reference, SetKey, SetKind};
 
 use std::borrow::Borrow;

@@ -178,7 +178,13 @@ impl Merge<'_> {
 
 /// Whether it does not matter which of two rules matches.
 fn alike(left: &Rule, right: &Rule) -> bool {
-    let ends = matches!(&left.action, Action::Verdict(verdict) if !matches!(verdict, Verdict::Jump(_)));
+    let ends = match &left.action {
+        Action::Verdict(verdict) => !matches!(verdict, Verdict::Jump(_)),
+        Action::Reject => true,
+        Action::Log { .. } | Action::Mark(_) | Action::NoTrack | Action::Lookup(..) | Action::Masquerade => {
+            false
+        }
+    };
     ends && left.action == right.action && left.counter && right.counter
 }
 

@@ -49,7 +49,7 @@ pub enum Peers {
 }
 
 /// An element of a merged set: an address, or that of a network, and a protocol with a port, either or both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Element {
     /// Address or network.
     pub address: Option<IpAddr>,
@@ -110,24 +110,6 @@ impl Ruleset {
 }
 
 impl Elements {
-    /// The members, as far as merged sets can have them; of ranges of ports of this protocol the first port.
-    pub fn merged(&self, protocol: u8) -> Box<dyn Iterator<Item = Element> + '_> {
-        let element = |address, service| Element { address, service };
-        match self {
-            Elements::Addresses(_, all) => Box::new(all.iter().map(move |a| element(Some(*a), None))),
-            Elements::Services(_, all) => Box::new(
-                all.iter().map(move |(a, protocol, port)| element(Some(*a), Some((*protocol, *port)))),
-            ),
-            Elements::ProtocolPorts(all) => {
-                Box::new(all.iter().map(move |service| element(None, Some(*service))))
-            }
-            Elements::Ports(all) => {
-                Box::new(all.iter().map(move |(low, _)| element(None, Some((protocol, *low)))))
-            }
-            Elements::Prefixes(..) => Box::new(std::iter::empty()),
-        }
-    }
-
     /// Puts a member of a merged set in, or takes it out.
     pub(crate) fn set(&mut self, element: Element, present: bool) {
         fn put<T: Ord + Clone>(all: &mut imbl::OrdSet<T>, member: T, present: bool) {

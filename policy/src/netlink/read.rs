@@ -8,7 +8,7 @@ mod counted;
 mod rules;
 mod sets;
 
-pub use counted::{Counted, counted};
+pub use counted::{Counted, counted, counted_elements};
 
 use std::collections::BTreeMap;
 

@@ -10,7 +10,7 @@ use super::super::{INTERFACE_NAME_LENGTH, INTERVAL_END, data_type, kind, objects
 use super::{comment, each, strange};
 use crate::change::Rows;
 use crate::ir::{
-    Comment, Elements, Family, InterfaceName, Ruleset, Set, SetKey, SetKind, Verdict, VerdictMap,
+    Comment, Element, Elements, Family, InterfaceName, Ruleset, Set, SetKey, SetKind, Verdict, VerdictMap,
 };
 
 /// A set or map as dumped.
@@ -186,6 +186,19 @@ fn elements(kind: SetKind, keys: Vec<Key>) -> Option<Elements> {
                 Some((address(family, head)?, protocol, port))
             };
             Elements::Services(family, all(keys, service)?)
+        }
+    })
+}
+
+/// A member of a merged set.
+pub(super) fn element(kind: SetKind, key: &[u8]) -> Option<Element> {
+    Some(match kind.key {
+        SetKey::Address(family) => Element { address: Some(address(family, key)?), service: None },
+        SetKey::Port => Element { address: None, service: Some((0, port(key)?)) },
+        SetKey::ProtocolPort => Element { address: None, service: Some(protocol_port(key)?) },
+        SetKey::Service(family) => {
+            let (head, tail) = key.split_at_checked(key.len().checked_sub(8)?)?;
+            Element { address: Some(address(family, head)?), service: Some(protocol_port(tail)?) }
         }
     })
 }
