@@ -3,21 +3,22 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod netns;
+mod nflog;
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use netlink_sys::protocols::NETLINK_NETFILTER;
-use netlink_sys::{Socket, SocketAddr as NetlinkAddress};
 use netns::{Learned, PODS, engine, eventually, inside, interfaces, names, run, settle, wired};
+use nflog::LogGroup;
 use nix::sched::{CloneFlags, setns};
 use tokio::sync::watch;
 use tortie_agent::dataplane::{self, Manner};
 use tortie_agent::desired::{Applied, Desired, LearnedChanges};
-use tortie_agent::kernel::Ownership;
+use tortie_agent::kernel::{FlowTable, Ownership, TrackedFlow};
 use tortie_agent::learned::LearnedQueue;
 use tortie_agent::metrics::{self, Listen};
 use tortie_model::resource::{NetworkPolicySpec, ProfileSpec, StagedNetworkPolicySpec, TierSpec};
@@ -80,70 +81,6 @@ fn desired_of(ingress: Vec<Rule>, options: &Options) -> Desired {
 fn pings() -> bool {
     let ping = ["netns", "exec", "pod1", "ping", "-c", "1", "-W", "1", "192.168.1.2"];
     Command::new("ip").args(ping).output().unwrap().status.success()
-}
-
-/// A group of nflog, of the namespace.
-struct LogGroup(Socket);
-
-impl LogGroup {
-    const CONFIGURE: u16 = 4 << 8 | 1;
-    const PACKET: u16 = 4 << 8;
-    const PREFIX: u16 = 10;
-
-    fn listen(group: u16) -> LogGroup {
-        let mut socket = Socket::new(NETLINK_NETFILTER).unwrap();
-        socket.bind_auto().unwrap();
-        socket.connect(&NetlinkAddress::new(0, 0)).unwrap();
-        socket.set_non_blocking(true).unwrap();
-        let mut body = vec![0, 0];
-        body.extend(group.to_be_bytes());
-        // Bind; whole packets; tell each at once.
-        for (kind, value) in [(1u16, &[1u8][..]), (2, &[0, 0, 0xff, 0xff, 2, 0][..]), (5, &[0, 0, 0, 1][..])]
-        {
-            body.extend((4 + value.len() as u16).to_ne_bytes());
-            body.extend(kind.to_ne_bytes());
-            body.extend(value);
-            body.resize(body.len().next_multiple_of(4), 0);
-        }
-        let mut bytes = (16 + body.len() as u32).to_ne_bytes().to_vec();
-        bytes.extend(LogGroup::CONFIGURE.to_ne_bytes());
-        bytes.extend([5, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
-        bytes.extend(body);
-        socket.send(&bytes, 0).unwrap();
-        let mut answer = Vec::with_capacity(1 << 12);
-        socket.recv(&mut answer, 0).unwrap();
-        assert_eq!(answer[16..20], [0; 4], "listening to the group");
-        LogGroup(socket)
-    }
-
-    /// Prefixes of what has arrived since the last time.
-    fn prefixes(&mut self) -> Vec<String> {
-        let mut found = Vec::new();
-        let mut buffer = Vec::with_capacity(1 << 16);
-        while self.0.recv(&mut buffer, 0).is_ok() {
-            let mut rest = &buffer[..];
-            while rest.len() >= 20 {
-                let length = u32::from_ne_bytes(*rest.first_chunk().unwrap()) as usize;
-                if u16::from_ne_bytes([rest[4], rest[5]]) == LogGroup::PACKET {
-                    found.push(prefix(&rest[20..length]));
-                }
-                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-            }
-            buffer.clear();
-        }
-        found
-    }
-}
-
-fn prefix(mut attributes: &[u8]) -> String {
-    while attributes.len() >= 4 {
-        let length = usize::from(u16::from_ne_bytes([attributes[0], attributes[1]]));
-        if u16::from_ne_bytes([attributes[2], attributes[3]]) == LogGroup::PREFIX {
-            return String::from_utf8_lossy(&attributes[4..length - 1]).into_owned();
-        }
-        attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    panic!("a packet without a prefix")
 }
 
 #[test]
@@ -300,6 +237,66 @@ fn flows_go_on_when_policy_changes_unless_told_otherwise() {
             drop(plane.desired);
             plane.runtime.shutdown_timeout(Duration::from_secs(10));
         }
+    });
+}
+
+#[test]
+fn flows_are_read_as_policy_sees_them_and_marked_one_by_one() {
+    inside("flows_are_read_as_policy_sees_them_and_marked_one_by_one", || {
+        run("ip addr add fd01::1/128 dev lo nodad");
+        run(
+            "nft 'table inet other { chain track { type filter hook output priority 0; ct state new accept; }; \
+             chain nat { type nat hook output priority -100; ip daddr 127.0.0.9 udp dport 99 dnat to 127.0.0.2:9; }; }'",
+        );
+        // Somebody takes the packets, so that no errors come in between.
+        let _sink = UdpSocket::bind("[::]:9").unwrap();
+        let sender = |from: &str, to: &str| {
+            let socket = UdpSocket::bind((from, 4000)).unwrap();
+            socket.connect(to).unwrap();
+            socket
+        };
+        let senders = [sender("127.0.0.1", "127.0.0.9:99"), sender("fd01::1", "[fd01::1]:9")];
+        let mut table = FlowTable::open().unwrap();
+        let mut read = || {
+            let told = |tracked: &TrackedFlow| {
+                let flow = &tracked.flow;
+                let (original, icmp) = (flow.original.map(SocketAddr::from), flow.icmp);
+                let text = format!("{} > {} {:?}", flow.source, flow.destination, flow.ports);
+                format!("{text} {original:?} {icmp:?} {}", tracked.refused)
+            };
+            let flows = table.flows(|_| true).unwrap();
+            flows.into_iter().map(|tracked| (told(&tracked), tracked)).collect::<BTreeMap<_, _>>()
+        };
+        eventually("all flows are tracked", || {
+            assert!(senders.iter().all(|socket| socket.send(b"x").is_ok()));
+            run("ping -c 1 fd01::1; ping -c 1 -I 127.0.0.3 127.0.0.3");
+            read().len() == 4
+        });
+        let expected = [
+            "127.0.0.1 > 127.0.0.2 Some((4000, 9)) Some(127.0.0.9:99) None",
+            "127.0.0.3 > 127.0.0.3 None None Some((8, 0))",
+            "fd01::1 > fd01::1 None None Some((128, 0))",
+            "fd01::1 > fd01::1 Some((4000, 9)) None None",
+        ];
+        let names = |refused: &str| -> Vec<String> {
+            expected
+                .iter()
+                .map(|name| format!("{name} {}", name.starts_with(refused) && !refused.is_empty()))
+                .collect()
+        };
+        let flows = read();
+        assert_eq!(flows.keys().cloned().collect::<Vec<_>>(), names(""));
+        let first = flows.values().next().unwrap();
+        let mut other = FlowTable::open().unwrap();
+        for (refused, marked) in [(true, "127.0.0.1"), (true, "127.0.0.1"), (false, "")] {
+            other.set_refused(&[(first, refused)]).unwrap();
+            assert_eq!(read().into_keys().collect::<Vec<_>>(), names(marked));
+        }
+        // One that is over, or in another zone, does not matter; what the kernel cannot read does.
+        let gone = TrackedFlow { zone: Some(vec![0, 9]), ..first.clone() };
+        other.set_refused(&[(&gone, true)]).unwrap();
+        let broken = TrackedFlow { tuple: Vec::new(), ..first.clone() };
+        other.set_refused(&[(&broken, true)]).unwrap_err();
     });
 }
 
