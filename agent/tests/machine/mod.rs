@@ -1,5 +1,7 @@
 //! A machine in namespaces of its own, and the real tortie-node on it.
 
+#![allow(dead_code, reason = "each test file uses its share")]
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
