@@ -90,7 +90,7 @@ fn what_a_log_rule_matches_reaches_its_group_as_often_as_it_may() {
         let mut group = LogGroup::listen(7);
         let mut engine = engine();
         let mut logged = |limit| {
-            let log = LogFormat { prefix: "%t|%k|%n".into(), group: Some(7), limit };
+            let log = LogFormat { prefix: "%t|%k|%n|%r".into(), group: Some(7), limit };
             let options = Options { log, ..Options::default() };
             let learned = Learned { converged: true, ..Learned::default() };
             let wanted = desired(&[Action::Log, Action::Allow], &options);
@@ -103,9 +103,9 @@ fn what_a_log_rule_matches_reaches_its_group_as_often_as_it_may() {
             assert!((0..3).all(|_| pings()));
             group.prefixes()
         };
-        assert_eq!(logged(None), ["default|np|shop/web: "; 3]);
+        assert_eq!(logged(None), ["default|np|shop/web|ingress[0]: "; 3]);
         let hourly = Limit { packets: 1, period: Period::Hour, burst: 1 };
-        assert_eq!(logged(Some(hourly)), ["default|np|shop/web: "]);
+        assert_eq!(logged(Some(hourly)), ["default|np|shop/web|ingress[0]: "]);
     });
 }
 

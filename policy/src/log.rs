@@ -11,7 +11,7 @@ const END: &str = ": ";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFormat {
     /// The prefix; `%t` stands for the tier, `%k` for the kind in short, `%p` for the name, `%n` for the name with its
-    /// namespace.
+    /// namespace, and, what Felix does not have, `%r` for the rule.
     pub prefix: String,
     /// Group of nflog that gets the packets instead of the kernel's log.
     pub group: Option<u16>,
@@ -32,6 +32,8 @@ pub(crate) struct LogOrigin<'a> {
     pub(crate) kind: &'a str,
     pub(crate) namespace: &'a str,
     pub(crate) name: &'a str,
+    /// Field and place of the rule, such as `ingress[0]`.
+    pub(crate) rule: &'a str,
 }
 
 impl LogFormat {
@@ -49,6 +51,7 @@ impl LogFormat {
                 ('%', Some('t')) => text.push_str(origin.tier),
                 ('%', Some('k')) => text.push_str(origin.kind),
                 ('%', Some('p')) => text.push_str(origin.name),
+                ('%', Some('r')) => text.push_str(origin.rule),
                 ('%', Some('n')) if origin.namespace.is_empty() => text.push_str(origin.name),
                 ('%', Some('n')) => text.extend([origin.namespace, "/", origin.name]),
                 _ => {
@@ -80,14 +83,14 @@ mod tests {
 
     fn prefix(text: &str, name: &str) -> String {
         let format = LogFormat { prefix: text.to_owned(), ..LogFormat::default() };
-        format.prefix(LogOrigin { tier: "default", kind: "np", namespace: "shop", name })
+        format.prefix(LogOrigin { tier: "default", kind: "np", namespace: "shop", name, rule: "ingress[2]" })
     }
 
     #[test]
     fn verbs_stand_for_where_the_rule_is_from() {
         assert_eq!(LogFormat::default().prefix, "calico-packet");
         assert_eq!(prefix("calico-packet", "web"), "calico-packet: ");
-        assert_eq!(prefix("%t|%k|%p|%n|%x|100%", "web"), "default|np|web|shop/web|%x|100%: ");
+        assert_eq!(prefix("%t|%k|%p|%n|%r|%x|100%", "web"), "default|np|web|shop/web|ingress[2]|%x|100%: ");
         assert_eq!(prefix("a\"b$c\\d\ne %p", "%t"), "a'b_c_d e %t: ");
     }
 

@@ -149,7 +149,7 @@ impl Writer<'_> {
                     let origin = Origin {
                         subject: format!("Profile {name}"),
                         place: format!("profile {name}"),
-                        log: LogOrigin { tier: "profile", kind: "pro", namespace: "", name },
+                        log: LogOrigin { tier: "profile", kind: "pro", namespace: "", name, rule: "" },
                     };
                     self.rules(draft, &origin, rules, pass);
                 }
@@ -161,7 +161,7 @@ impl Writer<'_> {
         let place = format!("tier {tier} policy {}", short(policy));
         let PolicyId { name, namespace } = &policy.id;
         let kind = if namespace.is_empty() { "gnp" } else { "np" };
-        let log = LogOrigin { tier, kind, namespace, name };
+        let log = LogOrigin { tier, kind, namespace, name, rule: "" };
         let origin = Origin { subject: subject(&policy.id), place, log };
         match &policy.body {
             Body::Rules(rules) => self.rules(draft, &origin, rules, pass),
@@ -176,13 +176,14 @@ impl Writer<'_> {
         let (field, allow) = (field(self.direction), self.phase.allow(self.direction));
         for (i, rule) in rules.of(self.direction).iter().enumerate() {
             let Some(effect) = rule.effect() else { continue };
+            let place = format!("{field}[{i}]");
             let action = match effect {
                 Effect::Allow => Action::Verdict(allow.clone()),
                 Effect::Deny => self.deny(),
                 Effect::Pass => self.pass_action(pass, origin),
-                Effect::Log => self.options.log.action(origin.log),
+                Effect::Log => self.options.log.action(LogOrigin { rule: &place, ..origin.log }),
             };
-            let comment = Comment::with_tail(&origin.place, &format!(" {field}[{i}]"));
+            let comment = Comment::with_tail(&origin.place, &format!(" {place}"));
             for matches in lower::matches(rule, self.sets) {
                 draft.push(matches, action.clone(), comment.clone());
             }
