@@ -7,6 +7,7 @@ NEED := e2e/scripts/need.sh
 BUILD_NEEDS := cc=build-essential protoc=protobuf-compiler /usr/include/google/protobuf/descriptor.proto=libprotobuf-dev
 LAB_NEEDS := ip=iproute2 nft=nftables ping=iputils-ping sysctl=procps bird=bird2 tcpdump=tcpdump etcdctl=etcd-client
 SPEAKER_NEEDS := /usr/lib/frr/bgpd=frr vtysh=frr gobgpd=gobgpd gobgp=gobgpd exabgp=exabgp
+FIREWALL_NEEDS := firewalld=firewalld dbus-daemon=dbus dockerd=docker.io iptables=iptables gzip=gzip
 STORE_NEEDS := etcd=etcd-server
 VM_NEEDS := qemu-system-x86_64=qemu-system-x86 python3=python3 /usr/share/doc/python3-venv=python3-venv
 
@@ -31,7 +32,7 @@ demo: build ## the product's main job, step by step, in namespaces; needs no roo
 	target/debug/tortie-lab demo
 
 test: build ## unit, contract and namespace end-to-end tests
-	@$(NEED) $(LAB_NEEDS) $(STORE_NEEDS) $(SPEAKER_NEEDS)
+	@$(NEED) $(LAB_NEEDS) $(STORE_NEEDS) $(SPEAKER_NEEDS) $(FIREWALL_NEEDS)
 	cargo test --workspace
 
 soak: ## an etcd cluster whose members die, hang and lose each other, for SOAK_SECONDS (400); more of what `test` samples
@@ -42,8 +43,8 @@ soak: ## an etcd cluster whose members die, hang and lose each other, for SOAK_S
 	$(HUGE_PAGES) cargo test --profile bench --package tortie-bgp --test mesh -- --ignored --nocapture # needs 3.5 GiB and three minutes of a processor
 
 e2e: build ## only the end-to-end tests
-	@$(NEED) $(LAB_NEEDS) $(STORE_NEEDS) $(SPEAKER_NEEDS)
-	cargo test --package tortie-e2e --lib --bins --test demo --test main_job --test leaks --test mixed_mesh
+	@$(NEED) $(LAB_NEEDS) $(STORE_NEEDS) $(SPEAKER_NEEDS) $(FIREWALL_NEEDS)
+	cargo test --package tortie-e2e --lib --bins --test demo --test main_job --test beside --test leaks --test mixed_mesh
 	TORTIE_KILLS=20 cargo test --package tortie-e2e --test kills
 	cargo test --package tortie-e2e --test interop -- --test-threads 6 # they mostly wait
 

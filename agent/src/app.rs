@@ -181,6 +181,7 @@ async fn start(
         node: name.to_owned(),
         datastore: syncer.state,
         progress: progress_reader,
+        desired: desired_reader.clone(),
         applied: applied_reader.clone(),
         speaker: speaker.clone(),
         kernel: asker,

@@ -328,6 +328,12 @@ pub(crate) enum NodeCommand {
     /// Show the agent's BGP sessions
     #[command(after_help = "Example:\n  sudo tortiectl node status")]
     Status(NodeStatusArgs),
+    /// Check what a node needs of this machine, and whether firewalls of others are in its way
+    #[command(
+        after_help = "Example:\n  sudo tortiectl node checksystem\n  sudo tortiectl node checksystem -o json\n\nNothing is \
+                      changed. Exit code 1 when something that every node needs is missing or stopped."
+    )]
+    Checksystem(NodeChecksystemArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -377,6 +383,16 @@ pub(crate) struct NodeStatusArgs {
     /// Socket of the agent
     #[arg(long, env = "TORTIE_SOCKET", default_value = tortie_model::local_api::DEFAULT_SOCKET)]
     pub(crate) socket: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeChecksystemArgs {
+    /// Configuration of the kernel, plain or gzip, instead of /proc/config.gz or /boot/config-VERSION
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(crate) kernel_config: Option<PathBuf>,
+    /// ps, yaml, json
+    #[arg(short, long, default_value = "ps")]
+    pub(crate) output: String,
 }
 
 #[derive(Debug, Subcommand)]

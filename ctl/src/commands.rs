@@ -21,6 +21,7 @@ mod ipam_change;
 mod ipam_check;
 mod ipam_show;
 mod label;
+pub(crate) mod node_checksystem;
 mod node_status;
 mod patch;
 mod results;
@@ -51,6 +52,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Ipam(IpamCommand::Release(args)) => ipam_change::release(global, &args).await,
         Command::Ipam(IpamCommand::Configure(args)) => ipam_change::configure(global, &args).await,
         Command::Ipam(IpamCommand::Check(args)) => ipam_check::run(global, &args).await,
+        Command::Node(NodeCommand::Checksystem(args)) => node_checksystem::run(&args),
         Command::Node(NodeCommand::Status(args)) => Ok(node_status::run(&args).await),
         Command::Bgp(BgpCommand::Routes(args)) => bgp_routes::run(&args).await,
         Command::Datastore(DatastoreCommand::Export(args)) => datastore_copy::export(global, &args).await,

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::FromArgMatches;
 
 mod agent;
+mod checksystem;
 mod cli;
 mod commands;
 mod context;

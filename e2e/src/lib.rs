@@ -12,6 +12,8 @@
 //! | [`topology`], [`bird`] | racks, links and addresses; the router |
 //! | [`node`], [`workload`] | an agent and its environment; a pod made through CNI |
 //! | [`lab`] | all of these together |
+//! | [`rules`] | a node's rules against what its agent wants |
+//! | [`firewalls`] | other programs with rules on a node: firewalld, Docker |
 //! | [`traffic`], [`capture`] | pings, connections, packets seen on a wire |
 //! | [`diagnostics`], [`report`] | what is printed on failure; what the demo prints |
 //! | [`speakers`] | BGP speakers of several makes on one switch |
@@ -22,12 +24,14 @@ pub mod capture;
 pub mod demo;
 pub mod diagnostics;
 pub mod eventually;
+pub mod firewalls;
 pub mod host;
 pub mod lab;
 pub mod netns;
 pub mod node;
 pub mod process;
 pub mod report;
+pub mod rules;
 pub mod sandbox;
 pub mod scenario;
 pub mod speakers;

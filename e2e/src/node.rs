@@ -111,6 +111,17 @@ impl Node {
         })
     }
 
+    /// Asks the agent's local API and returns the body of its answer.
+    ///
+    /// # Errors
+    /// When there is none, or its status is not 200.
+    pub fn ask(&self, path: &str) -> Result<String> {
+        let answer = get(&self.socket(), path)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("an answer without an empty line")?;
+        ensure!(head.lines().next().is_some_and(|line| line.contains(" 200")), "{}", answer.trim());
+        Ok(body.to_owned())
+    }
+
     /// Process id of the agent.
     pub fn agent_pid(&self) -> Option<u32> {
         self.agent.as_ref().map(Daemon::pid)

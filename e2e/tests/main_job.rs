@@ -9,6 +9,7 @@ use tortie_e2e::eventually::{eventually, seconds};
 use tortie_e2e::lab::{Lab, POOL};
 use tortie_e2e::netns::Netns;
 use tortie_e2e::node::RouteWatch;
+use tortie_e2e::rules::all_agree;
 use tortie_e2e::scenario;
 use tortie_e2e::topology::OUTSIDE;
 use tortie_e2e::traffic::{LongPing, connect, serve, wait_answers};
@@ -21,6 +22,7 @@ fn with_pods() -> Result<Lab> {
         lab.add_pod(wanted)?;
     }
     lab.wait_routes()?;
+    all_agree(&lab)?;
     Ok(lab)
 }
 
@@ -52,7 +54,7 @@ scenario!(
             let node = lab.nodes[pod.node].place.address.to_string();
             ensure!(seen.stdout.trim() == node, "{} went out as {}", pod.name, seen.text());
         }
-        Ok(())
+        all_agree(lab)
     }
 );
 
@@ -82,10 +84,12 @@ scenario!(
         // What is not ours stays as it is.
         node.run("ip route add 198.51.100.0/24 via 10.1.0.1 proto static").ok()?;
         node.run("nft add table inet others").ok()?;
+        all_agree(lab)?;
         lab.nodes[0].kill()?;
         lab.nodes[0].start()?;
         lab.nodes[0].wait_ready()?;
         lab.wait_established()?;
+        all_agree(lab)?;
         let node = &lab.nodes[0];
         ensure!(node.run("ip route show 198.51.100.0/24").ok()?.contains("proto static"), "a foreign route is gone");
         node.run("nft list table inet others").ok()?;
@@ -116,6 +120,7 @@ scenario!(
         delete.ok()?;
         delete.ok()?;
         ensure!(lab.allocations()?.is_empty(), "{:?}", lab.allocations()?);
+        all_agree(lab)?;
         let links = node.run("ip -o link").ok()?;
         ensure!(!links.contains(&pod.host_interface), "{links}");
         // The namespace may be gone before DEL, and the container may never have been known.
@@ -126,7 +131,7 @@ scenario!(
         let next = lab.add_pod(Wanted { name: "next", node: 0, labels: &[] })?;
         let ping = lab.nodes[0].run(&format!("ping -n -c 1 -W 2 {}", next.address)).output()?;
         ensure!(ping.success(), "{}", ping.text());
-        Ok(())
+        all_agree(lab)
     }
 );
 
@@ -157,7 +162,7 @@ scenario!(
                 let passed = reaches(&from.netns, protocol, *port)?;
                 ensure!(passed == *allowed, "{} to web {protocol} {port}: passed {passed}", from.name);
             }
-            Ok(())
+            all_agree(lab)
         };
         for pod in [&guest, &client, &far] {
             expect(&[(pod, "tcp", 80, true), (pod, "tcp", 81, true), (pod, "udp", 53, true), (pod, "icmp", 0, true)])?;
@@ -232,7 +237,8 @@ spec:
         lab.nodes[0].tortiectl("delete networkPolicy web")?.ok()?;
         lab.nodes[0].tortiectl("delete globalNetworkPolicy leaving")?.ok()?;
         settle("no policy", true, || reaches(&guest.netns, "tcp", 80))?;
-        settle("no policy for udp", true, || reaches(&far.netns, "udp", 53))
+        settle("no policy for udp", true, || reaches(&far.netns, "udp", 53))?;
+        all_agree(lab)
     }
 );
 
@@ -259,6 +265,7 @@ scenario!(
             lab.nodes[index].wait_ready()?;
             lab.wait_established()?;
             more(&format!("with {name} back"))?;
+            all_agree(lab)?;
         }
         for ping in pings {
             let count = ping.stop()?;
@@ -301,6 +308,7 @@ scenario!(
                 Ok(())
             })?;
             more("with the router back")?;
+            all_agree(lab)?;
         }
         for ping in pings {
             let count = ping.stop()?;

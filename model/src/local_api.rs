@@ -9,6 +9,7 @@
 //! | `POST /v1/workload/detach` | [`DetachRequest`] | `{}` |
 //! | `POST /v1/workload/check` | [`AttachRequest`] | `{}` |
 //! | `GET /v1/node/status` | | [`NodeStatus`] |
+//! | `GET /v1/node/ruleset` | | text: the wanted table of rules, as `nft -f` takes it |
 //! | `GET /v1/bgp/routes?view=table\|best\|received\|sent&peer=&from=` | | [`BgpRoutes`]; `from` is `next` of the page before |
 //! | `GET /v1/bgp/explain?prefix=&peer=` | | [`BgpExplanation`] |
 //! | `GET /live`, `GET /ready` | | text; 503 when not |

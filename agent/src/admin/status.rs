@@ -11,11 +11,12 @@ use tokio::sync::watch;
 use tortie_bgp::net::Handle;
 use tortie_datastore::syncer::SyncState;
 use tortie_model::local_api::NodeStatus;
+use tortie_policy::nft;
 
-use super::bgp;
+use super::{Failure, bgp};
 use crate::app::Progress;
 use crate::dataplane::question::Asker;
-use crate::desired::Applied;
+use crate::desired::{Applied, Desired};
 use crate::status;
 
 /// Where the answers come from.
@@ -27,6 +28,8 @@ pub struct Sources {
     pub datastore: watch::Receiver<SyncState>,
     /// How far the calculation is.
     pub progress: watch::Receiver<Progress>,
+    /// What the kernel should hold.
+    pub desired: watch::Receiver<Option<Arc<Desired>>>,
     /// What the kernel holds.
     pub applied: watch::Receiver<Arc<Applied>>,
     /// The speaker.
@@ -61,6 +64,7 @@ pub(super) fn router(sources: Sources) -> Router {
         .route("/ready", get(ready))
         .route("/ready/bgp", get(bgp_ready))
         .route("/v1/node/status", get(node_status))
+        .route("/v1/node/ruleset", get(ruleset))
         .route("/v1/bgp/routes", get(bgp::routes))
         .route("/v1/bgp/explain", get(bgp::explain))
         .with_state(sources)
@@ -106,6 +110,17 @@ async fn node_status(State(sources): State<Sources>) -> Json<NodeStatus> {
     })
 }
 
+/// The table of rules that is wanted, as text for `nft -f`. What is there is `nft`'s to tell: whoever doubts compares.
+async fn ruleset(State(sources): State<Sources>) -> Result<String, Failure> {
+    let Some(desired) = sources.desired.borrow().clone() else {
+        let reason = "no rules are calculated yet: not in sync with the datastore";
+        return Err(Failure(StatusCode::SERVICE_UNAVAILABLE, reason.to_owned()));
+    };
+    // Tens of megabytes for the largest tables; other tasks get another thread.
+    let text = tokio::task::spawn_blocking(move || nft::render_table(&desired.ruleset)).await;
+    text.map_err(|error| Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,12 +129,14 @@ mod tests {
     async fn readiness_needs_both_halves_and_says_what_is_missing() {
         let (progress, progress_reader) = watch::channel(Progress::default());
         let (applied, applied_reader) = watch::channel(Arc::new(Applied::default()));
+        let (desired, desired_reader) = watch::channel(None);
         let (datastore, datastore_reader) = watch::channel(SyncState::Listing);
         let (speaker, _table) = tortie_bgp::net::start(None, false);
         let sources = Sources {
             node: "n1".into(),
             datastore: datastore_reader,
             progress: progress_reader,
+            desired: desired_reader,
             applied: applied_reader,
             speaker,
             kernel: crate::dataplane::question::channel().0,
@@ -143,6 +160,12 @@ mod tests {
         assert_eq!(bgp_ready(State(sources.clone())).await.0, StatusCode::OK);
         let status = node_status(State(sources.clone())).await.0;
         assert!(status.ready && status.problems.is_empty() && status.peers.is_empty());
+
+        let refused = ruleset(State(sources.clone())).await.unwrap_err();
+        assert_eq!(refused.0, StatusCode::SERVICE_UNAVAILABLE);
+        desired.send_replace(Some(Arc::default()));
+        let rules = ruleset(State(sources.clone())).await.unwrap();
+        assert!(rules.starts_with("table inet tortie {\n") && rules.contains("unknown workload"), "{rules}");
 
         // An outage is told, but what works goes on working.
         datastore.send_replace(SyncState::Reconnecting { reason: "gone".into() });

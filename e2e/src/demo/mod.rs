@@ -17,6 +17,7 @@ use anyhow::Result;
 use crate::diagnostics;
 use crate::lab::Lab;
 use crate::report::Report;
+use crate::rules::all_agree;
 use crate::workload::Wanted;
 
 /// The pods: two on node1, one on each of the others.
@@ -46,13 +47,23 @@ pub fn run(report: &mut Report) -> Result<()> {
 fn steps(lab: &mut Lab, report: &mut Report) -> Result<()> {
     setup::pool(lab, report)?;
     setup::nodes(lab, report)?;
+    rules(lab, report);
     setup::pods(lab, report)?;
+    rules(lab, report);
     looks::kernel(lab, report)?;
     looks::router(lab, report)?;
     looks::keys(lab, report)?;
     moves::pings(lab, report)?;
+    rules(lab, report);
     moves::nat(lab, report)?;
     moves::policy(lab, report)?;
+    rules(lab, report);
     moves::restart(lab, report)?;
+    rules(lab, report);
     moves::removal(lab, report)
+}
+
+/// After every step that may change a rule.
+fn rules(lab: &Lab, report: &mut Report) {
+    report.check_result("the kernel of every node holds the rules its agent wants", all_agree(lab));
 }

@@ -7,6 +7,7 @@ use crate::eventually::{eventually, seconds};
 use crate::lab::{Lab, POOL};
 use crate::node::RouteWatch;
 use crate::report::Report;
+use crate::rules::all_agree;
 use crate::topology::OUTSIDE;
 use crate::traffic::{LongPing, ping_ttl, serve};
 use crate::workload::Pod;
@@ -172,6 +173,7 @@ pub fn policy(lab: &Lab, report: &mut Report) -> Result<()> {
             seen.success() == allowed,
         );
     }
+    report.check_result("the kernel of every node holds the rules its agent wants", all_agree(lab));
     let ping = far.ping(web.address, 1).output()?;
     report.check("ICMP, which the policy allows, still passes", ping.success());
     let deleted = report.show("node1", &lab.nodes[0].tortiectl("delete -f")?.arg(&path))?;
@@ -289,6 +291,7 @@ pub fn removal(lab: &mut Lab, report: &mut Report) -> Result<()> {
     );
     let keys = lab.etcdctl("get --prefix --keys-only /calico/ipam/v2/assignment").ok()?;
     report.check("IPAM has no block left", keys.trim().is_empty());
+    report.check_result("the kernel of every node holds the rules its agent wants", all_agree(lab));
     for node in &mut lab.nodes {
         let stopped = node.stop();
         report.check_result(format!("{}: the agent stops when told to", node.name()), stopped);

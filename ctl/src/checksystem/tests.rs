@@ -1,0 +1,141 @@
+//! Listings of `nft -j list ruleset` as distributions' programs make them, and what is said of each (`UPDATE_GOLDEN=1`
+//! rewrites `tests/*.txt`); what is missing of a kernel.
+
+use std::path::Path;
+
+use super::*;
+use crate::commands::node_checksystem::text;
+
+/// A machine that has everything.
+fn complete() -> Facts {
+    let asked = kernel::PARTS.iter().filter(|part| part.question.is_some());
+    Facts {
+        release: "6.12.9-amd64".into(),
+        answers: asked.map(|part| (part.module, Answer::Yes)).collect(),
+        modules: kernel::PARTS.iter().map(|part| part.module.to_owned()).collect(),
+        settings: kernel::SETTINGS
+            .iter()
+            .zip(["1", "1", "0"])
+            .map(|(path, value)| (*path, value.into()))
+            .collect(),
+        uplink: Some("eth0".into()),
+        ..Facts::default()
+    }
+}
+
+fn beside(listing: &str) -> Report {
+    judge(&Facts { listing: Some(Ok(listing.to_owned())), ..complete() })
+}
+
+#[test]
+fn real_listings_are_judged() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/checksystem/tests");
+    let files = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+    let listings: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "json")).collect();
+    assert!(listings.len() >= 2, "{listings:?}");
+    for path in listings {
+        let report = beside(&std::fs::read_to_string(&path).unwrap());
+        let said = text(&report);
+        let said = said.split_once("rules of others...\n").unwrap().1;
+        let golden = path.with_extension("txt");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&golden, said).unwrap();
+            continue;
+        }
+        let wanted = std::fs::read_to_string(&golden).unwrap_or_default();
+        assert_eq!(said, wanted, "{} (UPDATE_GOLDEN=1 rewrites it)", golden.display());
+    }
+}
+
+#[test]
+fn a_machine_with_everything_and_nobody_else_is_well() {
+    let report = beside("{\"nftables\": [{\"metainfo\": {\"version\": \"1.0.6\"}}]}");
+    assert!(report.meets_requirements() && !report.has_conflicts(), "{report:?}");
+    let said = text(&report);
+    assert!(!said.contains("WARN") && !said.contains("FAIL"), "{said}");
+    assert!(said.ends_with("System meets minimum system requirements to run Calico!\n"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_read_is_counted_and_the_rest_counts() {
+    let report = beside(
+        r#"{"nftables": [
+            {"chain": {"family": "inet", "table": "t", "name": "f", "type": "filter", "hook": "forward", "prio": 0,
+                "policy": "drop"}},
+            {"chain": {"family": "inet", "table": "t", "name": "odd", "hook": "sideways"}},
+            {"sorcery": {}},
+            {"rule": {"family": "inet", "table": "t", "chain": "f", "expr": [{"spell": {}}, {"drop": null}]}},
+            {"rule": {"family": "inet", "table": "t"}}
+        ]}"#,
+    );
+    assert!(
+        report.has_conflicts(),
+        "a condition nobody knows may not hold, then the policy drops: {report:?}"
+    );
+    assert!(text(&report).contains("3 parts not read"), "{}", text(&report));
+
+    let unread = r#"{"nftables": [
+        {"chain": {"family": "ip", "table": "t", "name": "f", "type": "filter", "hook": "forward", "prio": 0,
+            "policy": "drop"}},
+        {"rule": {"family": "ip", "table": "t", "chain": "f", "expr": [{"spell": {}}]}}
+    ]}"#;
+    let report = beside(unread);
+    assert!(!report.has_conflicts() && report.conflicts.len() == 1, "it may be an accept: {report:?}");
+    for bad in ["", "[]", "{\"nftables\": 1}"] {
+        let said = text(&beside(bad));
+        assert!(said.contains("cannot be read: nft printed"), "{bad:?}: {said}");
+    }
+}
+
+#[test]
+fn jumps_in_circles_end() {
+    let chain = |name: &str, hook: &str| {
+        format!(r#"{{"chain": {{"family": "ip", "table": "t", "name": "{name}"{hook}}}}}"#)
+    };
+    let jump = |from: &str, to: &str| {
+        format!(
+            r#"{{"rule": {{"family": "ip", "table": "t", "chain": "{from}", "expr": [{{"jump": {{"target": "{to}"}}}}]}}}}"#
+        )
+    };
+    let base = r#", "type": "filter", "hook": "forward", "prio": 0, "policy": "accept""#;
+    let objects = [chain("a", base), chain("b", ""), jump("a", "b"), jump("b", "b"), jump("b", "nowhere")];
+    assert!(beside(&format!("{{\"nftables\": [{}]}}", objects.join(","))).conflicts.is_empty());
+}
+
+#[test]
+fn what_is_missing_is_named_with_what_to_do() {
+    let mut facts = complete();
+    facts.release = "5.4.0-1".into();
+    facts
+        .answers
+        .insert("nft_ct", Answer::No(Some("Could not process rule: No such file or directory".into())));
+    facts.modules.remove("ipip");
+    facts.modules.remove("veth");
+    facts.options = Some(["VXLAN".to_owned()].into());
+    facts.settings.insert("net/ipv4/conf/all/rp_filter", "1".into());
+    facts.settings.insert("net/ipv4/ip_forward", "0".into());
+    facts.legacy = vec!["IPv4 filter".into(), "IPv4 nat".into()];
+    facts.listing = Some(Err("nft: No such file or directory (os error 2); install nftables".into()));
+    let report = judge(&facts);
+    assert!(!report.meets_requirements());
+    let said = text(&report);
+    for line in [
+        "\t\t5.4.0-1             \t\tFAIL\n\t\t\tit must be Linux 5.10 or later\n",
+        "\t\ttables with an owner\t\tWARN\n",
+        "\t\tnft_ct              \t\tFAIL\n\t\t\tthe kernel refuses it (Could not process rule: No such file",
+        "load it (modprobe veth), or take a kernel with CONFIG_VETH. Without it workloads get no interface\n",
+        "\t\tipip                \t\tWARN\n",
+        "\t\tvxlan               \t\tOK\n",
+        "\t\tnet.ipv4.ip_forward = 0\t\tWARN\n",
+        "sysctl -w net.ipv4.conf.all.rp_filter=2\n",
+        "\t\tnftables            \t\tWARN\n\t\t\tcannot be read: nft: No such file",
+        "iptables-legacy: IPv4 filter, IPv4 nat\t\tWARN\n",
+    ] {
+        assert!(said.contains(line), "{line:?} is missing:\n{said}");
+    }
+
+    // Nothing to go by is no proof that something is missing.
+    facts = Facts { release: "6.12.9".into(), ..Facts::default() };
+    assert!(judge(&facts).meets_requirements());
+    assert!(text(&judge(&facts)).contains("nobody can tell"));
+}

@@ -1,0 +1,207 @@
+//! A packet's way through a base chain of somebody else's table; pure.
+//!
+//! Rules whose conditions nobody can judge are taken for possible: one that might accept makes the outcome doubtful, one
+//! that might drop is left alone (lists of blocked addresses are no conflict).
+
+use nftables::expr::{Expression, NamedExpression, SetItem, Verdict};
+use nftables::stmt::{Statement, VerdictMap};
+
+use super::listing::{Chains, Rule};
+use super::packet::{Packet, Truth};
+
+/// The kernel allows no more jumps inside one another.
+const DEPTH: usize = 16;
+
+/// What keeps a packet from passing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stop {
+    /// Who drops it: a rule of this chain; absent when the base chain's policy does.
+    pub(crate) chain: Option<String>,
+    /// Rules on the way that may let it pass, as far as anybody can tell.
+    pub(crate) doubts: usize,
+}
+
+/// Where a packet stops in a base chain; nothing when it passes.
+pub(crate) fn stop(chains: &Chains, base: &str, packet: &Packet) -> Option<Stop> {
+    let mut walk = Walk { chains, packet, doubts: 0 };
+    let end = walk.chain(base, 0);
+    let drops = chains.get(base).and_then(|chain| chain.base).is_some_and(|base| base.drops);
+    match end {
+        End::Accept => None,
+        End::Drop(chain) => Some(Stop { chain: Some(chain), doubts: walk.doubts }),
+        End::Return => drops.then_some(Stop { chain: None, doubts: walk.doubts }),
+    }
+}
+
+/// How a chain ends.
+#[derive(Debug)]
+enum End {
+    Accept,
+    /// In this chain.
+    Drop(String),
+    /// The caller goes on.
+    Return,
+}
+
+/// A verdict of a rule or of a map.
+enum Step<'a> {
+    Accept,
+    Drop,
+    Return,
+    Jump(&'a str),
+    Goto(&'a str),
+}
+
+struct Walk<'a> {
+    chains: &'a Chains,
+    packet: &'a Packet,
+    doubts: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn chain(&mut self, name: &str, depth: usize) -> End {
+        let chains = self.chains;
+        let rules =
+            chains.get(name).filter(|_| depth <= DEPTH).map_or(&[][..], |chain| chain.rules.as_slice());
+        for rule in rules {
+            if let Some(end) = self.rule(rule, name, depth) {
+                return end;
+            }
+        }
+        End::Return
+    }
+
+    /// How the chain ends with this rule; nothing when the next one is asked.
+    fn rule(&mut self, rule: &'a Rule, chain: &str, depth: usize) -> Option<End> {
+        let mut certain = true;
+        let mut unread = false;
+        for statement in rule {
+            let Some(statement) = statement else {
+                (certain, unread) = (false, true);
+                continue;
+            };
+            if let Statement::Match(condition) = statement {
+                match self.packet.meets(condition) {
+                    Truth::Yes => {}
+                    Truth::No => return None,
+                    Truth::Unknown => certain = false,
+                }
+            } else if let Statement::VerdictMap(map) = statement {
+                return self.looked_up(map, certain, chain, depth);
+            } else if let Some(step) = step(statement) {
+                return self.take(&step, certain, chain, depth);
+            } else {
+                certain &= !is_condition(statement);
+            }
+        }
+        // What could not be read may have been the verdict.
+        self.doubts += usize::from(unread);
+        None
+    }
+
+    fn take(&mut self, step: &Step<'a>, certain: bool, chain: &str, depth: usize) -> Option<End> {
+        let end = match step {
+            Step::Accept => End::Accept,
+            Step::Drop => End::Drop(chain.to_owned()),
+            Step::Return => End::Return,
+            Step::Jump(target) | Step::Goto(target) => self.chain(target, depth + 1),
+        };
+        if !certain {
+            let leaves = matches!(step, Step::Return) && depth > 0;
+            self.doubts += usize::from(leaves || matches!(end, End::Accept));
+            return None;
+        }
+        // After a jump the next rule is asked; after a goto the caller's.
+        let goes_on = matches!(step, Step::Jump(_)) && matches!(end, End::Return);
+        (!goes_on).then_some(end)
+    }
+
+    fn looked_up(
+        &mut self,
+        map: &'a VerdictMap<'static>,
+        certain: bool,
+        chain: &str,
+        depth: usize,
+    ) -> Option<End> {
+        let Expression::Named(NamedExpression::Set(items)) = &map.data else {
+            // A named map: its members change.
+            self.doubts += 1;
+            return None;
+        };
+        for item in items {
+            let Some((key, verdict)) = pair(item) else {
+                self.doubts += 1;
+                continue;
+            };
+            let found = self.packet.has(&map.key, key);
+            if found == Truth::No {
+                continue;
+            }
+            let Some(step) = verdict_step(verdict) else { continue };
+            let certain = certain && found == Truth::Yes;
+            let end = self.take(&step, certain, chain, depth);
+            if certain {
+                return end;
+            }
+        }
+        None
+    }
+}
+
+/// Key and verdict. The crate takes a pair for a list of two.
+fn pair<'a>(item: &'a SetItem<'static>) -> Option<(&'a Expression<'static>, &'a Verdict<'static>)> {
+    match item {
+        SetItem::Element(Expression::List(pair)) => match pair.as_slice() {
+            [key, Expression::Verdict(verdict)] => Some((key, verdict)),
+            _ => None,
+        },
+        SetItem::Mapping(key, Expression::Verdict(verdict)) => Some((key, verdict)),
+        SetItem::Element(_) | SetItem::Mapping(..) | SetItem::MappingStatement(..) => None,
+    }
+}
+
+fn verdict_step<'a>(verdict: &'a Verdict<'static>) -> Option<Step<'a>> {
+    match verdict {
+        Verdict::Accept => Some(Step::Accept),
+        Verdict::Drop => Some(Step::Drop),
+        Verdict::Return => Some(Step::Return),
+        Verdict::Jump(jump) => Some(Step::Jump(&jump.target)),
+        Verdict::Goto(jump) => Some(Step::Goto(&jump.target)),
+        Verdict::Continue => None,
+    }
+}
+
+fn step<'a>(statement: &'a Statement<'static>) -> Option<Step<'a>> {
+    if matches!(statement, Statement::Accept(_)) {
+        Some(Step::Accept)
+    } else if matches!(statement, Statement::Drop(_) | Statement::Reject(_)) || is_legacy_reject(statement) {
+        Some(Step::Drop)
+    } else if matches!(statement, Statement::Return(_)) {
+        Some(Step::Return)
+    } else if let Statement::Jump(jump) = statement {
+        Some(Step::Jump(&jump.target))
+    } else if let Statement::Goto(jump) = statement {
+        Some(Step::Goto(&jump.target))
+    } else {
+        None
+    }
+}
+
+/// A target of iptables that nft has no words for.
+fn is_legacy_reject(statement: &Statement<'_>) -> bool {
+    let Statement::XT(Some(target)) = statement else { return false };
+    target.get("name").and_then(serde_json::Value::as_str) == Some("REJECT")
+}
+
+/// Whether the rest of the rule may be left out: a match of iptables, a rate, a program that decides.
+fn is_condition(statement: &Statement<'_>) -> bool {
+    matches!(
+        statement,
+        Statement::XT(_)
+            | Statement::Limit(_)
+            | Statement::Quota(_)
+            | Statement::Queue(_)
+            | Statement::Meter(_)
+            | Statement::CTCount(_)
+    )
+}
