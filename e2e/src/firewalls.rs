@@ -43,6 +43,8 @@ impl Firewalld {
         fs::write(at("bus.conf"), bus_config(&at("bus")))
             .context("cannot write the configuration of D-Bus")?;
         fs::create_dir_all(at("config")).context("cannot make the directory of firewalld's configuration")?;
+        fs::copy("/etc/firewalld/firewalld.conf", at("config/firewalld.conf"))
+            .context("no /etc/firewalld/firewalld.conf: is firewalld installed?")?;
         let line = format!("dbus-daemon --nofork --nopidfile --config-file={}", at("bus.conf"));
         let mut broker = Daemon::start(&node.netns.run(&line), &dir.join("bus.log"))?;
         eventually("D-Bus listening", seconds(5), || {
@@ -103,7 +105,7 @@ impl Docker {
         fs::write(at("daemon.json"), "{}\n").context("cannot write Docker's configuration")?;
         let line = format!(
             "dockerd --config-file {} --data-root {} --exec-root {} --pidfile {} --host unix://{} \
-             --storage-driver vfs --bip 172.30.0.1/24 --iptables=true",
+             --storage-driver vfs --bip 172.30.0.1/24 --iptables=true --group root",
             at("daemon.json"),
             at("data"),
             at("exec"),

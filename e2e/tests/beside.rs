@@ -1,8 +1,6 @@
 //! Beside rules of others on node1: a table of plain nft, firewalld, Docker. What they stop, ours cannot open: `tortiectl node
 //! checksystem` names it, and what it says to type opens it. Our own rules stay what the agent wants throughout.
 
-use std::collections::BTreeSet;
-
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tortie_e2e::demo::PODS;
@@ -34,7 +32,18 @@ table inet fw {
 ";
 
 fn with_pods() -> Result<Lab> {
-    let mut lab = Lab::up()?;
+    with_pods_in(Lab::up()?)
+}
+
+/// The same where everybody may change the rules of node1, as on kernels before 6.9.
+fn with_a_shared_table() -> Result<Lab> {
+    let mut lab = Lab::build()?;
+    lab.nodes[0].set_env("TORTIE_NFT_OWNER", "false");
+    lab.configure_and_start()?;
+    with_pods_in(lab)
+}
+
+fn with_pods_in(mut lab: Lab) -> Result<Lab> {
     for wanted in PODS {
         lab.add_pod(wanted)?;
     }
@@ -54,6 +63,18 @@ scenario!(
         node.run("nft flush ruleset").ok()?;
         agree_within(node, seconds(1))?;
         ensure!(!list(&node.netns)?.contains("table inet fw"), "the other table was flushed");
+        policy_holds(lab)
+    }
+);
+
+scenario!(
+    with_a_shared_table,
+    fn rules_that_others_remove_are_back_within_a_second(lab) {
+        let node = &lab.nodes[0];
+        for command in ["nft flush ruleset", "nft delete table inet tortie", "nft flush table inet tortie"] {
+            node.run(command).ok()?;
+            agree_within(node, seconds(1)).context(command)?;
+        }
         policy_holds(lab)
     }
 );
@@ -168,12 +189,10 @@ fn check(lab: &Lab) -> Result<Check> {
 }
 
 impl Check {
-    /// What to type, in order, each once.
+    /// What to type, in order.
     fn commands(&self) -> Vec<String> {
-        let mut seen = BTreeSet::new();
         let of = |conflict: &Value| conflict["remedy"].as_array().cloned().unwrap_or_default();
         let commands = self.conflicts.iter().flat_map(of);
-        let texts = commands.filter_map(|command| command.as_str().map(str::to_owned));
-        texts.filter(|command| seen.insert(command.clone())).collect()
+        commands.filter_map(|command| command.as_str().map(str::to_owned)).collect()
     }
 }

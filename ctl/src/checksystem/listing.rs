@@ -1,16 +1,21 @@
 //! The tables of others, out of what `nft -j list ruleset` prints; pure.
 //!
+//! Of iptables' connection states only `nft -a list ruleset` tells, which is looked at for them.
+//!
 //! Read object by object and statement by statement with the types of the crate `nftables`. What it has no type for is
 //! counted and leaves a hole, and never keeps the rest from being read.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+use nftables::expr::{CT, Expression, NamedExpression};
 use nftables::schema;
-use nftables::stmt::Statement;
+use nftables::stmt::{Match, Operator, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfHook};
 use serde_json::Value;
 use tortie_policy::ir::TABLE;
+
+use super::walk::legacy;
 
 /// Families whose chains see packets of workloads.
 const FAMILIES: [&str; 3] = ["ip", "ip6", "inet"];
@@ -69,19 +74,20 @@ pub(crate) struct Base {
     pub(crate) drops: bool,
 }
 
-/// Reads a listing.
+/// Reads a listing; `text` is the same with handles, for people.
 ///
 /// # Errors
 /// When it is none. Single objects never fail.
-pub(crate) fn parse(text: &str) -> Result<Listing, ListingError> {
-    let document: Value = serde_json::from_str(text)?;
+pub(crate) fn parse(json: &str, text: &str) -> Result<Listing, ListingError> {
+    let document: Value = serde_json::from_str(json)?;
+    let states = states(text);
     let objects = document.get("nftables").and_then(Value::as_array).ok_or(ListingError::Shape)?;
     let mut listing = Listing::default();
     for object in objects {
         if let Some(chain) = object.get("chain") {
             listing.add_chain(chain);
         } else if let Some(rule) = object.get("rule") {
-            listing.add_rule(rule);
+            listing.add_rule(rule, &states);
         }
     }
     Ok(listing)
@@ -101,7 +107,7 @@ impl Listing {
         self.tables.entry(table).or_default().entry(chain.name.into_owned()).or_default().base = base;
     }
 
-    fn add_rule(&mut self, object: &Value) {
+    fn add_rule(&mut self, object: &Value, states: &States) {
         let Some(table) = table_of(object) else { return };
         let (Some(chain), Some(statements)) =
             (object.get("chain").and_then(Value::as_str), object.get("expr").and_then(Value::as_array))
@@ -110,7 +116,16 @@ impl Listing {
             return;
         };
         let read = |statement: &Value| serde_json::from_value::<Statement<'static>>(statement.clone()).ok();
-        let rule: Rule = statements.iter().map(read).collect();
+        let mut rule: Rule = statements.iter().map(read).collect();
+        let handle = object.get("handle").and_then(Value::as_u64).unwrap_or_default();
+        if let Some(condition) = states.get(&(table.clone(), handle)) {
+            let of_iptables = |statement: &&mut Statement<'_>| {
+                matches!(legacy(statement), Some(("match", "conntrack" | "state")))
+            };
+            if let Some(statement) = rule.iter_mut().flatten().find(of_iptables) {
+                *statement = condition.clone();
+            }
+        }
         self.unread += rule.iter().filter(|statement| statement.is_none()).count();
         self.tables.entry(table).or_default().entry(chain.to_owned()).or_default().rules.push(rule);
     }
@@ -122,4 +137,40 @@ fn table_of(object: &Value) -> Option<TableName> {
     let table = TableName { family: text("family")?, name: text("table")? };
     let ours = table.family == "inet" && table.name == TABLE;
     (!ours && FAMILIES.contains(&table.family.as_str())).then_some(table)
+}
+
+/// Conditions on the connection's state, by table and handle of the rule.
+type States = BTreeMap<(TableName, u64), Statement<'static>>;
+
+/// Finds them in a listing for people: `ct state related,established … # handle 7` in `table ip filter { …`.
+fn states(text: &str) -> States {
+    let mut states = States::new();
+    let mut table = None;
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        if let ["table", family, name, ..] = words.as_slice() {
+            table = Some(TableName { family: (*family).to_owned(), name: (*name).to_owned() });
+        }
+        let (Some(table), [.., "handle", handle]) = (&table, words.as_slice()) else { continue };
+        let state = words.windows(3).find(|three| three[..2] == ["ct", "state"]).map(|three| three[2]);
+        if let (Some(state), Ok(handle)) = (state.filter(|state| is_list(state)), handle.parse()) {
+            states.insert((table.clone(), handle), condition(state));
+        }
+    }
+    states
+}
+
+/// Whether it is words with commas between them, and no operator.
+fn is_list(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b',')
+}
+
+fn condition(states: &str) -> Statement<'static> {
+    let key = CT { key: "state".into(), family: None, dir: None };
+    let word = |state: &str| Expression::String(state.to_owned().into());
+    Statement::Match(Match {
+        left: Expression::Named(NamedExpression::CT(key)),
+        right: Expression::List(states.split(',').map(word).collect()),
+        op: Operator::IN,
+    })
 }

@@ -44,6 +44,8 @@ pub(crate) struct Facts {
     pub(crate) uplink: Option<String>,
     /// What `nft -j list ruleset` prints, or why it does not.
     pub(crate) listing: Option<Result<String, String>>,
+    /// What `nft -a list ruleset` prints.
+    pub(crate) text: String,
 }
 
 /// What the kernel says of a part.
@@ -112,7 +114,8 @@ pub(crate) fn judge(facts: &Facts) -> Report {
     let mut rules_of_others = Vec::new();
     let mut conflicts = Vec::new();
     let warn = |name: &str, advice: String| Line { name: name.to_owned(), standing: Standing::Warn, advice };
-    match facts.listing.as_ref().map(|listing| listing.as_ref().map(|text| listing::parse(text))) {
+    match facts.listing.as_ref().map(|listing| listing.as_ref().map(|json| listing::parse(json, &facts.text)))
+    {
         Some(Ok(Ok(listing))) => {
             conflicts = conflicts::find(&listing, facts.uplink.as_deref());
             rules_of_others

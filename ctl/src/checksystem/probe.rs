@@ -31,6 +31,7 @@ pub(crate) fn gather(config: Option<&Path>) -> anyhow::Result<Facts> {
         legacy: legacy_tables(),
         uplink: uplink(),
         listing: Some(get_current_ruleset_raw(Some(nft()), DEFAULT_ARGS).map_err(in_words)),
+        text: text_listing(),
         release,
     })
 }
@@ -78,6 +79,12 @@ fn ask(content: &str) -> Option<Answer> {
     let reason =
         words.lines().find_map(|line| line.split_once("Error: ")).map(|(_, reason)| reason.to_owned());
     Some(Answer::No(Some(reason.unwrap_or_else(|| words.trim().to_owned()))))
+}
+
+/// The rules for people, with handles; nothing when nft does not say.
+fn text_listing() -> String {
+    let output = Command::new(nft()).args(["-a", "list", "ruleset"]).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }
 
 fn in_words(error: NftablesError) -> String {

@@ -1,5 +1,5 @@
-//! Listings of `nft -j list ruleset` as distributions' programs make them, and what is said of each (`UPDATE_GOLDEN=1`
-//! rewrites `tests/*.txt`); what is missing of a kernel.
+//! Listings of `nft -j list ruleset` (`.json`) and, where there is iptables, `nft -a list ruleset` (`.text`) as distributions'
+//! programs make them, and what is said of each (`.txt`; `UPDATE_GOLDEN=1` rewrites it); what is missing of a kernel.
 
 use std::path::Path;
 
@@ -34,7 +34,9 @@ fn real_listings_are_judged() {
     let listings: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "json")).collect();
     assert!(listings.len() >= 2, "{listings:?}");
     for path in listings {
-        let report = beside(&std::fs::read_to_string(&path).unwrap());
+        let listing = Some(Ok(std::fs::read_to_string(&path).unwrap()));
+        let handles = std::fs::read_to_string(path.with_extension("text")).unwrap_or_default();
+        let report = judge(&Facts { listing, text: handles, ..complete() });
         let said = text(&report);
         let said = said.split_once("rules of others...\n").unwrap().1;
         let golden = path.with_extension("txt");

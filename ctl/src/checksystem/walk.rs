@@ -189,12 +189,21 @@ fn step<'a>(statement: &'a Statement<'static>) -> Option<Step<'a>> {
 
 /// A target of iptables that nft has no words for.
 fn is_legacy_reject(statement: &Statement<'_>) -> bool {
-    let Statement::XT(Some(target)) = statement else { return false };
-    target.get("name").and_then(serde_json::Value::as_str) == Some("REJECT")
+    legacy(statement) == Some(("target", "REJECT"))
+}
+
+/// Kind and name of a part of iptables.
+pub(crate) fn legacy<'a>(statement: &'a Statement<'_>) -> Option<(&'a str, &'a str)> {
+    let Statement::XT(Some(part)) = statement else { return None };
+    let text = |name: &str| part.get(name).and_then(serde_json::Value::as_str);
+    Some((text("type")?, text("name")?))
 }
 
 /// Whether the rest of the rule may be left out: a match of iptables, a rate, a program that decides.
 fn is_condition(statement: &Statement<'_>) -> bool {
+    if let Some((kind, name)) = legacy(statement) {
+        return kind == "match" && name != "comment";
+    }
     matches!(
         statement,
         Statement::XT(_)
