@@ -12,6 +12,10 @@ use crate::netns::Netns;
 use crate::node::{LAB_DIR, Node};
 use crate::process::{Daemon, Run};
 
+/// What Debian's `/etc/firewalld/firewalld.conf` says, which only root may read.
+const CONFIG: &str = "DefaultZone=public\nCleanupOnExit=yes\nIPv6_rpfilter=yes\nFirewallBackend=nftables\n\
+                      FlushAllOnReload=yes\nRFC3964_IPv4=yes\n";
+
 /// A bus that anybody in the sandbox may use for anything.
 fn bus_config(socket: &str) -> String {
     format!(
@@ -43,8 +47,7 @@ impl Firewalld {
         fs::write(at("bus.conf"), bus_config(&at("bus")))
             .context("cannot write the configuration of D-Bus")?;
         fs::create_dir_all(at("config")).context("cannot make the directory of firewalld's configuration")?;
-        fs::copy("/etc/firewalld/firewalld.conf", at("config/firewalld.conf"))
-            .context("no /etc/firewalld/firewalld.conf: is firewalld installed?")?;
+        fs::write(at("config/firewalld.conf"), CONFIG).context("cannot write firewalld's configuration")?;
         let line = format!("dbus-daemon --nofork --nopidfile --config-file={}", at("bus.conf"));
         let mut broker = Daemon::start(&node.netns.run(&line), &dir.join("bus.log"))?;
         eventually("D-Bus listening", seconds(5), || {
@@ -103,19 +106,21 @@ impl Docker {
     fn launch(&mut self) -> Result<()> {
         let at = |name: &str| self.dir.join(name).display().to_string();
         fs::write(at("daemon.json"), "{}\n").context("cannot write Docker's configuration")?;
+        // It insists on a key in a directory that only root may read.
         let line = format!(
-            "dockerd --config-file {} --data-root {} --exec-root {} --pidfile {} --host unix://{} \
-             --storage-driver vfs --bip 172.30.0.1/24 --iptables=true --group root",
+            "mount -t tmpfs tmpfs /etc/docker && exec dockerd --config-file {} --data-root {} --exec-root {} \
+             --pidfile {} --host unix://{} --group root --storage-driver vfs --bip 172.30.0.1/24 --iptables=true",
             at("daemon.json"),
             at("data"),
             at("exec"),
             at("pid"),
             at("sock"),
         );
+        let run = self.netns.run("unshare --mount sh -c").arg(line).env("HOME", at("home"));
         let log = self.dir.join("docker.log");
         // Of an earlier life.
         let _ = fs::remove_file(&log);
-        let mut daemon = Daemon::start(&self.netns.run(&line).env("HOME", at("home")), &log)?;
+        let mut daemon = Daemon::start(&run, &log)?;
         daemon.wait_for_output("API listen on", seconds(30))?;
         self.daemon = Some(daemon);
         Ok(())
