@@ -92,10 +92,7 @@ fn in_words(error: NftablesError) -> String {
         NftablesError::NftExecution { inner, .. } => {
             format!("nft: {inner}; install nftables, which only this check needs")
         }
-        NftablesError::NftFailed { stderr, .. } => {
-            let words = stderr.lines().next().unwrap_or_default().to_owned();
-            if words.contains("not permitted") { format!("{words}; only root may") } else { words }
-        }
+        NftablesError::NftFailed { stderr, .. } => stderr.lines().next().unwrap_or_default().to_owned(),
         error @ (NftablesError::NftOutputEncoding { .. } | NftablesError::NftInvalidJson(_)) => {
             error.to_string()
         }
