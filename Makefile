@@ -63,7 +63,7 @@ deny: ## licences and sources of dependencies
 	cargo deny --log-level error check bans licenses sources
 
 bench: ## benchmarks, then a table of their main figures
-	@$(NEED) $(BUILD_NEEDS) $(STORE_NEEDS) $(SPEAKER_NEEDS) jq=jq ip=iproute2 bird=bird2
+	@$(NEED) $(BUILD_NEEDS) $(STORE_NEEDS) $(SPEAKER_NEEDS) jq=jq ip=iproute2 nft=nftables bird=bird2
 	cargo bench --workspace --bench '*'
 	@e2e/scripts/bench-table.sh
 	@e2e/bench/compare.sh

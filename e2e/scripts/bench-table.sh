@@ -69,10 +69,31 @@ row "decide a changed route, of 1000" "" route_change/decided/1000 1
 row "decide a changed route, of 100 000" "" route_change/decided/100000 1 "of 1000" route_change/decided/1000 1
 row "and write it to the kernel, of 1000" "" route_write/one/1000 1
 row "and write it to the kernel, of 100 000" "" route_write/one/100000 1 "of 1000" route_write/one/1000 1
-row "load the rules of 500 endpoints" "" rules/full_ours 1 "by nft" rules/full_nft_whole 1
-row "a member more in a set of them" "" rules/member_there_and_back_ours 2 "by nft" rules/member_there_and_back_nft_part 2
-row "an endpoint more" "" rules/endpoint_there_and_back_ours 2 "by nft" rules/endpoint_there_and_back_nft_part 2
+# By the messages alone, without what only people read; from a change of the input on; and by others.
+compared() { # TEXT ID UNITS
+    row "$1" "" "rules/$2_ours" "$3" "the limit" "rules/$2_limit" "$3"
+    for way in "with the calculation=ours_calculated" "a chain for each policy=chains" "nft -f=nft" "nftables crate=crate" \
+        "iptables-legacy-restore=iptables_legacy" "iptables-nft-restore=iptables_nft"; do
+        id="rules/$2_${way#*=}"
+        [ ! -r "$results/$id/new/estimates.json" ] || row "  ${way%%=*}" "" "$id" "$3" "ours" "rules/$2_ours" "$3"
+    done
+}
+compared "load 500 endpoints and 1000 policies of 10 rules" full 1
+compared "an endpoint more" endpoint_there_and_back 2
+compared "a member more in a set" member_there_and_back 2
+compared "a policy is another" policy_there_and_back 2
 row "10 000 routes get another next hop, each" "/route" route_write/all_of_10000/route_each 10000
 row "the same as a group" "/route" route_write/all_of_10000/group 10000 "each" route_write/all_of_10000/route_each 10000
 # A cluster of 1000 nodes, 10 000 endpoints and 2000 policies, as one node loads it.
 cat "$results/scale/table"
+# An agent's share of a cluster of 100 000 endpoints.
+cat "$results/memory/table"
+echo
+echo "One more endpoint or policy among so many: time of each part."
+echo
+cat "$results/growth/table"
+echo
+echo "Packets from one workload to another of this node, both with policies of 10 rules each way, allowed by the last rule of the last one:"
+echo "beyond connection tracking, established: accept, accept; and TCP connections a second, one after the other."
+echo
+cat "$results/packets/table"

@@ -6,6 +6,7 @@
 
 mod classes;
 mod labels;
+mod numbers;
 mod queries;
 
 use std::collections::BTreeSet;
@@ -18,6 +19,7 @@ use classes::Classes;
 pub(crate) use classes::{ClassId, ClassKey};
 #[cfg(test)]
 pub(crate) use labels::Effective;
+pub(crate) use numbers::Numbers;
 use queries::Queries;
 pub(crate) use queries::QueryId;
 

@@ -12,7 +12,7 @@ use tortie_model::selector::Selector;
 
 #[cfg(test)]
 use crate::index::Effective;
-use crate::index::{ClassId, ClassKey, Flip, Index, QueryId};
+use crate::index::{ClassId, ClassKey, Flip, Index, Numbers, QueryId};
 use crate::snapshot::{Endpoint, EndpointId, HostEndpoint, LabelSet, NetworkSet};
 
 /// Something selectors can match.
@@ -90,7 +90,7 @@ pub(crate) struct Members {
     index: Index,
     things: Slab<Known>,
     by_id: HashMap<ThingId, usize>,
-    of_class: HashMap<ClassId, BTreeSet<usize>>,
+    of_class: HashMap<ClassId, Numbers>,
     rosters: Slab<Roster>,
     by_wanted: HashMap<Wanted, RosterId>,
     of_query: HashMap<QueryId, Vec<RosterId>>,
@@ -121,7 +121,7 @@ impl Members {
             self.count(class, &thing, false, &mut deltas);
             self.missing_touched |= self.index.misses_profile(class);
             if let Some(places) = self.of_class.get_mut(&class) {
-                places.remove(&place);
+                places.remove(place);
                 if places.is_empty() {
                     self.of_class.remove(&class);
                 }
@@ -202,8 +202,9 @@ impl Members {
     /// Profiles that endpoints have and that do not exist.
     pub(crate) fn missing_profiles(&self) -> impl Iterator<Item = MissingProfile<'_>> {
         self.index.missing_profiles().filter_map(|(name, classes)| {
-            let places = classes.iter().filter_map(|class| self.of_class.get(class)).flatten();
-            let ids = places.filter_map(|place| match &self.things.get(*place)?.id {
+            let places = classes.iter().filter_map(|class| self.of_class.get(class));
+            let places = places.flat_map(Numbers::iter);
+            let ids = places.filter_map(|place| match &self.things.get(place)?.id {
                 ThingId::NetworkSet(_) => None,
                 id @ (ThingId::Endpoint(_) | ThingId::HostEndpoint(_)) => Some(id),
             });
@@ -234,10 +235,11 @@ impl Members {
 /// Apart from the rest, so that rosters can change meanwhile.
 fn things<'a>(
     all: &'a Slab<Known>,
-    of_class: &'a HashMap<ClassId, BTreeSet<usize>>,
+    of_class: &'a HashMap<ClassId, Numbers>,
     class: ClassId,
 ) -> impl Iterator<Item = &'a Thing> {
-    of_class.get(&class).into_iter().flatten().filter_map(|place| Some(&all.get(*place)?.thing))
+    let places = of_class.get(&class).into_iter().flat_map(Numbers::iter);
+    places.filter_map(|place| Some(&all.get(place)?.thing))
 }
 
 impl Wanted {

@@ -7,6 +7,7 @@ use slab::Slab;
 use tortie_model::selector::{LabelRestriction, Selector};
 
 use super::labels::Effective;
+use super::numbers::Numbers;
 use super::queries::QueryId;
 use crate::snapshot::LabelSet;
 
@@ -35,7 +36,7 @@ struct Class {
 pub(super) struct Classes {
     all: Slab<Class>,
     by_key: HashMap<ClassKey, ClassId>,
-    by_label: HashMap<Arc<str>, BTreeMap<Arc<str>, BTreeSet<ClassId>>>,
+    by_label: HashMap<Arc<str>, BTreeMap<Arc<str>, Numbers>>,
     by_profile: HashMap<Arc<str>, BTreeSet<ClassId>>,
     /// What profiles give.
     profiles: HashMap<Arc<str>, LabelSet>,
@@ -159,8 +160,8 @@ impl Classes {
     pub(super) fn count(&self, label: &str, value: Option<&str>) -> usize {
         let Some(values) = self.by_label.get(label) else { return 0 };
         match value {
-            Some(value) => values.get(value).map_or(0, BTreeSet::len),
-            None => values.values().map(BTreeSet::len).sum(),
+            Some(value) => values.get(value).map_or(0, Numbers::len),
+            None => values.values().map(Numbers::len).sum(),
         }
     }
 
@@ -169,13 +170,13 @@ impl Classes {
         let Some(restrictions) = selector.restrictions() else { return Vec::new() };
         let sought = restrictions.iter().filter_map(|(label, restriction)| self.having(label, restriction));
         match sought.min_by_key(|lists| lists.iter().map(|list| list.len()).sum::<usize>()) {
-            Some(lists) => lists.into_iter().flatten().copied().collect(),
+            Some(lists) => lists.into_iter().flat_map(Numbers::iter).collect(),
             None => self.all.iter().map(|(id, _)| id).collect(),
         }
     }
 
     /// Those that have the label as it must be; `None` when it must be absent.
-    fn having(&self, label: &str, restriction: &LabelRestriction<'_>) -> Option<Vec<&BTreeSet<ClassId>>> {
+    fn having(&self, label: &str, restriction: &LabelRestriction<'_>) -> Option<Vec<&Numbers>> {
         let values = self.by_label.get(label);
         match restriction {
             LabelRestriction::MustBeAbsent => None,
@@ -206,7 +207,7 @@ impl Classes {
         for (name, value) in labels(&self.all, &self.profiles, id).shared() {
             let Some(values) = self.by_label.get_mut(&**name) else { continue };
             if let Some(classes) = values.get_mut(&**value) {
-                classes.remove(&id);
+                classes.remove(id);
                 if classes.is_empty() {
                     values.remove(&**value);
                 }

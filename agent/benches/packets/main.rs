@@ -1,0 +1,162 @@
+//! What policy costs packets: the first one of a connection, one of a connection that is known, and connections a second,
+//! from one workload to another of this node, both of which have policies each way. Our rules, a chain for each policy, and
+//! a list of interfaces before such chains, each beside "connection tracking, established: accept, accept", which a second
+//! node of the same make has.
+//!
+//! The machine drifts, so bursts alternate between the two nodes, and the median of the differences counts.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "a benchmark prints, and ends where it cannot go on"
+)]
+
+use std::fmt::Write as _;
+use std::process::Command;
+
+use tortie_model::scalar::Protocol;
+use tortie_policy::ir::Direction;
+use tortie_policy::{Ruleset, compile};
+
+#[path = "../namespace/mod.rs"]
+mod namespace;
+mod node;
+#[path = "../world/mod.rs"]
+mod world;
+
+use node::{Flow, Node};
+use world::World;
+
+/// Bursts of each kind, and counts of connections.
+const BURSTS: usize = 15;
+const COUNTS: usize = 3;
+/// Packets of a burst, and the longest it should take; ns.
+const PACKETS: f64 = 4000.0;
+const BURST: f64 = 2e7;
+/// Endpoints here and policies of each: the second list is of what takes long to load or to pass.
+const OURS: [(u32, u32); 10] =
+    [(500, 0), (10, 3), (500, 3), (5000, 3), (10, 30), (500, 30), (5000, 30), (10, 100), (500, 100), (5000, 100)];
+const CHAINS: [(u32, u32); 5] = [(10, 3), (500, 3), (5000, 3), (500, 30), (500, 100)];
+const LISTS: [(u32, u32); 4] = [(10, 3), (500, 3), (5000, 3), (500, 30)];
+/// Groups of endpoints with the same policies.
+const GROUPS: u32 = 10;
+const REFERENCE: &str = "table inet reference { chain forward { type filter hook forward priority 0; \
+                         ct state established,related accept; accept; } }";
+
+/// What a node has.
+enum Rules {
+    Messages(Ruleset),
+    Text(String),
+}
+
+/// What rules cost beyond the reference; ns. And connections a second, of so many with the reference.
+struct Cost {
+    first: f64,
+    established: f64,
+    connections: f64,
+    of: f64,
+}
+
+fn main() {
+    if !namespace::is_inside() {
+        return;
+    }
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run"]).status().expect("mount");
+    assert!(mounted.success(), "no /run of its own");
+    node::pin(0);
+    let mut bench = Bench { tested: Node::new(0), reference: Node::new(1), table: String::new() };
+    bench.reference.load_text(REFERENCE);
+    bench.head();
+    bench.row("nothing", None, |_| Rules::Text(String::new()));
+    bench.row("reference", None, |_| Rules::Text(REFERENCE.to_owned()));
+    for size in OURS {
+        bench.row("ours", Some(size), |world| Rules::Messages(compile(&world.snapshot()).ruleset));
+    }
+    for size in CHAINS {
+        bench.row("chain per policy", Some(size), |world| Rules::Messages(world.chains()));
+    }
+    for size in LISTS {
+        bench.row("list", Some(size), |world| Rules::Text(world.list()));
+    }
+    // Where the table of all benchmarks finds it; the directory is criterion's.
+    let target = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/criterion/packets");
+    std::fs::create_dir_all(target).expect("a directory for the figures");
+    std::fs::write(format!("{target}/table"), bench.table).expect("a file for the figures");
+}
+
+struct Bench {
+    tested: Node,
+    reference: Node,
+    table: String,
+}
+
+impl Bench {
+    fn line(&mut self, cells: [&str; 6]) {
+        let [rules, endpoints, policies, first, established, connections] = cells;
+        let line = format!(
+            "| {rules:<16} | {endpoints:>9} | {policies:>8} | {first:>12} | {established:>11} | {connections:>22} |"
+        );
+        println!("{line}");
+        let _ = writeln!(self.table, "{line}");
+    }
+
+    fn head(&mut self) {
+        self.line(["rules", "endpoints", "policies", "first packet", "established", "connections/s"]);
+        self.line(["---", "---:", "---:", "---:", "---:", "---:"]);
+    }
+
+    /// Measures what `rules` makes of a world with so many endpoints and policies of each.
+    fn row(&mut self, name: &str, size: Option<(u32, u32)>, rules: impl Fn(&World) -> Rules) {
+        let (endpoints, policies) = size.unwrap_or((2, 0));
+        // All rules are about the protocol at hand: each is looked at.
+        let worlds = [Protocol::Udp, Protocol::Tcp].map(|protocol| World {
+            endpoints,
+            groups: GROUPS,
+            policies,
+            protocol,
+            directions: &[Direction::Ingress, Direction::Egress],
+        });
+        let cost = self.measure(worlds.map(|world| rules(&world)));
+        let nanoseconds = |extra: f64| match extra.abs() >= 1e4 {
+            true => format!("{:+.1} µs", extra / 1e3),
+            false => format!("{extra:+.0} ns"),
+        };
+        let number = |of: fn((u32, u32)) -> u32| size.map_or("-".to_owned(), |size| of(size).to_string());
+        let connections = format!("{:.0}, {:.2} × ref.", cost.connections, cost.connections / cost.of);
+        let (first, established) = (nanoseconds(cost.first), nanoseconds(cost.established));
+        self.line([name, &number(|s| s.0), &number(|s| s.1), &first, &established, &connections]);
+    }
+
+    fn measure(&mut self, [packets, connections]: [Rules; 2]) -> Cost {
+        self.load(&packets);
+        let [established, first] = [Flow::Established, Flow::New].map(|flow| self.extra(flow));
+        self.load(&connections);
+        let mut rates = [Vec::new(), Vec::new()];
+        for _ in 0..COUNTS {
+            for (node, rates) in [&mut self.tested, &mut self.reference].into_iter().zip(&mut rates) {
+                rates.push(node.connections());
+            }
+        }
+        let [connections, of] = rates.map(median);
+        Cost { first, established, connections, of }
+    }
+
+    fn load(&mut self, rules: &Rules) {
+        match rules {
+            Rules::Messages(rules) => self.tested.load(rules),
+            Rules::Text(text) => self.tested.load_text(text),
+        }
+    }
+
+    /// Nanoseconds a packet beyond the reference.
+    fn extra(&mut self, flow: Flow) -> f64 {
+        let fitting = (BURST / self.tested.send(flow, 50)).clamp(100.0, PACKETS);
+        let burst = |_| self.tested.send(flow, fitting as u16) - self.reference.send(flow, PACKETS as u16);
+        median((0..BURSTS).map(burst).collect())
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
