@@ -62,7 +62,19 @@ fn main() {
         return;
     }
     let mut table = String::new();
-    line(&mut table, ["one more", "among", PARTS[0], PARTS[1], PARTS[2], PARTS[3], "ours, to the 11th", "all, to the 11th"]);
+    line(
+        &mut table,
+        [
+            "one more",
+            "among",
+            PARTS[0],
+            PARTS[1],
+            PARTS[2],
+            PARTS[3],
+            "ours, to the 11th",
+            "all, to the 11th",
+        ],
+    );
     line(&mut table, ["---", "---:", "---:", "---:", "---:", "---:", "---:", "---:"]);
     for (what, name) in ALL {
         let mut first = None;
@@ -82,9 +94,8 @@ fn main() {
 }
 
 fn line(table: &mut String, [what, among, a, b, c, d, ours, all]: [&str; 8]) {
-    let line = format!(
-        "| {what:<27} | {among:>6} | {a:>9} | {b:>9} | {c:>9} | {d:>9} | {ours:>17} | {all:>16} |"
-    );
+    let line =
+        format!("| {what:<27} | {among:>6} | {a:>9} | {b:>9} | {c:>9} | {d:>9} | {ours:>17} | {all:>16} |");
     println!("{line}");
     let _ = writeln!(table, "{line}");
 }
@@ -114,10 +125,11 @@ impl Node {
         let mut engine = Engine::default();
         let (endpoints, policies) = match what {
             What::EndpointHere | What::EndpointElsewhere => (size, POLICIES),
-            What::PolicyHere | What::PolicyElsewhere => (HERE, size),
+            // One of each application.
+            What::PolicyHere | What::PolicyElsewhere => ((size / POLICIES).min(HERE), size),
         };
         for n in 0..endpoints {
-            let (id, endpoint) = endpoint(what, size, n);
+            let (id, endpoint) = endpoint(what, n);
             engine.set_endpoint(&id, Some(&endpoint));
         }
         for n in 0..policies {
@@ -170,7 +182,7 @@ impl Node {
 fn add(engine: &mut Engine, what: What, size: u32, present: bool) {
     match what {
         What::EndpointHere | What::EndpointElsewhere => {
-            let (id, endpoint) = endpoint(what, size, size);
+            let (id, endpoint) = endpoint(what, size);
             engine.set_endpoint(&id, present.then_some(&endpoint));
         }
         What::PolicyHere | What::PolicyElsewhere => {
@@ -182,17 +194,14 @@ fn add(engine: &mut Engine, what: What, size: u32, present: bool) {
     }
 }
 
-/// Endpoint `n`. Each policy is about one application; of endpoints alone there is one application.
-fn endpoint(what: What, size: u32, n: u32) -> (Arc<EndpointId>, Arc<Endpoint>) {
+/// Endpoint `n`. Where policies are counted each is of an application of its own, else there is one application.
+fn endpoint(what: What, n: u32) -> (Arc<EndpointId>, Arc<Endpoint>) {
     let (application, here) = match what {
         What::EndpointHere => (0, true),
         What::EndpointElsewhere => (0, n < 10),
-        What::PolicyHere | What::PolicyElsewhere => (n % (size / POLICIES).max(1), true),
+        What::PolicyHere | What::PolicyElsewhere => (n, true),
     };
-    let labels = [
-        ("app", format!("a{application}")),
-        ("projectcalico.org/namespace", "shop".to_owned()),
-    ];
+    let labels = [("app", format!("a{application}")), ("projectcalico.org/namespace", "shop".to_owned())];
     let endpoint = Endpoint {
         labels: labels.into_iter().collect(),
         addresses: [std::net::Ipv4Addr::from(0x0a41_0000 + n).into()].into(),
@@ -213,7 +222,10 @@ fn policy(what: What, n: u32) -> (PolicyId, PolicyBody) {
         action: Action::Allow,
         protocol: Some(Protocol::Tcp),
         source: EntityRule { selector: application.clone(), ..EntityRule::default() },
-        destination: EntityRule { ports: vec![Port::Range(8000 + rule, 8000 + rule)], ..EntityRule::default() },
+        destination: EntityRule {
+            ports: vec![Port::Range(8000 + rule, 8000 + rule)],
+            ..EntityRule::default()
+        },
         ..Rule::default()
     };
     let spec = NetworkPolicySpec {

@@ -34,14 +34,29 @@ const COUNTS: usize = 3;
 const PACKETS: f64 = 4000.0;
 const BURST: f64 = 2e7;
 /// Endpoints here and policies of each: the second list is of what takes long to load or to pass.
-const OURS: [(u32, u32); 10] =
-    [(500, 0), (10, 3), (500, 3), (5000, 3), (10, 30), (500, 30), (5000, 30), (10, 100), (500, 100), (5000, 100)];
+const OURS: [(u32, u32); 10] = [
+    (500, 0),
+    (10, 3),
+    (500, 3),
+    (5000, 3),
+    (10, 30),
+    (500, 30),
+    (5000, 30),
+    (10, 100),
+    (500, 100),
+    (5000, 100),
+];
 const CHAINS: [(u32, u32); 5] = [(10, 3), (500, 3), (5000, 3), (500, 30), (500, 100)];
 const LISTS: [(u32, u32); 4] = [(10, 3), (500, 3), (5000, 3), (500, 30)];
 /// Groups of endpoints with the same policies.
 const GROUPS: u32 = 10;
-const REFERENCE: &str = "table inet reference { chain forward { type filter hook forward priority 0; \
-                         ct state established,related accept; accept; } }";
+const REFERENCE: &str = "table inet reference {
+    chain forward {
+        type filter hook forward priority 0; policy accept;
+        ct state established,related accept
+        accept
+    }
+}";
 
 /// What a node has.
 enum Rules {

@@ -141,10 +141,9 @@ impl Node {
     /// The same in the words of nft.
     pub(crate) fn load_text(&self, rules: &str) {
         inside(&self.host, || {
-            let mut child =
-                Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().expect("nft");
+            let mut child = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().expect("nft");
             let mut input = child.stdin.take().expect("its input");
-            input.write_all(format!("flush ruleset\n{rules}").as_bytes()).expect("nft reads");
+            input.write_all(format!("flush ruleset\n{rules}\n").as_bytes()).expect("nft reads");
             drop(input);
             assert!(child.wait().expect("nft ends").success(), "nft failed");
         });

@@ -24,11 +24,10 @@ pub(super) fn all(group: &mut BenchmarkGroup<'_, WallTime>) {
         }
         let run = |options: &[&str], text: &str| assert!(restore(program, options, text), "{program} failed");
         group.bench_function(format!("full/{name}"), |bencher| bencher.iter(|| run(&[], &load)));
-        let endpoints = ["-A", "-D"].map(|verb| {
-            format!("*filter\n{verb} FORWARD {}\nCOMMIT\n", dispatch(WORLD.endpoints))
-        });
-        let policies =
-            [OTHER_PORT, FIRST_PORT].map(|port| format!("*filter\n:policy0 - [0:0]\n{}COMMIT\n", policy(0, port)));
+        let endpoints = ["-A", "-D"]
+            .map(|verb| format!("*filter\n{verb} FORWARD {}\nCOMMIT\n", dispatch(WORLD.endpoints)));
+        let policies = [OTHER_PORT, FIRST_PORT]
+            .map(|port| format!("*filter\n:policy0 - [0:0]\n{}COMMIT\n", policy(0, port)));
         for (step, both) in [("endpoint", endpoints), ("policy", policies)] {
             group.bench_function(format!("{step}_there_and_back/{name}"), |bencher| {
                 bencher.iter(|| both.each_ref().map(|text| run(&["--noflush"], text)));

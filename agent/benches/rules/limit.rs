@@ -34,7 +34,8 @@ impl Limit {
     pub(super) fn send(&mut self, messages: &Transaction) {
         self.0.send(messages.bytes(), 0).expect("a transaction");
         let (answer, _) = self.0.recv_from_full().expect("an answer");
-        let word = |at: usize| answer.get(at..).and_then(|rest| rest.first_chunk()).map(|w| u32::from_ne_bytes(*w));
+        let word =
+            |at: usize| answer.get(at..).and_then(|rest| rest.first_chunk()).map(|w| u32::from_ne_bytes(*w));
         let (sequence, error) = (word(8), word(16));
         assert_eq!((sequence, error), (Some(messages.last()), Some(0)), "refused");
     }

@@ -5,6 +5,10 @@ use std::collections::BTreeSet;
 /// Numbers in order, each once. Up to one takes no memory of its own: a large cluster has a hundred thousand labels that
 /// are of one endpoint each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::box_collection,
+    reason = "without it all of them would be twice as large, for the sake of the few"
+)]
 pub(crate) enum Numbers {
     #[default]
     None,
