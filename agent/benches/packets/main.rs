@@ -29,7 +29,7 @@ use world::World;
 
 /// Bursts of each kind, and counts of connections.
 const BURSTS: usize = 15;
-const COUNTS: usize = 3;
+const COUNTS: usize = 9;
 /// Packets of a burst, and the longest it should take; ns.
 const PACKETS: f64 = 4000.0;
 const BURST: f64 = 2e7;
@@ -64,12 +64,12 @@ enum Rules {
     Text(String),
 }
 
-/// What rules cost beyond the reference; ns. And connections a second, of so many with the reference.
+/// What rules cost beyond the reference; ns. And connections a second, also as a part of those with the reference.
 struct Cost {
     first: f64,
     established: f64,
     connections: f64,
-    of: f64,
+    ratio: f64,
 }
 
 fn main() {
@@ -78,8 +78,9 @@ fn main() {
     }
     let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run"]).status().expect("mount");
     assert!(mounted.success(), "no /run of its own");
+    let last = std::thread::available_parallelism().map_or(0, |processors| processors.get() - 1);
     node::pin(0);
-    let mut bench = Bench { tested: Node::new(0), reference: Node::new(1), table: String::new() };
+    let mut bench = Bench { tested: Node::new(0, last), reference: Node::new(1, last), table: String::new() };
     bench.reference.load_text(REFERENCE);
     bench.head();
     bench.row("nothing", None, |_| Rules::Text(String::new()));
@@ -137,7 +138,7 @@ impl Bench {
             false => format!("{extra:+.0} ns"),
         };
         let number = |of: fn((u32, u32)) -> u32| size.map_or("-".to_owned(), |size| of(size).to_string());
-        let connections = format!("{:.0}, {:.2} × ref.", cost.connections, cost.connections / cost.of);
+        let connections = format!("{:.0}, {:.2} × ref.", cost.connections, cost.ratio);
         let (first, established) = (nanoseconds(cost.first), nanoseconds(cost.established));
         self.line([name, &number(|s| s.0), &number(|s| s.1), &first, &established, &connections]);
     }
@@ -146,14 +147,13 @@ impl Bench {
         self.load(&packets);
         let [established, first] = [Flow::Established, Flow::New].map(|flow| self.extra(flow));
         self.load(&connections);
-        let mut rates = [Vec::new(), Vec::new()];
+        let (mut rates, mut ratios) = (Vec::new(), Vec::new());
         for _ in 0..COUNTS {
-            for (node, rates) in [&mut self.tested, &mut self.reference].into_iter().zip(&mut rates) {
-                rates.push(node.connections());
-            }
+            let [rate, of] = [&mut self.tested, &mut self.reference].map(Node::connections);
+            rates.push(rate);
+            ratios.push(rate / of);
         }
-        let [connections, of] = rates.map(median);
-        Cost { first, established, connections, of }
+        Cost { first, established, connections: median(rates), ratio: median(ratios) }
     }
 
     fn load(&mut self, rules: &Rules) {

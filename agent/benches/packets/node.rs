@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -58,7 +59,7 @@ const NEW_PORTS: u16 = 10_000;
 /// Packets of 46 octets, the least Ethernet sends.
 const LENGTH: usize = 46;
 /// How long connections are counted.
-const COUNTED: Duration = Duration::from_millis(200);
+const COUNTED: Duration = Duration::from_millis(100);
 
 /// Whether packets belong to a flow that is known.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,7 @@ pub(crate) struct Node {
     source: UdpSocket,
     sink: UdpSocket,
     tracking: Socket,
+    answers_on: usize,
 }
 
 /// Runs `action` in a thread inside a namespace.
@@ -103,8 +105,8 @@ fn endpoint(n: u32, port: u16) -> SocketAddrV4 {
 }
 
 impl Node {
-    /// Makes it; `/run` belongs to this process.
-    pub(crate) fn new(number: u32) -> Node {
+    /// Makes it; `/run` belongs to this process. The second workload answers connections on this processor.
+    pub(crate) fn new(number: u32, answers_on: usize) -> Node {
         let (host, workloads) = (format!("node{number}"), [0, 1].map(|n| format!("pod{number}-{n}")));
         let mut script = Command::new("sh");
         script.args(["-c", SCRIPT, "sh", &host]);
@@ -126,7 +128,7 @@ impl Node {
             socket.connect(&SocketAddr::new(0, 0)).expect("a way to the kernel");
             socket
         });
-        Node { host, workloads, raw, source, sink, tracking }
+        Node { host, workloads, raw, source, sink, tracking, answers_on }
     }
 
     /// The node has these rules and no others.
@@ -211,9 +213,11 @@ impl Node {
         self.forget_flows();
         let listener =
             inside(&self.workloads[1], || TcpListener::bind(endpoint(1, OPEN_PORT))).expect("a listener");
-        let last = std::thread::available_parallelism().map_or(0, |processors| processors.get() - 1);
+        let processor = self.answers_on;
+        let (ready, is_ready) = channel();
         let server = std::thread::spawn(move || {
-            pin(last);
+            pin(processor);
+            ready.send(()).expect("somebody waits");
             let mut octet = [0];
             // Until one says something. The others are waited for: what a reset finds half open policy may drop.
             while let Ok((mut stream, _)) = listener.accept() {
@@ -222,6 +226,8 @@ impl Node {
                 }
             }
         });
+        // It begins on the processor of this thread, which lets nobody else have it.
+        is_ready.recv().expect("a server");
         let rate = inside(&self.workloads[0], || {
             let open = || TcpStream::connect(endpoint(1, OPEN_PORT)).expect("a connection");
             let (begin, mut count) = (Instant::now(), 0u32);
