@@ -48,6 +48,7 @@ const OURS: [(u32, u32); 10] = [
 ];
 const CHAINS: [(u32, u32); 5] = [(10, 3), (500, 3), (5000, 3), (500, 30), (500, 100)];
 const LISTS: [(u32, u32); 4] = [(10, 3), (500, 3), (5000, 3), (500, 30)];
+const OURS_NAME: &str = "ours";
 /// Groups of endpoints with the same policies.
 const GROUPS: u32 = 10;
 const REFERENCE: &str = "table inet reference {
@@ -80,13 +81,18 @@ fn main() {
     assert!(mounted.success(), "no /run of its own");
     let last = std::thread::available_parallelism().map_or(0, |processors| processors.get() - 1);
     node::pin(0);
-    let mut bench = Bench { tested: Node::new(0, last), reference: Node::new(1, last), table: String::new() };
+    let mut bench = Bench {
+        tested: Node::new(0, last),
+        reference: Node::new(1, last),
+        table: String::new(),
+        ours: Vec::new(),
+    };
     bench.reference.load_text(REFERENCE);
     bench.head();
     bench.row("nothing", None, |_| Rules::Text(String::new()));
     bench.row("reference", None, |_| Rules::Text(REFERENCE.to_owned()));
     for size in OURS {
-        bench.row("ours", Some(size), |world| Rules::Messages(compile(&world.snapshot()).ruleset));
+        bench.row(OURS_NAME, Some(size), |world| Rules::Messages(compile(&world.snapshot()).ruleset));
     }
     for size in CHAINS {
         bench.row("chain per policy", Some(size), |world| Rules::Messages(world.chains()));
@@ -104,21 +110,31 @@ struct Bench {
     tested: Node,
     reference: Node,
     table: String,
+    /// What the first packet costs with our rules, by endpoints and policies of each.
+    ours: Vec<((u32, u32), f64)>,
 }
 
 impl Bench {
-    fn line(&mut self, cells: [&str; 6]) {
-        let [rules, endpoints, policies, first, established, connections] = cells;
+    fn line(&mut self, cells: [&str; 7]) {
+        let [rules, endpoints, policies, first, established, connections, ours] = cells;
         let line = format!(
-            "| {rules:<16} | {endpoints:>9} | {policies:>8} | {first:>12} | {established:>11} | {connections:>22} |"
+            "| {rules:<16} | {endpoints:>9} | {policies:>8} | {first:>12} | {ours:>12} | {established:>11} | {connections:>22} |"
         );
         println!("{line}");
         let _ = writeln!(self.table, "{line}");
     }
 
     fn head(&mut self) {
-        self.line(["rules", "endpoints", "policies", "first packet", "established", "connections/s"]);
-        self.line(["---", "---:", "---:", "---:", "---:", "---:"]);
+        self.line([
+            "rules",
+            "endpoints",
+            "policies",
+            "first packet",
+            "established",
+            "connections/s",
+            "ours to this",
+        ]);
+        self.line(["---", "---:", "---:", "---:", "---:", "---:", "---:"]);
     }
 
     /// Measures what `rules` makes of a world with so many endpoints and policies of each.
@@ -140,7 +156,12 @@ impl Bench {
         let number = |of: fn((u32, u32)) -> u32| size.map_or("-".to_owned(), |size| of(size).to_string());
         let connections = format!("{:.0}, {:.2} × ref.", cost.connections, cost.ratio);
         let (first, established) = (nanoseconds(cost.first), nanoseconds(cost.established));
-        self.line([name, &number(|s| s.0), &number(|s| s.1), &first, &established, &connections]);
+        let ours = self.ours.iter().find(|(known, _)| Some(*known) == size);
+        let ratio = ours.map_or(String::new(), |(_, ours)| format!("{:.2} ×", ours / cost.first));
+        if let (OURS_NAME, Some(size)) = (name, size) {
+            self.ours.push((size, cost.first));
+        }
+        self.line([name, &number(|s| s.0), &number(|s| s.1), &first, &established, &connections, &ratio]);
     }
 
     fn measure(&mut self, [packets, connections]: [Rules; 2]) -> Cost {
