@@ -2,6 +2,8 @@
 
 #[path = "generate/host.rs"]
 mod host;
+#[path = "generate/merged.rs"]
+mod merged;
 #[path = "generate/peers.rs"]
 mod peers;
 #[path = "generate/runs.rs"]
@@ -26,10 +28,12 @@ use tortie_policy::snapshot::{
 };
 
 pub(crate) use host::{host_packet, host_snapshot};
+pub(crate) use merged::{merged_packet, merged_snapshot};
 pub(crate) use peers::{peer_packet, peer_snapshot};
 pub(crate) use runs::{run_packet, run_snapshot};
 
-const ADDRESSES: [&str; 10] = [
+/// All there are; [`HOST`] and the last one are of IPv4 and IPv6 networks of their own.
+pub(crate) const ADDRESSES: [&str; 10] = [
     "10.0.0.1",
     "10.0.0.2",
     "10.0.0.3",
@@ -56,7 +60,7 @@ const NETS: [&str; 12] = [
     "2001:db8::/32",
 ];
 /// An address of `eth1` of this node.
-const HOST: &str = "192.0.2.1";
+pub(crate) const HOST: &str = "192.0.2.1";
 const INTERFACES: [&str; 9] = ["cali0", "cali1", "cali2", "cali9", "eth0", "eth0", "eth0", "eth1", "lo"];
 const SELECTORS: [&str; 12] = [
     "",
@@ -122,7 +126,7 @@ fn accounts() -> impl Strategy<Value = Option<ServiceAccountMatch>> {
         .prop_map(|found| found.map(|(names, selector)| ServiceAccountMatch { names, selector }))
 }
 
-fn entity(protocol: Option<Protocol>) -> impl Strategy<Value = EntityRule> {
+fn entity(protocol: Option<Protocol>) -> BoxedStrategy<EntityRule> {
     let negative = prop_oneof![4 => Just(String::new()), 1 => selector(&SELECTORS)];
     let services = weighted(0.05, Just(ServiceMatch { name: "s".into(), namespace: "a".into() }));
     (
@@ -148,6 +152,7 @@ fn entity(protocol: Option<Protocol>) -> impl Strategy<Value = EntityRule> {
                 entity
             },
         )
+        .boxed()
 }
 
 fn icmp() -> impl Strategy<Value = Option<Icmp>> {
@@ -156,7 +161,7 @@ fn icmp() -> impl Strategy<Value = Option<Icmp>> {
     weighted(0.5, some).prop_map(|i| i.map(|(icmp_type, code)| Icmp { icmp_type, code }))
 }
 
-fn rule() -> impl Strategy<Value = Rule> {
+fn rule() -> BoxedStrategy<Rule> {
     let action = select(vec![
         Action::Allow,
         Action::Allow,
@@ -166,32 +171,34 @@ fn rule() -> impl Strategy<Value = Rule> {
         Action::Pass,
         Action::Log,
     ]);
-    (action, weighted(0.7, protocol())).prop_flat_map(|(action, protocol)| {
-        let has_icmp = protocol.is_some_and(|p| matches!(p.number(), 1 | 58));
-        let icmp = move || weighted(if has_icmp { 0.9 } else { 0.005 }, icmp()).prop_map(Option::flatten);
-        (
-            weighted(0.1, select(vec![4u8, 4, 6, 6, 5])),
-            (icmp(), icmp()),
-            weighted(0.1, self::protocol()),
-            (entity(protocol), entity(protocol)),
-            weighted(0.01, Just(HttpMatch { methods: vec!["GET".to_owned()], ..HttpMatch::default() })),
-        )
-            .prop_map(
-                move |(version, (icmp, not_icmp), not_protocol, (source, destination), http)| Rule {
-                    action,
-                    // A version that does not exist must be rare, since it breaks the whole policy.
-                    ip_version: version.filter(|v| *v != 5 || action == Action::Log),
-                    protocol,
-                    icmp,
-                    not_protocol,
-                    not_icmp,
-                    source,
-                    destination,
-                    http,
-                    metadata: None,
-                },
+    (action, weighted(0.7, protocol()))
+        .prop_flat_map(|(action, protocol)| {
+            let has_icmp = protocol.is_some_and(|p| matches!(p.number(), 1 | 58));
+            let icmp = move || weighted(if has_icmp { 0.9 } else { 0.005 }, icmp()).prop_map(Option::flatten);
+            (
+                weighted(0.1, select(vec![4u8, 4, 6, 6, 5])),
+                (icmp(), icmp()),
+                weighted(0.1, self::protocol()),
+                (entity(protocol), entity(protocol)),
+                weighted(0.01, Just(HttpMatch { methods: vec!["GET".to_owned()], ..HttpMatch::default() })),
             )
-    })
+                .prop_map(
+                    move |(version, (icmp, not_icmp), not_protocol, (source, destination), http)| Rule {
+                        action,
+                        // A version that does not exist must be rare, since it breaks the whole policy.
+                        ip_version: version.filter(|v| *v != 5 || action == Action::Log),
+                        protocol,
+                        icmp,
+                        not_protocol,
+                        not_icmp,
+                        source,
+                        destination,
+                        http,
+                        metadata: None,
+                    },
+                )
+        })
+        .boxed()
 }
 
 fn rules() -> impl Strategy<Value = Vec<Rule>> {
@@ -211,7 +218,7 @@ fn types() -> impl Strategy<Value = Vec<PolicyType>> {
     ]
 }
 
-fn policy() -> impl Strategy<Value = (PolicyId, PolicyBody)> {
+fn policy() -> BoxedStrategy<(PolicyId, PolicyBody)> {
     let tier = weighted(0.7, select(&TIERS[..])).prop_map(|t| t.map(str::to_owned));
     (
         (select(vec!["p", "q", "r", "s"]), select(vec!["", "", "a", "b"])),
@@ -259,6 +266,7 @@ fn policy() -> impl Strategy<Value = (PolicyId, PolicyBody)> {
                 (id, body)
             },
         )
+        .boxed()
 }
 
 fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
@@ -276,7 +284,7 @@ fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
         .prop_map(|(a, b, c, d, e, f)| [a, b, c, d, e, f].into_iter().flatten().collect())
 }
 
-fn endpoint() -> impl Strategy<Value = Endpoint> {
+fn endpoint() -> BoxedStrategy<Endpoint> {
     let port =
         (select(&PORT_NAMES[..]), protocol(), select(&PORTS[..])).prop_map(|(name, protocol, port)| {
             WorkloadEndpointPort { name: name.into(), protocol, port, host_port: 0, host_ip: String::new() }
@@ -294,6 +302,7 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
             ports,
             interface: None,
         })
+        .boxed()
 }
 
 /// Endpoints; the first three are on this node, and rarely two of them claim one interface.
@@ -369,7 +378,7 @@ fn network_sets() -> impl Strategy<Value = BTreeMap<Arc<EndpointId>, Arc<Network
 }
 
 /// A snapshot of a node with three workloads.
-pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
+pub(crate) fn snapshot() -> BoxedStrategy<Snapshot> {
     let pools = prop::collection::vec((select(&NETS[..]), any::<bool>()), 0..4);
     let action = select(vec![EndpointToHost::Drop, EndpointToHost::Accept, EndpointToHost::Return]);
     (
@@ -382,31 +391,30 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
         subsequence(&ADDRESSES[..], 0..3),
         (network_sets(), host::host_endpoints(), host::options(), host::staged(), prop::bool::weighted(0.6)),
     )
-        .prop_map(|(tiers, policies, profiles, endpoints, pools, endpoint_to_host, peers, others)| {
-            Snapshot {
-                network_sets: others.0,
-                host_endpoints: if others.4 { others.1 } else { BTreeMap::new() },
-                host_interfaces: BTreeMap::from([(
-                    "eth1".to_owned(),
-                    BTreeSet::from([HOST.parse().expect("a literal")]),
-                )]),
-                options: others.2,
-                staged: others.3,
-                tiers,
-                policies: policies.into_iter().collect(),
-                profiles,
-                endpoints,
-                pools: pools
-                    .into_iter()
-                    .map(|(cidr, nat_outgoing)| Pool { cidr: cidr.parse().expect("a literal"), nat_outgoing })
-                    .collect(),
-                endpoint_to_host,
-                tunnel_peers: peers
-                    .into_iter()
-                    .map(|a| a.parse().expect("a literal"))
-                    .collect::<BTreeSet<IpAddr>>(),
-            }
+        .prop_map(|(tiers, policies, profiles, endpoints, pools, endpoint_to_host, peers, others)| Snapshot {
+            network_sets: others.0,
+            host_endpoints: if others.4 { others.1 } else { BTreeMap::new() },
+            host_interfaces: BTreeMap::from([(
+                "eth1".to_owned(),
+                BTreeSet::from([HOST.parse().expect("a literal")]),
+            )]),
+            options: others.2,
+            staged: others.3,
+            tiers,
+            policies: policies.into_iter().collect(),
+            profiles,
+            endpoints,
+            pools: pools
+                .into_iter()
+                .map(|(cidr, nat_outgoing)| Pool { cidr: cidr.parse().expect("a literal"), nat_outgoing })
+                .collect(),
+            endpoint_to_host,
+            tunnel_peers: peers
+                .into_iter()
+                .map(|a| a.parse().expect("a literal"))
+                .collect::<BTreeSet<IpAddr>>(),
         })
+        .boxed()
 }
 
 /// A packet between two addresses of one family.

@@ -1,149 +1,131 @@
 //! Random policies and packets: what the compiled rules do must be what the resources say, as read by an oracle that
 //! shares no code with the compiler.
 
+mod flows;
 mod generate;
 mod history;
+mod merged;
 mod oracle;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::fmt;
+
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
-use tortie_policy::eval::{CtState, Packet};
-use tortie_policy::flows::{Flow, Places, judge};
+use tortie_policy::eval::Packet;
 use tortie_policy::ir::{Action, Verdict};
+use tortie_policy::snapshot::PolicyBody;
 use tortie_policy::{Snapshot, compile, eval, nft};
 
+use support::words;
+
+/// A cluster, and about ten packets on one of its nodes.
+struct Case {
+    snapshot: Snapshot,
+    packets: Vec<Packet>,
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a node\n{}", words::snapshot(&self.snapshot))?;
+        self.packets.iter().try_for_each(|packet| writeln!(f, "packet {}", words::packet(packet)))
+    }
+}
+
+fn case(
+    snapshot: impl Strategy<Value = Snapshot>,
+    packet: impl Strategy<Value = Packet>,
+) -> impl Strategy<Value = Case> {
+    let packets = prop::collection::vec(packet, 1..20);
+    (snapshot, packets).prop_map(|(snapshot, packets)| Case { snapshot, packets })
+}
+
+/// Five properties share the cases.
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: support::cases(0.2), max_shrink_iters: 4000, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 800, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
-    fn compiled_rules_do_what_the_resources_say(
-        snapshot in generate::snapshot(),
-        packets in prop::collection::vec(generate::packet(), 50),
-    ) {
-        judged_alike(&snapshot, &packets)?;
+    fn compiled_rules_do_what_the_resources_say(case in case(generate::snapshot(), generate::packet())) {
+        judged_alike(&case)?;
     }
 
     #[test]
     fn host_endpoints_do_what_the_resources_say(
-        snapshot in generate::host_snapshot(),
-        packets in prop::collection::vec(generate::host_packet(), 50),
+        case in case(generate::host_snapshot(), generate::host_packet()),
     ) {
-        judged_alike(&snapshot, &packets)?;
+        judged_alike(&case)?;
     }
 
     #[test]
-    fn peers_are_who_the_resources_say(
-        snapshot in generate::peer_snapshot(),
-        packets in prop::collection::vec(generate::peer_packet(), 50),
-    ) {
-        judged_alike(&snapshot, &packets)?;
+    fn peers_are_who_the_resources_say(case in case(generate::peer_snapshot(), generate::peer_packet())) {
+        judged_alike(&case)?;
     }
 
     #[test]
-    fn merged_rules_do_what_the_resources_say(
-        snapshot in generate::run_snapshot(),
-        packets in prop::collection::vec(generate::run_packet(), 50),
-    ) {
-        judged_alike(&snapshot, &packets)?;
-        merged_as_apart(&snapshot, &packets)?;
+    fn runs_of_rules_mean_what_each_rule_says(case in case(generate::run_snapshot(), generate::run_packet())) {
+        judged_alike(&case)?;
     }
 }
 
-/// Merging changes no verdict, and says of each packet one of the rules that match it.
-fn merged_as_apart(snapshot: &Snapshot, packets: &[Packet]) -> Result<(), TestCaseError> {
-    let mut apart = snapshot.clone();
-    apart.options.merged_rows = 0;
-    let (merged, apart) = (compile(snapshot), compile(&apart));
-    prop_assert_eq!(&merged.problems, &apart.problems);
-    prop_assert!(apart.ruleset.origins == Default::default());
-    for packet in packets {
-        let (one, other) = (eval::eval(&merged.ruleset, packet), eval::eval(&apart.ruleset, packet));
-        prop_assert_eq!(one.allowed, other.allowed, "{:?}", packet);
-        let of = |outcome: &eval::Outcome| -> Vec<_> {
-            outcome.trail.iter().map(|step| (step.chain.clone(), step.action.clone())).collect()
-        };
-        prop_assert_eq!(of(&one), of(&other), "{:?}", packet);
-        let known: std::collections::BTreeSet<String> = comments(&apart.ruleset);
-        let unknown = one.trail.iter().find(|step| !known.contains(&step.comment));
-        prop_assert!(unknown.is_none(), "{unknown:?}");
+fn judged_alike(case: &Case) -> Result<(), TestCaseError> {
+    let ruleset = compile(&case.snapshot).ruleset;
+    for packet in &case.packets {
+        let found = eval::eval(&ruleset, packet);
+        let expected = oracle::judge(&case.snapshot, packet);
+        let found_verdict = verdict(found.allowed, found.masqueraded, found.untracked);
+        let expected_verdict = verdict(expected.allowed, expected.masqueraded, expected.untracked);
+        if found_verdict != expected_verdict {
+            let trail: String = found.trail.iter().map(|step| format!("  {}\n", words::step(step))).collect();
+            return Err(TestCaseError::fail(format!(
+                "{}\nthe resources say: {expected_verdict}\nthe rules say: {found_verdict}, by\n{trail}{}",
+                words::packet(packet),
+                nft::render_table(&ruleset),
+            )));
+        }
     }
     Ok(())
 }
 
-fn comments(ruleset: &tortie_policy::Ruleset) -> std::collections::BTreeSet<String> {
-    ruleset.chains.values().flat_map(|chain| &chain.rules).map(|rule| rule.comment.to_string()).collect()
+/// What happens to a packet, in words.
+fn verdict(allowed: bool, masqueraded: bool, untracked: bool) -> String {
+    let mut words = vec![if allowed { "allowed" } else { "dropped" }];
+    words.extend((allowed && masqueraded).then_some("masqueraded"));
+    words.extend((allowed && untracked).then_some("untracked"));
+    words.join(", ")
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: support::cases(0.01).min(1000), ..config() })]
 
-    /// A flow that goes on is judged as its first packet would be, but for what no flow begins with (forged sources, tunnels),
-    /// and for the policy of hosts.
     #[test]
-    fn flows_are_judged_as_their_first_packets(
-        snapshot in generate::snapshot(),
-        packets in prop::collection::vec(generate::packet(), 50),
+    fn the_same_resources_give_the_same_rules(
+        snapshot in prop_oneof![generate::snapshot().boxed(), generate::run_snapshot().boxed()],
     ) {
-        let snapshot = Snapshot { host_endpoints: Default::default(), ..snapshot };
-        let ruleset = compile(&snapshot).ruleset;
-        for packet in packets {
-            let packet = Packet { state: CtState::New, ..packet };
-            let outcome = eval::eval(&ruleset, &packet);
-            let before = outcome
-                .rule()
-                .is_some_and(|step| ["workload-source", "tunnel"].contains(&step.chain.as_str()));
-            let Some((flow, places)) = flow_of(&packet).filter(|_| !before) else { continue };
-            if let Some(judged) = judge(&ruleset, &places, &flow) {
-                prop_assert_eq!(judged.allowed, outcome.allowed, "{:?}\n{:#?}", packet, judged.trail);
-            } else {
-                let workloads = [&packet.input, &packet.output].into_iter().flatten();
-                let asked = packet.input.is_some() && workloads.clone().any(|name| name.starts_with("cali"));
-                prop_assert!(!asked, "{:?}", packet);
-            }
-        }
+        prop_assert_eq!(&compile(&snapshot), &compile(&snapshot.clone()));
     }
-}
 
-/// The flow a packet begins, and where its ends are; `None` when both have one address.
-fn flow_of(packet: &Packet) -> Option<(Flow, Places)> {
-    let Packet { source, destination, original, protocol, ports, icmp, .. } = packet.clone();
-    let mut places = Places::default();
-    for (address, interface) in [(source, &packet.input), (destination, &packet.output)] {
-        match interface {
-            None => drop(places.own.insert(address)),
-            Some(name) if name.starts_with("cali") => {
-                places.workloads.insert(address, name.clone());
-            }
-            Some(_) => {}
-        }
+    /// A finding is told in words that can be copied into a test.
+    #[test]
+    fn words_are_read_as_what_they_say(snapshot in generate::snapshot(), packet in generate::packet()) {
+        prop_assert_eq!(&support::packet(&words::packet(&packet)), &packet);
+        let text = words::snapshot(&snapshot);
+        // A range that ends before it begins is no port, so it cannot be read.
+        let reversed = |(low, high): (&str, &str)| match (low.parse::<u16>(), high.parse::<u16>()) {
+            (Ok(low), Ok(high)) => low > high,
+            _ => false,
+        };
+        prop_assume!(!text.split('"').filter_map(|word| word.split_once(':')).any(reversed));
+        let read = support::snapshot(&text);
+        prop_assert_eq!(read.policies, snapshot.policies);
+        prop_assert_eq!((read.tiers, read.staged, read.pools), (snapshot.tiers, snapshot.staged, snapshot.pools));
+        prop_assert_eq!(read.endpoints.len(), snapshot.endpoints.len());
     }
-    let flow = Flow { source, destination, original, protocol, ports, icmp };
-    (source != destination).then_some((flow, places))
-}
-
-fn judged_alike(snapshot: &Snapshot, packets: &[Packet]) -> Result<(), TestCaseError> {
-    let ruleset = compile(snapshot).ruleset;
-    prop_assert_eq!(&ruleset, &compile(&snapshot.clone()).ruleset);
-    for packet in packets {
-        let outcome = eval::eval(&ruleset, packet);
-        let expected = oracle::judge(snapshot, packet);
-        prop_assert_eq!(
-            (outcome.allowed, outcome.allowed && outcome.masqueraded, outcome.allowed && outcome.untracked),
-            (
-                expected.allowed,
-                expected.allowed && expected.masqueraded,
-                expected.allowed && expected.untracked
-            ),
-            "{:?}\n{:#?}\n{}",
-            packet,
-            outcome.trail,
-            nft::render_table(&ruleset)
-        );
-    }
-    Ok(())
 }
 
 /// The property above says nothing unless the generators reach both verdicts by many ways.
@@ -174,36 +156,41 @@ fn generators_reach_every_kind_of_verdict() {
     }
 }
 
-/// Runs of rules are merged in every way there is.
+/// Rules far back in a run decide, not only the first ones: without them the verdict is another.
 #[test]
-fn generators_reach_every_merged_set() {
+fn generators_reach_the_ends_of_runs() {
     let mut runner = TestRunner::deterministic();
-    let mut decided: std::collections::BTreeMap<String, usize> = Default::default();
-    for _ in 0..200 {
+    let mut decided: std::collections::BTreeMap<(bool, usize), usize> = Default::default();
+    for _ in 0..600 {
         let snapshot = generate::run_snapshot().new_tree(&mut runner).unwrap().current();
-        let ruleset = compile(&snapshot).ruleset;
-        for _ in 0..40 {
+        let lengths = [1, 2, 4, 8];
+        let cut = lengths.map(|length| (length, first_rules(&snapshot, length)));
+        for _ in 0..20 {
             let packet = generate::run_packet().new_tree(&mut runner).unwrap().current();
-            for step in eval::eval(&ruleset, &packet).trail {
-                let rule = &ruleset.chains[&step.chain].rules[step.index];
-                let set = ruleset.merged_set(rule).unwrap_or("none-");
-                let kind = set.split_once('-').map_or("", |(kind, _)| kind);
-                *decided.entry(format!("{kind} {:?}", step.action)).or_default() += 1;
+            let allowed = oracle::judge(&snapshot, &packet).allowed;
+            for (length, cut) in &cut {
+                if oracle::judge(cut, &packet).allowed != allowed {
+                    *decided.entry((allowed, *length)).or_default() += 1;
+                }
             }
         }
     }
-    let reached = |kind: &str, verdicts: &[&str]| {
-        let counted = |(way, n): (&String, &usize)| {
-            let wanted = way.starts_with(kind) && verdicts.iter().any(|verdict| way.contains(verdict));
-            if wanted { *n } else { 0 }
+    assert!(decided.len() == 8 && decided.values().all(|count| *count > 20), "{decided:?}");
+}
+
+/// The snapshot with no more than this many rules in a direction of a policy.
+fn first_rules(snapshot: &Snapshot, length: usize) -> Snapshot {
+    let mut snapshot = snapshot.clone();
+    for body in snapshot.policies.values_mut() {
+        let (ingress, egress) = match body {
+            PolicyBody::Network(spec) => (&mut spec.ingress, &mut spec.egress),
+            PolicyBody::Global(spec) => (&mut spec.ingress, &mut spec.egress),
+            PolicyBody::Invalid(_) => continue,
         };
-        decided.iter().map(counted).sum::<usize>()
-    };
-    for kind in ["rows4", "rows6", "any", "services", "ranges"] {
-        for verdicts in [&["Accept", "Return"][..], &["Drop"]] {
-            assert!(reached(kind, verdicts) > 5, "{kind} {verdicts:?} in {decided:#?}");
-        }
+        ingress.truncate(length);
+        egress.truncate(length);
     }
+    snapshot
 }
 
 /// The same for host endpoints: every phase drops by a rule and, where that is another way than to go on, allows.
@@ -244,8 +231,8 @@ fn random_rulesets_load_and_list() {
     let mut next = || {
         let snapshot = generate::snapshot().new_tree(&mut runner).unwrap().current();
         let host = generate::host_snapshot().new_tree(&mut runner).unwrap().current();
-        let runs = generate::run_snapshot().new_tree(&mut runner).unwrap().current();
-        [snapshot, host, runs].map(|snapshot| nft::render(&compile(&snapshot).ruleset))
+        let merged = generate::merged_snapshot().new_tree(&mut runner).unwrap().current();
+        [snapshot, host, merged].map(|snapshot| nft::render(&compile(&snapshot).ruleset))
     };
     for _ in 0..4 {
         let texts: Vec<String> = (0..10).flat_map(|_| next()).collect();

@@ -1,6 +1,7 @@
 //! The semantics of policy read straight from the resources, one packet at a time, with no thought for speed. Written
 //! from the facts on Calico's semantics, not from the compiler, and shares no code with it but the selector language.
 
+#[path = "oracle/host.rs"]
 mod host;
 
 use std::cmp::Ordering;

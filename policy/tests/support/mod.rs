@@ -3,6 +3,8 @@
 // Each test binary uses its part.
 #![allow(dead_code)]
 
+pub(crate) mod words;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -159,6 +161,15 @@ struct PoolDocument {
     nat_outgoing: bool,
 }
 
+/// How many random cases a test takes: a part of `TORTIE_POLICY_CASES`, or of 2000 when that is not set, since they
+/// take long unless optimised.
+pub(crate) fn cases(part: f64) -> u32 {
+    let all = std::env::var("TORTIE_POLICY_CASES").map_or(2000.0, |text| {
+        text.parse().unwrap_or_else(|_| panic!("TORTIE_POLICY_CASES={text} is no number"))
+    });
+    (all * part).ceil() as u32
+}
+
 /// Reads a snapshot.
 pub(crate) fn snapshot(yaml: &str) -> Snapshot {
     let document: Document = serde_yaml::from_str(yaml).unwrap_or_else(|e| panic!("{e} in\n{yaml}"));
@@ -281,8 +292,8 @@ fn policy(document: PolicyDocument) -> (PolicyId, PolicyBody) {
 }
 
 /// A packet from `cali0`-like or other interfaces, in words such as `cali0 > eth0 10.0.0.1 > 10.0.0.2 tcp 80`. An
-/// interface `-` is none; the protocol is `tcp PORT`, `udp PORT`, `icmp TYPE CODE` or a number; then perhaps a state, or
-/// `spoofed`, `marked`, and `for ADDRESS PORT` where the destination was translated from.
+/// interface `-` is none; the protocol is `tcp PORT`, `udp PORT`, `sctp PORT`, `icmp TYPE CODE` or a number; then perhaps `from
+/// PORT`, a state, `spoofed`, `marked`, and `for ADDRESS PORT` where the destination was translated from.
 pub(crate) fn packet(text: &str) -> Packet {
     let words: Vec<&str> = text.split_whitespace().collect();
     let interface = |word: &str| (word != "-").then(|| word.to_owned());
@@ -292,6 +303,7 @@ pub(crate) fn packet(text: &str) -> Packet {
     let (protocol, ports, icmp, rest) = match words[6] {
         "tcp" => (6, Some((40000, number(7))), None, 8),
         "udp" => (17, Some((40000, number(7))), None, 8),
+        "sctp" => (132, Some((40000, number(7))), None, 8),
         "icmp" => {
             let icmp = (number(7) as u8, number(8) as u8);
             (if source.is_ipv4() { 1 } else { 58 }, None, Some(icmp), 9)
@@ -320,6 +332,12 @@ pub(crate) fn packet(text: &str) -> Packet {
             "related" => packet.state = CtState::Related,
             "refused" => packet.state = CtState::Refused,
             "invalid" => packet.state = CtState::Invalid,
+            "untracked" => packet.state = CtState::Untracked,
+            "from" => {
+                let port = rest.next().and_then(|word| word.parse().ok());
+                let port = port.unwrap_or_else(|| panic!("{text}: from PORT"));
+                packet.ports = packet.ports.map(|(_, destination)| (port, destination));
+            }
             "for" => {
                 let mut next = || rest.next().unwrap_or_else(|| panic!("{text}: for ADDRESS PORT"));
                 packet.original =

@@ -1,98 +1,112 @@
-//! Snapshots whose policies have long lists of rules alike enough to be merged.
+//! Policies of runs: many rules in a row with one action, each about one peer and one port, as people and tools write them.
+//! What a compiler may make one lookup of must mean what the rules mean one by one.
 
 use std::collections::BTreeMap;
 
 use proptest::option::weighted;
 use proptest::prelude::*;
-use proptest::sample::{Index, select};
-use tortie_model::resource::{GlobalNetworkPolicySpec, NetworkPolicySpec, PolicyType, TierSpec};
+use proptest::sample::{select, subsequence};
+use tortie_model::resource::{GlobalNetworkPolicySpec, NetworkPolicySpec, TierAction, TierSpec};
 use tortie_model::rule::{Action, EntityRule, Rule};
 use tortie_model::scalar::{Port, Protocol};
-use tortie_policy::eval::{CtState, Packet};
-use tortie_policy::snapshot::{Options, PolicyBody, PolicyId, Snapshot};
+use tortie_policy::eval::Packet;
+use tortie_policy::snapshot::{PolicyBody, PolicyId, Snapshot};
 
-use super::{ADDRESSES, NETS, PORTS, SELECTORS, network_sets, packet, snapshot};
+use super::{
+    ADDRESSES, NETS, PORT_NAMES, PORTS, SELECTORS, network_sets, order, packet, peer_packet, snapshot,
+};
 
-fn ports() -> impl Strategy<Value = Vec<Port>> {
-    let port = (select(&PORTS[..]), select(vec![0u16, 0, 0, 1, 40]));
-    prop::collection::vec(port.prop_map(|(low, more)| Port::Range(low, low + more)), 1..3)
-}
-
-fn peers() -> impl Strategy<Value = EntityRule> {
-    let selector = select(&SELECTORS[3..11]).prop_map(|selector| EntityRule {
-        selector: selector.to_owned(),
-        namespace_selector: "all()".to_owned(),
-        ..EntityRule::default()
+/// What a run is made of: each rule has one of these on the peer's side, so that neighbours differ in one thing or in several.
+fn peer() -> impl Strategy<Value = EntityRule> {
+    let single = |address: &str| {
+        let address: std::net::IpAddr = address.parse().expect("a literal");
+        ipnetwork::IpNetwork::from(address)
+    };
+    let singles = subsequence(&ADDRESSES[..], 1..4).prop_map(move |all| EntityRule {
+        nets: all.into_iter().map(single).collect(),
+        ..Default::default()
     });
-    let single = any::<Index>().prop_map(|index| vec![index.get(&ADDRESSES).parse().expect("a literal")]);
-    let several = prop::collection::vec(select(&NETS[..]), 1..4)
-        .prop_map(|nets| nets.into_iter().map(|net| net.parse().expect("a literal")).collect());
-    let nets =
-        prop_oneof![2 => single, 1 => several].prop_map(|nets| EntityRule { nets, ..EntityRule::default() });
-    prop_oneof![5 => selector, 4 => nets, 3 => Just(EntityRule::default())]
+    let net = select(&NETS[..])
+        .prop_map(|net| EntityRule { nets: vec![net.parse().expect("a literal")], ..EntityRule::default() });
+    let selected = select(&SELECTORS[3..11])
+        .prop_map(|selector| EntityRule { selector: selector.to_owned(), ..EntityRule::default() });
+    let excluded = select(&SELECTORS[4..7])
+        .prop_map(|selector| EntityRule { not_selector: selector.to_owned(), ..EntityRule::default() });
+    prop_oneof![6 => selected, 5 => singles, 3 => Just(EntityRule::default()), 2 => net, 1 => excluded]
 }
 
-fn rule(ingress: bool) -> impl Strategy<Value = Rule> {
-    let services = weighted(0.7, (select(vec![Protocol::Tcp, Protocol::Udp]), ports()));
-    (peers(), services, 0..30).prop_map(move |(peers, services, dice)| {
-        let (mut near, mut far) = (EntityRule::default(), peers);
-        let mut rule = Rule::default();
-        if let Some((protocol, ports)) = services {
-            rule.protocol = Some(protocol);
-            let destination = if ingress { &mut near } else { &mut far };
-            destination.ports = ports;
-        }
-        rule.not_protocol = (dice == 0).then_some(Protocol::Sctp);
-        rule.ip_version = (dice == 1).then_some(6);
-        (rule.source, rule.destination) = if ingress { (far, near) } else { (near, far) };
-        rule
-    })
+/// Ports of one rule: mostly a single one.
+fn ports() -> impl Strategy<Value = Vec<Port>> {
+    let single = || select(&PORTS[..]).prop_map(|port| Port::Range(port, port));
+    let range = (select(&PORTS[..]), 1u16..40).prop_map(|(low, more)| Port::Range(low, low + more));
+    prop_oneof![
+        8 => single().prop_map(|port| vec![port]),
+        4 => prop::collection::vec(single(), 2..5),
+        3 => Just(vec![]),
+        2 => range.prop_map(|range| vec![range]),
+        1 => select(&PORT_NAMES[..]).prop_map(|name| vec![Port::Named(name.to_owned())]),
+    ]
 }
 
-/// Rules that differ in nothing but ranges of ports, which rarely overlap.
-fn range_rules() -> impl Strategy<Value = Vec<Rule>> {
-    let ranges = prop_oneof![
-        5 => Just(vec![(1, 60), (70, 120), (4700, 4800), (8000, 8100)]),
-        1 => Just(vec![(1, 60), (70, 120), (121, 5000), (8000, 8100), (8050, 9000)]),
-    ];
-    (ranges, select(vec![Protocol::Tcp, Protocol::Udp])).prop_map(|(ranges, protocol)| {
-        let rule = |(low, high)| {
-            let destination = EntityRule { ports: vec![Port::Range(low, high)], ..EntityRule::default() };
-            Rule { protocol: Some(protocol), destination, ..Rule::default() }
-        };
-        ranges.into_iter().map(rule).collect()
-    })
+fn protocol() -> impl Strategy<Value = Option<Protocol>> {
+    use Protocol::*;
+    select(vec![Some(Tcp), Some(Tcp), Some(Tcp), Some(Udp), Some(Udp), Some(Sctp), None, Some(Icmp)])
 }
 
-/// Runs of some rules with the same action.
+/// A rule of a run in a direction. Rarely the ports are the peer's, or the local side is narrowed as well.
+fn rule(action: Action, ingress: bool) -> impl Strategy<Value = Rule> {
+    (protocol(), peer(), ports(), weighted(0.05, select(&NETS[..])), 0..20u8).prop_map(
+        move |(protocol, mut peer, ports, local, dice)| {
+            let mut local = EntityRule {
+                nets: local.into_iter().map(|net| net.parse().expect("a literal")).collect(),
+                ..EntityRule::default()
+            };
+            if protocol.is_some_and(Protocol::has_ports) {
+                let of_source = dice == 0;
+                let side = if of_source == ingress { &mut peer } else { &mut local };
+                side.ports = ports;
+            }
+            let (source, destination) = if ingress { (peer, local) } else { (local, peer) };
+            let ip_version = (dice == 1).then_some(4).or((dice == 2).then_some(6));
+            Rule { action, ip_version, protocol, source, destination, ..Rule::default() }
+        },
+    )
+}
+
+/// Some runs, one after the other, sometimes with the same action. Where everything else is allowed in the end, it matters what
+/// was denied.
 fn rules(ingress: bool) -> impl Strategy<Value = Vec<Rule>> {
-    let action =
-        select(vec![Action::Allow, Action::Allow, Action::Deny, Action::Deny, Action::Pass, Action::Log]);
-    let rules = prop_oneof![6 => prop::collection::vec(rule(ingress), 1..12), 1 => range_rules()];
-    let run = (action, rules);
-    prop::collection::vec(run, 1..3).prop_map(|runs| {
-        let run =
-            |(action, rules): (Action, Vec<Rule>)| rules.into_iter().map(move |rule| Rule { action, ..rule });
-        runs.into_iter().flat_map(run).collect()
-    })
+    use Action::*;
+    let action = select(vec![Allow, Allow, Allow, Deny, Deny, Deny, Pass, Log]);
+    let run = action.prop_flat_map(move |action| {
+        // Log goes on, so it interrupts: one is enough.
+        let length = if action == Log { 1..2 } else { 1..10 };
+        prop::collection::vec(rule(action, ingress), length)
+    });
+    let end = weighted(0.4, Just(Rule::default()));
+    (prop::collection::vec(run, 0..4), end)
+        .prop_map(|(runs, end)| runs.into_iter().flatten().chain(end).collect())
 }
 
 fn policy() -> impl Strategy<Value = (PolicyId, PolicyBody)> {
-    (select(vec!["p", "q", "r"]), any::<bool>(), rules(true), rules(false), any::<bool>()).prop_map(
-        |(name, global, ingress, egress, forward)| {
-            let types = vec![PolicyType::Ingress, PolicyType::Egress];
-            let namespace = if global { "" } else { "a" };
+    let name = (select(vec!["p", "q"]), select(vec!["", "", "a", "b"]));
+    let tier = weighted(0.2, Just("first".to_owned()));
+    (name, tier, order(), (rules(true), rules(false)), 0..12u8).prop_map(
+        |((name, namespace), tier, order, (ingress, egress), dice)| {
             let id = PolicyId { name: name.into(), namespace: namespace.into() };
-            let body = if global {
+            let body = if namespace.is_empty() {
                 PolicyBody::Global(Box::new(GlobalNetworkPolicySpec {
+                    tier,
+                    order,
                     ingress,
                     egress,
-                    types,
-                    apply_on_forward: forward,
+                    do_not_track: dice == 0,
+                    pre_dnat: dice == 1,
+                    apply_on_forward: dice < 4,
                     ..GlobalNetworkPolicySpec::default()
                 }))
             } else {
-                let spec = NetworkPolicySpec { ingress, egress, types, ..NetworkPolicySpec::default() };
+                let spec = NetworkPolicySpec { tier, order, ingress, egress, ..NetworkPolicySpec::default() };
                 PolicyBody::Network(Box::new(spec))
             };
             (id, body)
@@ -100,34 +114,31 @@ fn policy() -> impl Strategy<Value = (PolicyId, PolicyBody)> {
     )
 }
 
-/// A snapshot of a few policies with runs of rules.
+/// A snapshot of a few policies, all of them made of runs.
 pub(crate) fn run_snapshot() -> impl Strategy<Value = Snapshot> {
     let policies = prop::collection::vec(policy(), 1..4);
-    let rows = select(vec![Options::default().merged_rows, 1000, 100, 20]);
-    (snapshot(), policies, network_sets(), rows).prop_map(|(mut snapshot, policies, network_sets, rows)| {
-        snapshot.options.merged_rows = rows;
-        Snapshot {
-            tiers: BTreeMap::from([("default".to_owned(), TierSpec::default())]),
+    (snapshot(), policies, network_sets(), any::<bool>(), weighted(0.5, Just(TierAction::Pass))).prop_map(
+        |(snapshot, policies, network_sets, hosts, default_action)| Snapshot {
+            tiers: BTreeMap::from([
+                ("default".to_owned(), TierSpec { default_action, ..TierSpec::default() }),
+                ("first".to_owned(), TierSpec { order: Some(1.0), ..TierSpec::default() }),
+            ]),
             policies: policies.into_iter().collect(),
             network_sets,
+            host_endpoints: if hosts { snapshot.host_endpoints } else { BTreeMap::new() },
             ..snapshot
-        }
-    })
+        },
+    )
 }
 
-/// The first packet of a flow of a known workload.
+/// A packet to or from a known workload, mostly of a protocol with ports.
 pub(crate) fn run_packet() -> impl Strategy<Value = Packet> {
-    let other = select(vec!["eth5", "eth1", "cali0", "cali1"]);
-    let protocol = select(vec![6u8, 6, 17, 17, 132]);
-    let ports = (select(&PORTS[..]), select(&PORTS[..]));
-    (packet(), select(vec!["cali0", "cali1", "cali2"]), other, any::<bool>(), 0..10, protocol, ports)
-        .prop_map(|(mut packet, workload, other, out, dice, protocol, ports)| {
-            if dice < 8 {
-                (packet.protocol, packet.ports, packet.icmp) = (protocol, Some(ports), None);
-            }
-            let (workload, other) = (Some(workload.to_owned()), Some(other.to_owned()));
-            let (input, output) = if out { (workload, other) } else { (other, workload) };
-            let state = if dice == 0 { packet.state } else { CtState::New };
-            Packet { input, output, original: None, state, reverse_route: true, ..packet }
-        })
+    let ports = weighted(0.6, (select(vec![6u8, 6, 17, 132]), select(&PORTS[..]), select(&PORTS[..])));
+    let any = prop_oneof![4 => peer_packet().boxed(), 1 => packet().boxed()];
+    (any, ports).prop_map(|(packet, ports)| match ports {
+        Some((protocol, source, destination)) => {
+            Packet { protocol, ports: Some((source, destination)), icmp: None, ..packet }
+        }
+        None => packet,
+    })
 }
