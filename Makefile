@@ -34,11 +34,13 @@ demo: build ## the product's main job, step by step, in namespaces; needs no roo
 test: build ## unit, contract and namespace end-to-end tests
 	@$(NEED) $(LAB_NEEDS) $(STORE_NEEDS) $(SPEAKER_NEEDS) $(FIREWALL_NEEDS)
 	cargo test --workspace
+	TORTIE_POLICY_CASES=100000 cargo test --profile bench --package tortie-policy --test equivalence
 
 soak: ## an etcd cluster whose members die, hang and lose each other, for SOAK_SECONDS (400); more of what `test` samples
 	@$(NEED) $(BUILD_NEEDS) $(STORE_NEEDS) kill=procps
 	SOAK_SECONDS=$(SOAK_SECONDS) cargo test --package tortie-datastore --test contract -- --ignored --exact failures::soak --nocapture
 	TORTIE_DIFFERENTIAL_CASES=20 cargo test --package tortie-datastore --test contract -- differential
+	TORTIE_POLICY_CASES=2000000 cargo test --profile bench --package tortie-policy --test equivalence
 	cargo test --package tortie-datastore --test ipam -- --ignored soak_ --nocapture
 	$(HUGE_PAGES) cargo test --profile bench --package tortie-bgp --test mesh -- --ignored --nocapture # needs 3.5 GiB and three minutes of a processor
 
@@ -46,6 +48,7 @@ e2e: build ## only the end-to-end tests
 	@$(NEED) $(LAB_NEEDS) $(STORE_NEEDS) $(SPEAKER_NEEDS) $(FIREWALL_NEEDS)
 	cargo test --package tortie-e2e --lib --bins --test demo --test main_job --test beside --test leaks --test mixed_mesh
 	TORTIE_KILLS=20 cargo test --package tortie-e2e --test kills
+	TORTIE_REAL_PACKETS=20000 cargo test --package tortie-policy --test real_packets
 	cargo test --package tortie-e2e --test interop -- --test-threads 6 # they mostly wait
 
 check: deps-check deny ## formatting, lints, docs, licences, direction of dependencies
