@@ -7,7 +7,7 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 use tortie_policy::Ruleset;
 use tortie_policy::change::Change;
-use tortie_policy::ir::{Chain, Comment, Rule, Set, VerdictMap};
+use tortie_policy::ir::{Chain, Comment, Origins, Rule, Set, VerdictMap};
 use tortie_policy::netlink::transaction::{Table, Transaction};
 
 /// Room for the largest transaction.
@@ -53,6 +53,7 @@ pub(super) fn bare(ruleset: &Ruleset) -> Ruleset {
     let map = |map: &VerdictMap| VerdictMap { comment: comment(), ..map.clone() };
     let set = |set: &Set| Set { comment: comment(), counter: false, ..set.clone() };
     Ruleset {
+        origins: Origins::default(),
         sets: ruleset.sets.iter().map(|(name, part)| (name.clone(), set(part))).collect(),
         maps: ruleset.maps.iter().map(|(name, part)| (name.clone(), map(part))).collect(),
         chains: ruleset.chains.iter().map(|(name, part)| (name.clone(), chain(part))).collect(),

@@ -201,6 +201,7 @@ pub(crate) fn packet(packet: &Packet) -> String {
         CtState::Established => Some("established"),
         CtState::Related => Some("related"),
         CtState::Invalid => Some("invalid"),
+        CtState::Refused => Some("refused"),
         CtState::Untracked => Some("untracked"),
     };
     let flags = [(!packet.reverse_route, "spoofed"), (packet.marked, "marked")];
