@@ -122,22 +122,28 @@ fn checksum_of(bytes: &[u8]) -> u16 {
 
 /// Reads a packet from its IP header.
 pub(crate) fn read(bytes: &[u8]) -> Option<Arrived> {
-    let (protocol, source): (u8, IpAddr) = match bytes.first()? >> 4 {
-        4 => (*bytes.get(9)?, <[u8; 4]>::try_from(bytes.get(12..16)?).ok()?.into()),
+    let (protocol, source, length): (u8, IpAddr, usize) = match bytes.first()? >> 4 {
+        4 => {
+            let length = usize::from(bytes.first()? & 0xf) * 4;
+            (*bytes.get(9)?, <[u8; 4]>::try_from(bytes.get(12..16)?).ok()?.into(), length)
+        }
         6 => {
-            let next = match *bytes.get(6)? {
-                DESTINATION_OPTIONS => *bytes.get(40)?,
-                next => next,
+            let (next, length) = match *bytes.get(6)? {
+                DESTINATION_OPTIONS => (*bytes.get(40)?, 48),
+                next => (next, 40),
             };
-            (next, <[u8; 16]>::try_from(bytes.get(8..24)?).ok()?.into())
+            (next, <[u8; 16]>::try_from(bytes.get(8..24)?).ok()?.into(), length)
         }
         _ => return None,
     };
-    Some(Arrived { source: Some(source), ..read_payload(protocol, bytes)? })
+    Some(Arrived { source: Some(source), ..read_payload(protocol, bytes.get(length..)?)? })
 }
 
-/// Reads what is behind the IP header, or a whole packet of a known protocol.
+/// Reads what is behind the IP header. What is said of a packet that was rejected is not that packet.
 pub(crate) fn read_payload(protocol: u8, bytes: &[u8]) -> Option<Arrived> {
+    if let (1, Some(3)) | (58, Some(1)) = (protocol, bytes.first()) {
+        return None;
+    }
     let number = bytes.last_chunk::<8>()?.strip_prefix(&MAGIC)?;
     Some(Arrived { id: u32::from_be_bytes(number.try_into().ok()?), protocol, source: None })
 }
