@@ -28,7 +28,7 @@ fn inside(script: &str) -> (String, Option<i32>) {
 fn a_table_that_drops_makes_it_fail_and_what_it_says_helps() {
     let (alone, code) = inside("$tortiectl node checksystem");
     assert_eq!(code, Some(0), "{alone}");
-    assert!(alone.ends_with("System meets minimum system requirements to run Calico!\n"), "{alone}");
+    assert!(alone.ends_with("System meets minimum system requirements to run Tortie!\n"), "{alone}");
 
     let (beside, code) = inside("nft -f $plain && $tortiectl node checksystem -o json");
     assert_eq!(code, Some(1), "{beside}");

@@ -22,7 +22,7 @@ pub(crate) struct Part {
 }
 
 /// Everything a node may ask of the kernel. The first question is whether questions can be asked.
-pub(crate) const PARTS: [Part; 11] = [
+pub(crate) const PARTS: [Part; 13] = [
     Part {
         module: "nf_tables",
         option: "NF_TABLES",
@@ -37,9 +37,11 @@ pub(crate) const PARTS: [Part; 11] = [
         option: "NF_TABLES_INET",
         question: Some(
             "map m { type ifname : verdict; }; set s { type ipv4_addr; flags interval; }; \
-             set p { type inet_proto . inet_service; }; \
+             set p { type inet_proto . inet_service; counter; }; \
+             set r { type ipv4_addr . inet_proto . inet_service; counter; }; \
              chain c { type filter hook forward priority 0; \
-             iifname vmap @m; ip saddr @s drop; meta l4proto . th dport @p drop; }",
+             iifname vmap @m; ip saddr @s drop; meta l4proto . th dport @p drop; \
+             ip saddr & 255.255.255.0 . meta l4proto . th dport @r drop; }",
         ),
         required: true,
         without: "rules cannot look up interfaces, addresses and ports",
@@ -77,6 +79,22 @@ pub(crate) const PARTS: [Part; 11] = [
         question: Some("chain c { type filter hook forward priority 0; log prefix \"x\"; }"),
         required: false,
         without: "policies with the action Log cannot be loaded, and nothing after them",
+    },
+    Part {
+        module: "nft_reject_inet",
+        option: "NFT_REJECT_INET",
+        question: Some(
+            "chain c { type filter hook forward priority 0; reject with icmpx port-unreachable; }",
+        ),
+        required: false,
+        without: "nftablesFilterDenyAction Reject cannot be loaded, and no rules with it",
+    },
+    Part {
+        module: "nft_limit",
+        option: "NFT_LIMIT",
+        question: Some("chain c { type filter hook forward priority 0; limit rate 10/second drop; }"),
+        required: false,
+        without: "logActionRateLimit cannot be loaded, and no rules with it",
     },
     Part {
         module: "nf_conntrack",

@@ -55,7 +55,7 @@ fn a_machine_with_everything_and_nobody_else_is_well() {
     assert!(report.meets_requirements() && !report.has_conflicts(), "{report:?}");
     let said = text(&report);
     assert!(!said.contains("WARN") && !said.contains("FAIL"), "{said}");
-    assert!(said.ends_with("System meets minimum system requirements to run Calico!\n"), "{said}");
+    assert!(said.ends_with("System meets minimum system requirements to run Tortie!\n"), "{said}");
 }
 
 #[test]

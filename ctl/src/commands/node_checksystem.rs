@@ -9,8 +9,8 @@ use crate::outcome::Outcome;
 use crate::output::{Format, structured};
 
 /// calicoctl's last words.
-const MEETS: &str = "System meets minimum system requirements to run Calico!";
-const DOES_NOT_MEET: &str = "system doesn't meet one or more minimum systems requirements to run Calico";
+const MEETS: &str = "System meets minimum system requirements to run Tortie!";
+const DOES_NOT_MEET: &str = "system doesn't meet one or more minimum systems requirements to run Tortie";
 const CONFLICTS: &str = "rules of others stop what this node needs; see the conflicts";
 
 pub(super) fn run(args: &NodeChecksystemArgs) -> anyhow::Result<Outcome> {
