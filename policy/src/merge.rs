@@ -22,12 +22,16 @@ const FEWEST: usize = 3;
 /// Rules with more ports are not merged with others about peers: each port is a row for each peer.
 const MOST_SERVICES: usize = 32;
 
+/// With more rows than this a set counts as a whole. A counter of an element takes as long to make as three elements, and memory for
+/// each processor.
+const MOST_COUNTED: usize = 1 << 11;
+
 /// Of so many rows on a node, how many a group may have in one way of merging when there are so many groups. Sets that hold rows
 /// of several policies are its own, so there may be one in each group; sets that hold those of one policy are shared.
 pub(crate) fn share(rows: usize, groups: usize) -> usize {
     let mut some = 1;
     while some < groups {
-        some *= 4;
+        some *= 2;
     }
     rows / some
 }
@@ -69,8 +73,14 @@ struct Place {
     number: usize,
 }
 
-/// Rules with their parts, by where they are put.
-type Places = BTreeMap<Place, Vec<Origin>>;
+/// What is put in a place: rules, and about how many rows they give.
+#[derive(Default)]
+struct Heap {
+    origins: Vec<Origin>,
+    rows: usize,
+}
+
+type Places = BTreeMap<Place, Heap>;
 
 /// What writing rules in fewer takes.
 pub(crate) struct Merge<'s> {
@@ -111,8 +121,7 @@ impl Merge<'_> {
         let mut ranges = Apart::default();
         let by_range: Vec<_> = rest.iter().map(|rule| ranges.apart(by_range(rule, self.sets))).collect();
         let rest = self.take(&mut places, rest, by_range);
-        let merged =
-            places.into_iter().map(|(place, origins)| rule(place.way, origins, side, &action, self.sets));
+        let merged = places.into_iter().map(|(place, heap)| rule(place.way, heap, side, &action, self.sets));
         merged.collect::<Vec<_>>().into_iter().chain(rest).collect()
     }
 
@@ -127,7 +136,9 @@ impl Merge<'_> {
                 rest.push(rule);
             }
             for (part, place) in parts.into_iter().zip(at) {
-                places.entry(place).or_default().push(part.origin);
+                let heap = places.entry(place).or_default();
+                heap.rows += part.rows;
+                heap.origins.push(part.origin);
             }
         }
         rest
@@ -359,14 +370,19 @@ fn count(services: &[Service]) -> usize {
 }
 
 /// The rule that stands for those in one place.
-fn rule(way: Way, origins: Vec<Origin>, side: Side, action: &Action, sets: &mut Sets) -> Rule {
-    let comment = comment(&origins);
+fn rule(way: Way, heap: Heap, side: Side, action: &Action, sets: &mut Sets) -> Rule {
+    let Heap { origins, rows } = heap;
+    let counted = rows <= MOST_COUNTED;
+    let mut policies: Vec<String> = origins.iter().map(|origin| policy(&origin.comment)).collect();
+    policies.dedup();
+    // Nobody should take what all of them count for what the first does.
+    let comment = comment(if counted || policies.len() == 1 { "" } else { "several: " }, &origins);
     let matches = match way {
         Way::Rows(family, length) => {
-            vec![Match::Row(side, family, length, sets.merged(Shape::Rows(family), origins))]
+            vec![Match::Row(side, family, length, sets.merged(Shape::Rows(family), origins, counted))]
         }
         Way::Peers(family, length) => {
-            let name = sets.merged(Shape::Peers(family), origins);
+            let name = sets.merged(Shape::Peers(family), origins, counted);
             let set = match length == family.bits() {
                 true => AddressSet::Named(name),
                 false => AddressSet::Masked(length, name),
@@ -374,25 +390,28 @@ fn rule(way: Way, origins: Vec<Origin>, side: Side, action: &Action, sets: &mut 
             vec![Match::Address(side, family, Op::Is, set)]
         }
         Way::Ranges(protocol, mut rest) => {
-            let name = sets.merged(Shape::Ranges, origins);
+            let name = sets.merged(Shape::Ranges, origins, counted);
             rest.push(Match::Protocol(Op::Is, protocol));
             rest.push(Match::Port(Side::Destination, Op::Is, PortSet::Named(name)));
             rest
         }
         Way::Services(mut rest) => {
-            rest.push(Match::ProtocolPort(Side::Destination, Op::Is, sets.merged(Shape::Services, origins)));
+            rest.push(Match::ProtocolPort(
+                Side::Destination,
+                Op::Is,
+                sets.merged(Shape::Services, origins, counted),
+            ));
             rest
         }
     };
-    // Its elements are counted.
-    Rule { matches, counter: false, action: action.clone(), comment }
+    Rule { matches, counter: !counted, action: action.clone(), comment }
 }
 
 /// The first rule, and how many others.
-pub(crate) fn comment(origins: &[Origin]) -> Comment {
+pub(crate) fn comment(before: &str, origins: &[Origin]) -> Comment {
     let mut comments: Vec<&Comment> = origins.iter().map(|origin| &origin.comment).collect();
     comments.dedup();
-    let first = comments.first().map(ToString::to_string).unwrap_or_default();
+    let first = comments.first().map(|first| format!("{before}{first}")).unwrap_or_default();
     match comments.len().saturating_sub(1) {
         0 => Comment::new(&first),
         others => Comment::with_tail(&first, &format!(" and {others} more")),

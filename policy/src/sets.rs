@@ -35,12 +35,12 @@ pub(crate) enum PeerSets {
 /// With more peers than this a selector's set is not merged with others.
 pub(crate) const MANY_PEERS: usize = 1024;
 
-/// About how many members a set has: at least as many as there are, and less than four times that. Whether sets are merged
+/// About how many members a set has: at least as many as there are, and less than twice that. Whether sets are merged
 /// depends on it, so those who use one are written anew when it changes; more than [`MANY_PEERS`] is all the same.
 pub(crate) fn size(members: usize) -> usize {
     let mut size = 1;
     while size < members && size <= MANY_PEERS {
-        size *= 4;
+        size *= 2;
     }
     size
 }
@@ -376,7 +376,7 @@ impl Asked {
             }
             Definition::NamedPorts(family, ..) => Elements::Services(*family, OrdSet::new()),
             Definition::Ports(_) => Elements::Ports(OrdSet::new()),
-            Definition::Merged(shape, _) => shape.none(),
+            Definition::Merged(shape, ..) => shape.none(),
         };
         Set { comment: Comment::new(&comment), elements, counter: false }
     }

@@ -96,7 +96,7 @@ impl Default for Options {
             vxlan_port: 4789,
             log: LogFormat::default(),
             // About 130 MB of the kernel's memory for each million.
-            merged_rows: 1 << 21,
+            merged_rows: 1 << 22,
             deny: DenyAction::default(),
             stop_refused: false,
         }

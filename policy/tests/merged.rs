@@ -156,15 +156,15 @@ fn many_groups_share_the_rows_of_a_policy() {
         snapshot.options.merged_rows = rows;
         snapshot
     };
-    let alone = rows(&compile(&world(1, 5_000)).ruleset);
+    let alone = rows(&compile(&world(1, 2_000)).ruleset);
     assert!(alone >= 200, "{alone}");
     let roomy = rows(&compile(&world(30, 1 << 20)).ruleset);
     assert!(roomy > 25 * alone, "{roomy}");
-    let tight = rows(&compile(&world(30, 5_000)).ruleset);
+    let tight = rows(&compile(&world(30, 2_000)).ruleset);
     assert!(tight < 3 * alone, "{tight}");
     // However it came to be so many.
     let mut engine = Engine::default();
-    let (few, many) = (world(2, 5_000), world(30, 5_000));
+    let (few, many) = (world(2, 2_000), world(30, 2_000));
     engine.set_all(&few);
     engine.flush();
     engine.set_all(&many);

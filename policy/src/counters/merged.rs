@@ -16,13 +16,14 @@ pub struct MergedSet<'r> {
     action: &'r Action,
 }
 
-/// The merged sets of a rule-set.
+/// The merged sets of a rule-set whose elements count.
 pub fn merged_sets(ruleset: &Ruleset) -> Vec<MergedSet<'_>> {
     let mut found = BTreeMap::new();
     for (chain, content) in &ruleset.chains {
         for rule in &content.rules {
             let Some(name) = ruleset.merged_set(rule) else { continue };
-            let Some(kind) = ruleset.sets.get(name).map(|set| set.elements.kind()) else { continue };
+            let set = ruleset.sets.get(name).filter(|set| set.counter);
+            let Some(kind) = set.map(|set| set.elements.kind()) else { continue };
             found.entry(name).or_insert(MergedSet { ruleset, name, kind, chain, action: &rule.action });
         }
     }

@@ -23,8 +23,8 @@ pub(crate) enum Definition {
     Ports(BTreeSet<(u16, u16)>),
     /// Addresses, protocols and ports that endpoints matching a selector have under one of these names.
     NamedPorts(Family, BTreeSet<String>, Selector),
-    /// What several rules look for, in their order; see [`crate::merge`].
-    Merged(Shape, Arc<[Origin]>),
+    /// What several rules look for, in their order, and whether each element counts; see [`crate::merge`].
+    Merged(Shape, Arc<[Origin]>, bool),
 }
 
 /// What the elements of a merged set are.
@@ -63,12 +63,12 @@ impl Definition {
             Definition::Ports(_) => "ports-",
             Definition::NamedPorts(Family::V4, ..) => "named4-",
             Definition::NamedPorts(Family::V6, ..) => "named6-",
-            Definition::Merged(Shape::Rows(Family::V4), _) => "rows4-",
-            Definition::Merged(Shape::Rows(Family::V6), _) => "rows6-",
-            Definition::Merged(Shape::Peers(Family::V4), _) => "any-port4-",
-            Definition::Merged(Shape::Peers(Family::V6), _) => "any-port6-",
-            Definition::Merged(Shape::Services, _) => "services-",
-            Definition::Merged(Shape::Ranges, _) => "ranges-",
+            Definition::Merged(Shape::Rows(Family::V4), ..) => "rows4-",
+            Definition::Merged(Shape::Rows(Family::V6), ..) => "rows6-",
+            Definition::Merged(Shape::Peers(Family::V4), ..) => "any-port4-",
+            Definition::Merged(Shape::Peers(Family::V6), ..) => "any-port6-",
+            Definition::Merged(Shape::Services, ..) => "services-",
+            Definition::Merged(Shape::Ranges, ..) => "ranges-",
         }
     }
 
@@ -80,14 +80,14 @@ impl Definition {
                 let names: Vec<_> = names.iter().map(String::as_str).collect();
                 format!("ports {} of {selector}", names.join(", "))
             }
-            Definition::Merged(_, origins) => merge::comment(origins).to_string(),
+            Definition::Merged(_, origins, _) => merge::comment("", origins).to_string(),
         }
     }
 
     /// The rules a merged set stands for.
     pub(super) fn origins(&self) -> Option<&Arc<[Origin]>> {
         match self {
-            Definition::Merged(_, origins) => Some(origins),
+            Definition::Merged(_, origins, _) => Some(origins),
             Definition::Peers(..)
             | Definition::Nets(..)
             | Definition::Ports(_)

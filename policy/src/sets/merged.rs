@@ -39,16 +39,16 @@ impl Givers {
 
 impl Sets {
     /// Name of the set with what these rules look for. Whoever asks uses the definitions of their peers, too.
-    pub(crate) fn merged(&mut self, shape: Shape, origins: Vec<Origin>) -> String {
-        let id = self.need(Definition::Merged(shape, Arc::from(origins)));
+    pub(crate) fn merged(&mut self, shape: Shape, origins: Vec<Origin>, counted: bool) -> String {
+        let id = self.need(Definition::Merged(shape, Arc::from(origins), counted));
         self.asked.get(id).map(|asked| asked.name.clone()).unwrap_or_default()
     }
 
     /// Makes the set of a merged definition.
     pub(super) fn fill_merged(&mut self, id: DefinitionId) {
         let Some(asked) = self.asked.get_mut(id) else { return };
-        let Definition::Merged(shape, origins) = &asked.definition else { return };
-        let (shape, mut elements, origins) = (*shape, shape.none(), Arc::clone(origins));
+        let Definition::Merged(shape, origins, counter) = &asked.definition else { return };
+        let (shape, counter, mut elements, origins) = (*shape, *counter, shape.none(), Arc::clone(origins));
         asked.lengths.insert(0, 1);
         let (name, comment) = (asked.name.clone(), Comment::new(&asked.definition.comment()));
         for origin in origins.iter() {
@@ -68,7 +68,7 @@ impl Sets {
             self.touched.insert(source.to_owned());
         }
         self.touched.insert(name.clone());
-        self.sets.insert(name, Set { comment, elements, counter: true });
+        self.sets.insert(name, Set { comment, elements, counter });
     }
 
     /// The address of each of its elements.
