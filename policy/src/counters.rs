@@ -1,5 +1,5 @@
 //! What rules and elements of merged sets have counted, summed by what they are part of. A rule says that in its comment:
-//! many rules, of many groups, are one rule of a policy; of elements [`Ruleset::origin`] does.
+//! many rules, of many groups, are one rule of a policy; of elements [`crate::Ruleset::origin`] does.
 //!
 //! Whatever counts comes down to [`key`]: a chain, an origin in the words of the comments, and what happens to the packet.
 //! Counters begin anew with an object that is written again, and an element may become another rule's; sums only grow
