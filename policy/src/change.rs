@@ -15,7 +15,7 @@ use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 
 use crate::ir::{
-    Base, Chain, Comment, Elements, InterfaceName, Reference, Rule, Ruleset, Set, SetKind, Verdict,
+    Base, Chain, Comment, Elements, InterfaceName, Reference, Rule, Ruleset, Set, SetHead, SetKind, Verdict,
     VerdictMap,
 };
 
@@ -41,8 +41,8 @@ pub enum Change {
     RemoveRows(String, Rows),
     /// A map that nothing names goes.
     RemoveMap(String),
-    /// A set without members; the last says whether packets are counted for each.
-    CreateSet(String, SetKind, Comment, bool),
+    /// A set without members.
+    CreateSet(String, SetHead),
     /// A set gets more members.
     AddElements(String, SetKind, Elements),
     /// A set loses members it has.
@@ -86,10 +86,7 @@ fn anew<'a>(old: &'a Ruleset, new: &'a Ruleset) -> BTreeSet<Reference<'a>> {
     });
     let sets = differing(&old.sets, &new.sets).into_iter().filter_map(|(name, pair)| {
         let (Some(old), Some(new)) = pair else { return None };
-        let same = old.elements.kind() == new.elements.kind()
-            && old.comment == new.comment
-            && old.counter == new.counter;
-        (!same).then_some(Reference::Set(name))
+        (old.head() != new.head()).then_some(Reference::Set(name))
     });
     let maps = differing(&old.maps, &new.maps).into_iter().filter_map(|(name, pair)| {
         let (Some(old), Some(new)) = pair else { return None };
@@ -227,8 +224,7 @@ impl<'a> Plan<'a> {
         for (name, (old, new)) in &self.sets {
             let Some(set) = new else { continue };
             if old.is_none() || self.anew.contains(&Reference::Set(name)) {
-                let kind = set.elements.kind();
-                changes.push(Change::CreateSet((*name).to_owned(), kind, set.comment.clone(), set.counter));
+                changes.push(Change::CreateSet((*name).to_owned(), set.head()));
             }
         }
     }
@@ -293,6 +289,10 @@ impl Elements {
     /// The members that the other does not have; all of them when it is of another type.
     fn without(&self, other: &Elements) -> Elements {
         fn left<T: Ord + Clone>(ours: &OrdSet<T>, theirs: &OrdSet<T>) -> OrdSet<T> {
+            // Most of what is loaded for the first time: a copy shares everything.
+            if theirs.is_empty() {
+                return ours.clone();
+            }
             let differing = theirs.diff(ours).filter_map(|item| match item {
                 imbl::ordset::DiffItem::Add(member) => Some(member.clone()),
                 imbl::ordset::DiffItem::Remove(_) => None,

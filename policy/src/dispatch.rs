@@ -231,11 +231,7 @@ fn tunnel(around: &Surroundings, ruleset: &mut Ruleset) {
         if peers.is_empty() {
             continue;
         }
-        let set = Set {
-            comment: Comment::new("other nodes"),
-            elements: Elements::Addresses(family, peers),
-            counter: false,
-        };
+        let set = Set::new(Comment::new("other nodes"), Elements::Addresses(family, peers));
         ruleset.sets.insert(name.to_owned(), set);
         let from_peer = Match::Address(Side::Source, family, Op::Is, AddressSet::Named(name.to_owned()));
         rules.push(rule(vec![from_peer, Match::LocalDestination], Verdict::Accept, "tunnel from a node"));
@@ -262,9 +258,7 @@ fn masquerade(around: &Surroundings, ruleset: &mut Ruleset) {
             [(nat, "pools with NAT outgoing", from), (all, "all pools", everywhere)]
         {
             let elements = Elements::Prefixes(family, prefixes.into_iter().collect());
-            ruleset
-                .sets
-                .insert(name.to_owned(), Set { comment: Comment::new(comment), elements, counter: false });
+            ruleset.sets.insert(name.to_owned(), Set::new(Comment::new(comment), elements));
         }
         let end = |side, op, set: &str| Match::Address(side, family, op, AddressSet::Named(set.to_owned()));
         rules.push(Rule {

@@ -10,7 +10,7 @@ mod parts;
 
 pub use limit::{Limit, Period};
 pub use origin::{Element, Origin, Origins, Peers, Service};
-pub use parts::{Reference, SetKey, SetKind};
+pub use parts::{Reference, SetHead, SetKey, SetKind};
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -118,6 +118,16 @@ pub struct Set {
     pub elements: Elements,
     /// Whether packets and bytes are counted for each member.
     pub counter: bool,
+    /// How many members it has room for, when that is said beforehand. The kernel makes such a hash as large as it needs to be at
+    /// once; any other grows behind the members that come, which takes most of the time when they are many.
+    pub size: Option<u32>,
+}
+
+impl Set {
+    /// One that counts nothing and has room for any number of members.
+    pub fn new(comment: Comment, elements: Elements) -> Set {
+        Set { comment, elements, counter: false, size: None }
+    }
 }
 
 /// Type and members of a set.

@@ -14,7 +14,7 @@ use crate::ir::{
     Action, AddressSet, Comment, Direction, Elements, Family, Match, Op, Origin, Peers, PortSet, Rule,
     Service, Side, Verdict,
 };
-use crate::sets::{MANY_PEERS, Sets, Shape, size};
+use crate::sets::{MANY_PEERS, Sets, Shape, Width, size};
 
 /// Fewer rules are as quick by themselves, and easier to read.
 const FEWEST: usize = 3;
@@ -25,6 +25,9 @@ const MOST_SERVICES: usize = 32;
 /// With more rows than this a set counts as a whole. A counter of an element takes as long to make as three elements, and memory for
 /// each processor.
 const MOST_COUNTED: usize = 1 << 11;
+
+/// Sets of no more rows than this grow as they need to, so that they stay the same while they do.
+const SMALL: usize = 1 << 8;
 
 /// Of so many rows on a node, how many a group may have in one way of merging when there are so many groups. Sets that hold rows
 /// of several policies are its own, so there may be one in each group; sets that hold those of one policy are shared.
@@ -369,20 +372,26 @@ fn count(services: &[Service]) -> usize {
     services.iter().map(|service| usize::from(service.high.saturating_sub(service.low)) + 1).sum()
 }
 
+/// What is made of a set for so many rows or fewer. They are about as many, so the next power of two will do for a while.
+fn width(rows: usize) -> Width {
+    let size = (rows > SMALL).then(|| u32::try_from(rows.next_power_of_two()).ok());
+    Width { counted: rows <= MOST_COUNTED, size: size.flatten() }
+}
+
 /// The rule that stands for those in one place.
 fn rule(way: Way, heap: Heap, side: Side, action: &Action, sets: &mut Sets) -> Rule {
     let Heap { origins, rows } = heap;
-    let counted = rows <= MOST_COUNTED;
+    let width @ Width { counted, .. } = width(rows);
     let mut policies: Vec<String> = origins.iter().map(|origin| policy(&origin.comment)).collect();
     policies.dedup();
     // Nobody should take what all of them count for what the first does.
     let comment = comment(if counted || policies.len() == 1 { "" } else { "several: " }, &origins);
     let matches = match way {
         Way::Rows(family, length) => {
-            vec![Match::Row(side, family, length, sets.merged(Shape::Rows(family), origins, counted))]
+            vec![Match::Row(side, family, length, sets.merged(Shape::Rows(family), origins, width))]
         }
         Way::Peers(family, length) => {
-            let name = sets.merged(Shape::Peers(family), origins, counted);
+            let name = sets.merged(Shape::Peers(family), origins, width);
             let set = match length == family.bits() {
                 true => AddressSet::Named(name),
                 false => AddressSet::Masked(length, name),
@@ -390,7 +399,7 @@ fn rule(way: Way, heap: Heap, side: Side, action: &Action, sets: &mut Sets) -> R
             vec![Match::Address(side, family, Op::Is, set)]
         }
         Way::Ranges(protocol, mut rest) => {
-            let name = sets.merged(Shape::Ranges, origins, counted);
+            let name = sets.merged(Shape::Ranges, origins, Width { size: None, ..width });
             rest.push(Match::Protocol(Op::Is, protocol));
             rest.push(Match::Port(Side::Destination, Op::Is, PortSet::Named(name)));
             rest
@@ -399,7 +408,7 @@ fn rule(way: Way, heap: Heap, side: Side, action: &Action, sets: &mut Sets) -> R
             rest.push(Match::ProtocolPort(
                 Side::Destination,
                 Op::Is,
-                sets.merged(Shape::Services, origins, counted),
+                sets.merged(Shape::Services, origins, width),
             ));
             rest
         }

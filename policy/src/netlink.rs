@@ -80,11 +80,13 @@ mod kind {
     pub(super) const SET_KEY_LENGTH: u16 = 5;
     pub(super) const SET_DATA_TYPE: u16 = 6;
     pub(super) const SET_DATA_LENGTH: u16 = 7;
+    pub(super) const SET_DESCRIPTION: u16 = 9;
     pub(super) const SET_ID: u16 = 10;
     pub(super) const SET_TIMEOUT: u16 = 11;
     pub(super) const SET_USERDATA: u16 = 13;
     pub(super) const SET_EXPRESSION: u16 = 17;
     pub(super) const SET_EXPRESSIONS: u16 = 18;
+    pub(super) const DESCRIPTION_SIZE: u16 = 1;
     pub(super) const ELEMENTS_SET: u16 = 2;
     pub(super) const ELEMENTS: u16 = 3;
     /// An item of a list.

@@ -19,7 +19,7 @@ use tortie_model::selector::Selector;
 use crate::ir::{AddressSet, Comment, Elements, Family, Set};
 use crate::members::{Delta, Member, Members, RosterId, Thing, ThingId, Wanted};
 use crate::snapshot::LabelSet;
-pub(crate) use definition::{Definition, Shape, maximal, merged};
+pub(crate) use definition::{Definition, Shape, Width, maximal, merged};
 use merged::Givers;
 pub(crate) use names::Names;
 
@@ -252,7 +252,7 @@ impl Sets {
         asked.lengths.insert(0, 1);
         let (name, comment) = (asked.name.clone(), asked.definition.comment());
         self.touched.insert(name.clone());
-        self.sets.insert(name, Set { comment: Comment::new(&comment), elements, counter: false });
+        self.sets.insert(name, Set::new(Comment::new(&comment), elements));
     }
 
     fn apply(&mut self, deltas: Vec<Delta>) {
@@ -378,6 +378,6 @@ impl Asked {
             Definition::Ports(_) => Elements::Ports(OrdSet::new()),
             Definition::Merged(shape, ..) => shape.none(),
         };
-        Set { comment: Comment::new(&comment), elements, counter: false }
+        Set::new(Comment::new(&comment), elements)
     }
 }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use support::packet;
+use tortie_policy::change::diff;
 use tortie_policy::ir::{Direction, Match};
 use tortie_policy::snapshot::{EndpointId, NetworkSet};
 use tortie_policy::{Engine, Ruleset, Snapshot, compile, eval};
@@ -70,24 +71,44 @@ fn a_peer_that_leaves_while_everything_is_a_peer_is_gone() {
     assert!(!allowed(&after, "192.0.2.1", 80) && allowed(&after, "192.0.2.2", 80));
 }
 
+/// Peer `n` of those that `s` selects comes or goes.
+fn set_peer(engine: &mut Engine, n: u32, present: bool) {
+    let address = std::net::Ipv4Addr::from(0xc612_0000 + n);
+    let nets = [format!("{address}/32")];
+    let nets: Vec<&str> = nets.iter().map(String::as_str).filter(|_| present).collect();
+    set_nets(engine, &format!("h{n}"), &nets);
+}
+
+#[test]
+fn sets_have_room_for_what_comes() {
+    let mut engine = Engine::default();
+    engine.set_all(&support::snapshot(THREE));
+    let mut held = engine.flush().ruleset;
+    let mut sizes = Vec::new();
+    for (n, present) in (0..600).map(|n| (n, true)).chain((0..600).map(|n| (n, false))) {
+        set_peer(&mut engine, n, present);
+        let ruleset = engine.flush().ruleset;
+        // The kernel takes each change of it: nowhere are more members than there is room for.
+        for change in diff(&held, &ruleset) {
+            held.apply(&change).expect("a change");
+        }
+        assert!(held.sets == ruleset.sets && held.chains == ruleset.chains, "after {n}");
+        held = ruleset;
+        sizes.extend(held.sets.iter().filter(|(name, _)| name.starts_with("rows4")).map(|(_, set)| set.size));
+    }
+    sizes.dedup();
+    assert_eq!(sizes, [None, Some(512), Some(1024), Some(2048), Some(1024), Some(512), None]);
+}
+
 #[test]
 fn a_selector_with_many_peers_has_a_set_of_its_own() {
     let mut engine = Engine::default();
     let snapshot = support::snapshot(THREE);
     engine.set_all(&snapshot);
-    let place = |n: u32| Arc::new(EndpointId { namespace: String::new(), name: format!("h{n}") });
-    let set = |engine: &mut Engine, n: u32, present: bool| {
-        let set = NetworkSet {
-            labels: [("role", "s")].into_iter().collect(),
-            profiles: Vec::new(),
-            nets: [std::net::IpAddr::from((0xc612_0000 + n).to_be_bytes()).into()].into(),
-        };
-        engine.set_network_set(&place(n), present.then(|| Arc::new(set)).as_ref());
-    };
-    (0..1023).for_each(|n| set(&mut engine, n, true));
+    (0..1023).for_each(|n| set_peer(&mut engine, n, true));
     let mut merged = Vec::new();
     for (n, present) in [(1023, true), (1024, true), (1025, true), (1025, false), (1024, false), (0, false)] {
-        set(&mut engine, n, present);
+        set_peer(&mut engine, n, present);
         let ruleset = engine.flush().ruleset;
         merged.push(rows(&ruleset) > 1000);
         assert_eq!(allowed(&ruleset, &std::net::Ipv4Addr::from(0xc612_0000 + n).to_string(), 80), present);

@@ -44,14 +44,10 @@ fn one(change: &Change) -> String {
             members(name, &map(name, VerdictMap { comment: comment(), elements: rows.clone() }))
         }
         Change::RemoveMap(name) => delete("map", name),
-        Change::CreateSet(name, kind, comment, counter) => {
-            set(name, Set { comment: comment.clone(), elements: kind.none(), counter: *counter })
-        }
-        Change::AddElements(name, _, elements) => {
-            set(name, Set { comment: comment(), elements: elements.clone(), counter: false })
-        }
+        Change::CreateSet(name, head) => set(name, head.empty()),
+        Change::AddElements(name, _, elements) => set(name, Set::new(comment(), elements.clone())),
         Change::RemoveElements(name, _, elements) => {
-            let text = set(name, Set { comment: comment(), elements: elements.clone(), counter: false });
+            let text = set(name, Set::new(comment(), elements.clone()));
             members(name, &text)
         }
         Change::RemoveSet(name) => delete("set", name),

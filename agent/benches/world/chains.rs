@@ -62,7 +62,7 @@ impl World {
         let mut ruleset = Ruleset::default();
         let mut put = |name: String, addresses: &mut dyn Iterator<Item = Ipv4Addr>| {
             let elements = Elements::Addresses(Family::V4, addresses.map(IpAddr::V4).collect());
-            ruleset.sets.insert(name, Set { comment: Comment::default(), elements, counter: false });
+            ruleset.sets.insert(name, Set::new(Comment::default(), elements));
         };
         for policy in 0..self.all_policies() {
             put(peers_set(policy), &mut (0..PEERS).map(|n| peer_address(policy, n)));

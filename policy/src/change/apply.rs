@@ -6,7 +6,7 @@ use std::fmt;
 use imbl::OrdSet;
 
 use super::Change;
-use crate::ir::{Chain, Elements, Reference, Rule, Ruleset, Set, VerdictMap};
+use crate::ir::{Chain, Elements, Reference, Rule, Ruleset, VerdictMap};
 
 /// A change that the kernel would refuse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +38,7 @@ impl fmt::Display for Change {
 const MISSING: &str = "no such object";
 const EXISTS: &str = "exists";
 const BUSY: &str = "in use";
+const FULL: &str = "has no room for so many members";
 
 impl Ruleset {
     /// Makes a change.
@@ -76,13 +77,14 @@ impl Ruleset {
                 unless(self.uses(Reference::Map(name)), BUSY)?;
                 self.maps.remove(name).ok_or(MISSING)?;
             }
-            Change::CreateSet(name, kind, comment, counter) => {
+            Change::CreateSet(name, head) => {
                 unless(self.sets.contains_key(name), EXISTS)?;
-                let set = Set { comment: comment.clone(), elements: kind.none(), counter: *counter };
-                self.sets.insert(name.clone(), set);
+                self.sets.insert(name.clone(), head.empty());
             }
             Change::AddElements(name, _, elements) => {
-                self.sets.get_mut(name).ok_or(MISSING)?.elements.change(elements, true)?;
+                let set = self.sets.get_mut(name).ok_or(MISSING)?;
+                set.elements.change(elements, true)?;
+                unless(set.size.is_some_and(|size| set.elements.len() > size as usize), FULL)?;
             }
             Change::RemoveElements(name, _, elements) => {
                 self.sets.get_mut(name).ok_or(MISSING)?.elements.change(elements, false)?;

@@ -60,8 +60,7 @@ fn ports(options: &Options, of: Direction, side: Side, ruleset: &mut Ruleset) ->
     let mut rules = Vec::new();
     if !anywhere.is_empty() {
         let members = anywhere.iter().map(|failsafe| (failsafe.protocol, failsafe.port)).collect();
-        let set =
-            Set { comment: Comment::new(word), elements: Elements::ProtocolPorts(members), counter: false };
+        let set = Set::new(Comment::new(word), Elements::ProtocolPorts(members));
         ruleset.sets.insert(name.to_owned(), set);
         let member = Match::ProtocolPort(side, Op::Is, name.to_owned());
         rules.push(rule(vec![member], Verdict::Accept, word));

@@ -2,7 +2,7 @@
 
 use imbl::OrdSet;
 
-use super::{Action, AddressSet, Elements, Family, Match, PortSet, Rule, Verdict};
+use super::{Action, AddressSet, Comment, Elements, Family, Match, PortSet, Rule, Set, Verdict};
 
 impl Elements {
     /// The type of a set with these members.
@@ -41,6 +41,39 @@ pub struct SetKind {
     pub key: SetKey,
     /// Ranges, in a tree, instead of single values in a hash.
     pub interval: bool,
+}
+
+/// A set without its members; none of it can be changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetHead {
+    /// Its type.
+    pub kind: SetKind,
+    /// What it holds, for people.
+    pub comment: Comment,
+    /// Whether packets and bytes are counted for each member.
+    pub counter: bool,
+    /// How many members it has room for; see [`Set::size`].
+    pub size: Option<u32>,
+}
+
+impl Set {
+    /// It without its members.
+    pub fn head(&self) -> SetHead {
+        SetHead {
+            kind: self.elements.kind(),
+            comment: self.comment.clone(),
+            counter: self.counter,
+            size: self.size,
+        }
+    }
+}
+
+impl SetHead {
+    /// A set without members.
+    pub fn empty(&self) -> Set {
+        let SetHead { kind, comment, counter, size } = self.clone();
+        Set { comment, elements: kind.none(), counter, size }
+    }
 }
 
 impl SetKind {

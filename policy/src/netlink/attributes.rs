@@ -76,6 +76,15 @@ impl Writer {
         self.nest(kind, |w| w.bytes(super::kind::DATA_VALUE, value));
     }
 
+    /// The same of a value with two fields.
+    pub(super) fn fields(&mut self, kind: u16, fields: [&[u8]; 2]) {
+        self.nest(kind, |w| {
+            w.header(super::kind::DATA_VALUE, fields.iter().map(|field| field.len()).sum());
+            fields.iter().for_each(|field| w.bytes.extend_from_slice(field));
+            w.pad();
+        });
+    }
+
     fn header(&mut self, kind: u16, length: usize) {
         self.bytes.extend_from_slice(&((4 + length) as u16).to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());

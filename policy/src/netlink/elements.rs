@@ -10,8 +10,10 @@ use super::{INTERFACE_NAME_LENGTH, INTERVAL_END, kind, userdata};
 use crate::change::Rows;
 use crate::ir::{Elements, InterfaceName, SetKind};
 
-/// Where a list is cut: an attribute holds 65 535 bytes with those around it, and the longest element has under 300.
+/// Where a list is cut: an attribute holds 65 535 bytes with those around it.
 const CUT: usize = 65_000;
+/// The longest element has fewer bytes.
+const ELEMENT: usize = 300;
 
 /// Writes elements into lists, a message each.
 pub(super) struct Lists<'a> {
@@ -29,7 +31,7 @@ impl Lists<'_> {
     ) {
         let mut rest = elements.into_iter().peekable();
         while rest.peek().is_some() {
-            let mut list = Writer::default();
+            let mut list = Writer { bytes: Vec::with_capacity(CUT + ELEMENT) };
             while list.bytes.len() < CUT
                 && let Some(next) = rest.next()
             {
@@ -77,17 +79,20 @@ impl Lists<'_> {
                 self.cut(keys, single, message);
             }
             Elements::Services(_, members) => {
-                let key = |(address, protocol, port): &(IpAddr, u8, u16)| {
-                    let mut key = octets(*address);
-                    key.extend(protocol_port_key(*protocol, *port));
-                    key
+                let element = |w: &mut Writer, (address, protocol, port): &(IpAddr, u8, u16)| {
+                    let service = protocol_port_key(*protocol, *port);
+                    match address {
+                        IpAddr::V4(address) => w.fields(kind::ELEMENT_KEY, [&address.octets(), &service]),
+                        IpAddr::V6(address) => w.fields(kind::ELEMENT_KEY, [&address.octets(), &service]),
+                    }
                 };
-                self.cut(members.iter().map(key), single, message);
+                self.cut(members, element, message);
             }
             Elements::ProtocolPorts(members) => {
-                let keys =
-                    members.iter().map(|(protocol, port)| protocol_port_key(*protocol, *port).to_vec());
-                self.cut(keys, single, message);
+                let element = |w: &mut Writer, (protocol, port): &(u8, u16)| {
+                    w.value(kind::ELEMENT_KEY, &protocol_port_key(*protocol, *port));
+                };
+                self.cut(members, element, message);
             }
         }
     }

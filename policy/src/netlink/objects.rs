@@ -3,7 +3,7 @@
 use super::attributes::{Writer, push_entry};
 use super::expr::{self, address_length};
 use super::{ACCEPT, INTERFACE_NAME_LENGTH, data_type, kind, set_flags, userdata};
-use crate::ir::{Base, ChainKind, Comment, Family, Hook, Rule, SetKey, SetKind};
+use crate::ir::{Base, ChainKind, Comment, Family, Hook, Rule, SetHead, SetKey};
 
 /// Order of the bytes in keys, for whoever lists them.
 const HOST_ORDER: u32 = 1;
@@ -73,18 +73,21 @@ pub(super) fn map(w: &mut Writer, id: u32, comment: &Comment) {
     w.bytes(kind::SET_USERDATA, &data);
 }
 
-/// A set; with a counter for each member or without.
-pub(super) fn set(w: &mut Writer, id: u32, set: SetKind, comment: &Comment, counter: bool) {
+/// A set.
+pub(super) fn set(w: &mut Writer, id: u32, SetHead { kind: set, comment, counter, size }: &SetHead) {
     let (key_type, length) = key(set.key);
     w.number(kind::SET_FLAGS, if set.interval { set_flags::INTERVAL } else { 0 });
     w.number(kind::SET_KEY_TYPE, key_type);
     w.number(kind::SET_KEY_LENGTH, length as u32);
+    if let Some(size) = size {
+        w.nest(kind::SET_DESCRIPTION, |w| w.number(kind::DESCRIPTION_SIZE, *size));
+    }
     w.number(kind::SET_ID, id);
     let single = matches!(set.key, SetKey::Address(_) | SetKey::Port);
     let mut data = order(userdata::SET_KEY_ORDER, if single { NETWORK_ORDER } else { NO_ORDER });
     data.extend(comment_entry(userdata::SET_COMMENT, comment));
     w.bytes(kind::SET_USERDATA, &data);
-    if counter {
+    if *counter {
         w.nest(kind::SET_EXPRESSION, |w| expr::body(w, "counter", |_| {}));
     }
 }

@@ -164,10 +164,10 @@ impl Transaction {
                     objects::map(w, id, comment);
                 });
             }
-            Change::CreateSet(name, set_kind, comment, counter) => {
+            Change::CreateSet(name, head) => {
                 let id = self.about.len() as u32 + 1;
                 self.named(about, message::NEW_SET, NLM_F_CREATE, (kind::SET_NAME, name), |w| {
-                    objects::set(w, id, *set_kind, comment, *counter);
+                    objects::set(w, id, head);
                 });
             }
             Change::RemoveMap(name) | Change::RemoveSet(name) => {

@@ -45,6 +45,9 @@ pub(super) fn set(out: &mut String, name: &str, set: &Set) -> fmt::Result {
         ),
     };
     writeln!(out, "\tset {name} {{\n\t\ttype {kind}")?;
+    if let Some(size) = set.size {
+        writeln!(out, "\t\tsize {size}")?;
+    }
     if interval {
         writeln!(out, "\t\tflags interval")?;
     }

@@ -23,8 +23,17 @@ pub(crate) enum Definition {
     Ports(BTreeSet<(u16, u16)>),
     /// Addresses, protocols and ports that endpoints matching a selector have under one of these names.
     NamedPorts(Family, BTreeSet<String>, Selector),
-    /// What several rules look for, in their order, and whether each element counts; see [`crate::merge`].
-    Merged(Shape, Arc<[Origin]>, bool),
+    /// What several rules look for, in their order; see [`crate::merge`].
+    Merged(Shape, Arc<[Origin]>, Width),
+}
+
+/// What is made of a merged set for the number of rows it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Width {
+    /// Whether each element counts.
+    pub(crate) counted: bool,
+    /// How many elements there is room for, where that is worth saying.
+    pub(crate) size: Option<u32>,
 }
 
 /// What the elements of a merged set are.

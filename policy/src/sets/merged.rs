@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Definition, DefinitionId, Sets, Shape};
+use super::{Definition, DefinitionId, Sets, Shape, Width};
 use crate::ir::{Comment, Element, Elements, Origin, Peers, Set};
 
 /// Which rules of a merged set give what, by their places.
@@ -39,16 +39,16 @@ impl Givers {
 
 impl Sets {
     /// Name of the set with what these rules look for. Whoever asks uses the definitions of their peers, too.
-    pub(crate) fn merged(&mut self, shape: Shape, origins: Vec<Origin>, counted: bool) -> String {
-        let id = self.need(Definition::Merged(shape, Arc::from(origins), counted));
+    pub(crate) fn merged(&mut self, shape: Shape, origins: Vec<Origin>, width: Width) -> String {
+        let id = self.need(Definition::Merged(shape, Arc::from(origins), width));
         self.asked.get(id).map(|asked| asked.name.clone()).unwrap_or_default()
     }
 
     /// Makes the set of a merged definition.
     pub(super) fn fill_merged(&mut self, id: DefinitionId) {
         let Some(asked) = self.asked.get_mut(id) else { return };
-        let Definition::Merged(shape, origins, counter) = &asked.definition else { return };
-        let (shape, counter, mut elements, origins) = (*shape, *counter, shape.none(), Arc::clone(origins));
+        let Definition::Merged(shape, origins, width) = &asked.definition else { return };
+        let (shape, width, mut elements, origins) = (*shape, *width, shape.none(), Arc::clone(origins));
         asked.lengths.insert(0, 1);
         let (name, comment) = (asked.name.clone(), Comment::new(&asked.definition.comment()));
         for origin in origins.iter() {
@@ -68,7 +68,7 @@ impl Sets {
             self.touched.insert(source.to_owned());
         }
         self.touched.insert(name.clone());
-        self.sets.insert(name, Set { comment, elements, counter });
+        self.sets.insert(name, Set { comment, elements, counter: width.counted, size: width.size });
     }
 
     /// The address of each of its elements.

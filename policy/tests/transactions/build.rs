@@ -295,8 +295,10 @@ pub(crate) fn ruleset(random: &mut Random) -> Ruleset {
     let mut made = Ruleset::empty();
     for place in 0..random.below(9) {
         let kind = if random.chance(90) { place } else { random.below(6) };
-        let set =
-            Set { comment: random.comment(), elements: elements(random, kind), counter: random.chance(30) };
+        let mut set = Set::new(random.comment(), elements(random, kind));
+        set.counter = random.chance(30);
+        let hash = !set.elements.kind().interval;
+        set.size = (hash && random.chance(30)).then(|| (set.elements.len() as u32).next_power_of_two());
         made.sets.insert(format!("set-{place}"), set);
     }
     let mut chains: Vec<String> = (0..random.below(5)).map(|n| format!("chain-{n}")).collect();
@@ -334,7 +336,7 @@ pub(crate) fn ruleset(random: &mut Random) -> Ruleset {
 
 /// A rule-set with an object of each kind, for others to touch.
 pub(crate) fn touched() -> Ruleset {
-    let set = |elements| Set { comment: Comment::new("a set"), elements, counter: false };
+    let set = |elements| Set::new(Comment::new("a set"), elements);
     let rule = |condition| Rule {
         matches: vec![condition],
         counter: true,

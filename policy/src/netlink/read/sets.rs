@@ -22,6 +22,7 @@ pub(super) struct HeldSet {
     kind: Option<SetKind>,
     comment: Comment,
     counter: bool,
+    size: Option<u32>,
     keys: Vec<Key>,
     rows: Rows,
 }
@@ -64,6 +65,9 @@ impl HeldSet {
             kind: if is_map { None } else { set_kind.or(Some(ANY_KIND)) },
             comment: comment(data, userdata::SET_COMMENT),
             counter,
+            size: find(attributes, kind::SET_DESCRIPTION)
+                .and_then(|about| find(about, kind::DESCRIPTION_SIZE))
+                .and_then(number),
             keys: Vec::new(),
             rows: Rows::new(),
         };
@@ -121,7 +125,7 @@ impl HeldSet {
         let elements = elements.filter(|elements| elements.kind() == kind);
         let comment = if elements.is_some() { self.comment } else { strange() };
         let elements = elements.unwrap_or_else(|| kind.none());
-        into.sets.insert(name, Set { comment, elements, counter: self.counter });
+        into.sets.insert(name, Set { comment, elements, counter: self.counter, size: self.size });
     }
 }
 
