@@ -206,8 +206,8 @@ mod tests {
                 Action::Verdict(Verdict::Return),
                 2,
             ),
-            ("workload-source", "source is not the workload's", Action::Verdict(Verdict::Drop), 5),
-            ("workload-source", "a \"quoted\" \\ text", Action::Verdict(Verdict::Drop), 6),
+            ("prerouting", "source is not the workload's", Action::Verdict(Verdict::Drop), 5),
+            ("prerouting", "a \"quoted\" \\ text", Action::Verdict(Verdict::Drop), 6),
         ];
         let counters = counted.iter().filter_map(|(chain, origin, action, packets)| {
             Some((key(chain, origin, action)?, Count { packets: *packets, bytes: packets * 40 }))

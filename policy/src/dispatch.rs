@@ -2,7 +2,7 @@
 //! a workload's interface to the group of chains that decides about it.
 //!
 //! ```text
-//! prerouting   cali* ─▶ workload-source     spoofed source, encapsulated: drop
+//! prerouting   cali*, spoofed source: drop
 //! forward      established: accept; cali* ─▶ from-workload ─map─▶ out-…; then ─▶ cali*: to-workload ─map─▶ in-…
 //! input        tunnels: only from nodes; established: accept; cali* ─▶ workload-to-host ─▶ from-workload; endpoint-to-host
 //! postrouting  masquerade
@@ -88,7 +88,6 @@ pub(crate) fn frame(around: &Surroundings, hosts: Hooks) -> Ruleset {
     let mut ruleset = Ruleset::empty();
     let mut put = |name: &str, chain| ruleset.chains.insert(name.to_owned(), chain);
     put("prerouting", prerouting(&hosts));
-    put("workload-source", workload_source(options));
     put("forward", forward(options, &hosts));
     put("from-workload", workload(options, Interface::Input, FROM));
     put("to-workload", workload(options, Interface::Output, TO));
@@ -125,24 +124,26 @@ pub(crate) fn goto(matches: Vec<Match>, to: &str) -> Rule {
     uncounted(rule(matches, Verdict::Goto(to.to_owned()), ""))
 }
 
-/// Before connection tracking, so that what is forged never makes an entry.
+/// Before connection tracking, so that what is forged never makes an entry nor passes as part of a known flow. Every packet of
+/// a workload comes by here, so there is one rule, and no chain to go to.
 fn prerouting(hosts: &Hooks) -> Chain {
-    let from_workload = vec![Match::WorkloadInterface(Interface::Input)];
-    let (mut rules, after) = hosts.prerouting();
-    rules.push(goto(from_workload, "workload-source"));
-    rules.extend(after);
+    let from_workload = Match::WorkloadInterface(Interface::Input);
+    let forged = vec![from_workload.clone(), Match::NoReverseRoute];
+    let (mut rules, of_hosts) = hosts.prerouting();
+    rules.push(rule(forged, Verdict::Drop, "source is not the workload's"));
+    if !of_hosts.is_empty() {
+        rules.push(uncounted(rule(vec![from_workload], Verdict::Accept, "not for host endpoints")));
+        rules.extend(of_hosts);
+    }
     base(Hook::Prerouting, ChainKind::Filter, -300, rules)
 }
 
-fn workload_source(options: &Options) -> Chain {
-    let mut rules = vec![rule(vec![Match::NoReverseRoute], Verdict::Drop, "source is not the workload's")];
-    if !options.ipip_from_workloads {
-        rules.push(rule(vec![Match::Protocol(Op::Is, IPIP)], Verdict::Drop, "IPIP from a workload"));
-    }
-    if !options.vxlan_from_workloads {
-        rules.push(rule(vxlan(options), Verdict::Drop, "VXLAN from a workload"));
-    }
-    chain("what no workload may send", rules)
+/// What no workload may begin: it would come out of the tunnel elsewhere as if this node had sent it.
+fn encapsulated(options: &Options) -> Vec<Rule> {
+    let ipip = rule(vec![Match::Protocol(Op::Is, IPIP)], Verdict::Drop, "IPIP from a workload");
+    let vxlan = rule(vxlan(options), Verdict::Drop, "VXLAN from a workload");
+    let guards = [(options.ipip_from_workloads, ipip), (options.vxlan_from_workloads, vxlan)];
+    guards.into_iter().filter(|(allowed, _)| !allowed).map(|(_, rule)| rule).collect()
 }
 
 fn vxlan(options: &Options) -> Vec<Match> {
@@ -171,17 +172,16 @@ fn workload(options: &Options, interface: Interface, map: &str) -> Chain {
         action: Action::Lookup(interface, map.to_owned()),
         comment: Comment::default(),
     };
-    chain(
-        match interface {
-            Interface::Input => "egress policy of the source; returns when it allows",
-            Interface::Output => "ingress policy of the destination",
-        },
-        (!options.accept_invalid)
-            .then_some(invalid)
-            .into_iter()
-            .chain([lookup, rule(vec![], Verdict::Drop, "unknown workload interface")])
-            .collect(),
-    )
+    let mut rules: Vec<Rule> = (!options.accept_invalid).then_some(invalid).into_iter().collect();
+    let comment = match interface {
+        Interface::Input => {
+            rules.extend(encapsulated(options));
+            "egress policy of the source; returns when it allows"
+        }
+        Interface::Output => "ingress policy of the destination",
+    };
+    rules.extend([lookup, rule(vec![], Verdict::Drop, "unknown workload interface")]);
+    chain(comment, rules)
 }
 
 /// Encapsulated packets come first: a flow that is known only because it was allowed once must not outlive its peer.
@@ -224,7 +224,8 @@ fn workload_to_host(action: EndpointToHost) -> Chain {
 }
 
 fn tunnel(around: &Surroundings, ruleset: &mut Ruleset) {
-    let mut rules = Vec::new();
+    // Though nobody should have the address of a node.
+    let mut rules = vec![jump(vec![Match::WorkloadInterface(Interface::Input)], "from-workload")];
     for (family, name) in TUNNEL_PEERS {
         let peers: OrdSet<_> =
             around.tunnel_peers.iter().copied().filter(|a| Family::of(*a) == family).collect();

@@ -91,7 +91,7 @@ try outside-to-a ping1 out 10.0.0.1
 try outside-to-a-v6 ping1 out fd00::1
 ip -n x address add 10.0.0.1/32 dev eth0
 try x-as-a ping1 x -I 10.0.0.1 10.0.0.2
-nft list chain inet tortie workload-source | sed -n 's/.*fib.*packets [1-9].*/spoofed yes/p'
+nft list chain inet tortie prerouting | sed -n 's/.*fib.*packets [1-9].*/spoofed yes/p'
 "#;
 
 #[test]
@@ -124,7 +124,7 @@ fn the_kernel_reads_the_rules_as_meant() {
 /// Every "no" above is the doing of the rules: without them the same pings arrive.
 #[test]
 fn without_rules_the_same_pings_arrive() {
-    let found = support::run(SCRIPT, "table inet tortie {\n\tchain workload-source {\n\t}\n}\n");
+    let found = support::run(SCRIPT, "table inet tortie {\n\tchain prerouting {\n\t}\n}\n");
     let unanswered: Vec<_> = found.iter().filter(|(_, v)| *v == "no").map(|(k, _)| k.as_str()).collect();
     // No address translation, and the answer to a forged source goes to its owner.
     assert_eq!(unanswered, ["a-to-outside", "x-as-a", "x-to-outside"]);

@@ -10,7 +10,7 @@ use crate::generate;
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
-    /// A flow that goes on is judged as its first packet would be, but for what no flow begins with (forged sources, tunnels),
+    /// A flow that goes on is judged as its first packet would be, but for what comes before connection tracking or for a tunnel,
     /// and for the policy of hosts.
     #[test]
     fn flows_are_judged_as_their_first_packets(
@@ -24,7 +24,7 @@ proptest! {
             let outcome = eval::eval(&ruleset, &packet);
             let before = outcome
                 .rule()
-                .is_some_and(|step| ["workload-source", "tunnel"].contains(&step.chain.as_str()));
+                .is_some_and(|step| ["prerouting", "tunnel"].contains(&step.chain.as_str()));
             let Some((flow, places)) = flow_of(&packet).filter(|_| !before) else { continue };
             if let Some(judged) = judge(&ruleset, &places, &flow) {
                 prop_assert_eq!(judged.allowed, outcome.allowed, "{:?}\n{:#?}", packet, judged.trail);

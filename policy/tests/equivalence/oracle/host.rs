@@ -37,7 +37,7 @@ impl<'a> Way<'a> {
         match (self.late.input.as_deref(), self.late.output.as_deref()) {
             (Some(input), output) => {
                 let before = match is_workload(input) {
-                    true => self.may_be_sent(),
+                    true => self.early.reverse_route,
                     false => self.raw(input, Ingress),
                 };
                 before
@@ -76,11 +76,13 @@ impl<'a> Way<'a> {
         p.protocol == 17 && p.ports.is_some_and(|(_, port)| port == self.snapshot.options.vxlan_port)
     }
 
-    fn may_be_sent(&self) -> bool {
-        let (p, options) = (self.early, &self.snapshot.options);
-        p.reverse_route
+    /// Whether the workload behind an interface may begin this.
+    fn may_begin(&self, input: &str) -> bool {
+        let (p, options) = (self.late(), &self.snapshot.options);
+        !self.refused_as_invalid()
             && (p.protocol != 4 || options.ipip_from_workloads)
             && (!self.is_vxlan(p) || options.vxlan_from_workloads)
+            && self.oracle().side_allows(input, Egress)
     }
 
     fn raw(&mut self, interface: &str, direction: PolicyType) -> bool {
@@ -118,7 +120,8 @@ impl<'a> Way<'a> {
     fn to_host(&self, input: &str) -> bool {
         let p = self.late();
         if p.protocol == 4 || (self.snapshot.options.vxlan && self.is_vxlan(p)) {
-            return self.snapshot.tunnel_peers.contains(&p.source);
+            let may = !is_workload(input) || self.may_begin(input);
+            return may && self.snapshot.tunnel_peers.contains(&p.source);
         }
         if self.known() {
             return true;
@@ -130,9 +133,7 @@ impl<'a> Way<'a> {
         if icmp.is_some_and(|(t, _)| [130, 131, 132, 133, 135, 136].contains(&t)) {
             return true;
         }
-        !self.refused_as_invalid()
-            && self.oracle().side_allows(input, Egress)
-            && self.snapshot.endpoint_to_host != EndpointToHost::Drop
+        self.may_begin(input) && self.snapshot.endpoint_to_host != EndpointToHost::Drop
     }
 
     fn forwarded(&self, input: &str, output: &str) -> bool {
@@ -142,7 +143,7 @@ impl<'a> Way<'a> {
         if !self.marked && !self.forward_allows(input, Ingress) {
             return false;
         }
-        if is_workload(input) && (self.refused_as_invalid() || !self.oracle().side_allows(input, Egress)) {
+        if is_workload(input) && !self.may_begin(input) {
             return false;
         }
         if is_workload(output) {
