@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use nftables::types::NfHook;
 use serde::Serialize;
 
-use super::listing::{Chains, Listing, TableName};
+use super::listing::{Listing, Table, TableName};
 use super::packet::{IPIP, Interface, Packet, TCP, UDP};
 use super::remedy::{self, Opening};
 use super::walk::{self, Stop};
@@ -98,13 +98,13 @@ fn samples(uplink: Option<&str>) -> Vec<Sample> {
 pub(crate) fn find(listing: &Listing, uplink: Option<&str>) -> Vec<Conflict> {
     let samples = samples(uplink);
     let mut found = Vec::new();
-    for (table, chains) in &listing.tables {
-        for (name, chain) in chains {
+    for (name, table) in &listing.tables {
+        for (chain_name, chain) in &table.chains {
             if let Some(base) = chain.base {
-                let stopped = stopped(table, chains, name, base.hook, &samples);
+                let stopped = stopped(name, table, chain_name, base.hook, &samples);
                 found.extend([true, false].into_iter().filter_map(|certain| {
                     let of_kind: Vec<_> = stopped.iter().filter(|s| s.is_certain() == certain).collect();
-                    conflict(table, chains, name, base.hook, certain, &of_kind)
+                    conflict(name, table, chain_name, base.hook, certain, &of_kind)
                 }));
             }
         }
@@ -135,8 +135,8 @@ impl Stopped<'_> {
 }
 
 fn stopped<'a>(
-    table: &TableName,
-    chains: &Chains,
+    name: &TableName,
+    table: &Table,
     chain: &str,
     hook: NfHook,
     samples: &'a [Sample],
@@ -146,13 +146,13 @@ fn stopped<'a>(
         let in_ipv6 = sample.packet.protocol != IPIP;
         let of_family = |ipv6: bool| {
             let packet = Packet { ipv6, ..sample.packet.clone() };
-            let exists = table.family == "inet" || (table.family == "ip6") == ipv6;
-            (exists && (in_ipv6 || !ipv6)).then(|| walk::stop(chains, chain, &packet)).flatten()
+            let exists = name.family == "inet" || (name.family == "ip6") == ipv6;
+            (exists && (in_ipv6 || !ipv6)).then(|| walk::stop(table, chain, &packet)).flatten()
         };
         let (ipv4, ipv6) = (of_family(false), of_family(true));
         let only = match (&ipv4, &ipv6) {
-            (Some(_), None) if table.family == "inet" && in_ipv6 => Some("IPv4"),
-            (None, Some(_)) if table.family == "inet" => Some("IPv6"),
+            (Some(_), None) if name.family == "inet" && in_ipv6 => Some("IPv4"),
+            (None, Some(_)) if name.family == "inet" => Some("IPv6"),
             _ => None,
         };
         let spares_ipv4 = ipv4.is_none();
@@ -162,8 +162,8 @@ fn stopped<'a>(
 }
 
 fn conflict(
-    table: &TableName,
-    chains: &Chains,
+    name: &TableName,
+    table: &Table,
     chain: &str,
     hook: NfHook,
     certain: bool,
@@ -186,13 +186,13 @@ fn conflict(
         reason.push_str(&format!("; rules before it that cannot be judged here may accept it ({doubts})"));
     }
     Some(Conflict {
-        table: table.to_string(),
+        table: name.to_string(),
         chain: chain.to_owned(),
         hook: hook_name(hook),
         stops: stopped.iter().map(|stopped| stopped.words()).collect(),
         reason,
         certain,
-        remedy: remedy::commands(table, chains, chain, &openings),
+        remedy: remedy::commands(name, &table.chains, chain, &openings),
     })
 }
 

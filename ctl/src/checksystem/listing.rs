@@ -15,6 +15,7 @@ use nftables::types::{NfChainPolicy, NfChainType, NfHook};
 use serde_json::Value;
 use tortie_policy::ir::TABLE;
 
+use super::sets::Sets;
 use super::walk::legacy;
 
 /// Families whose chains see packets of workloads.
@@ -44,14 +45,21 @@ impl fmt::Display for TableName {
     }
 }
 
+/// What is in a table.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) chains: Chains,
+    pub(crate) sets: Sets,
+}
+
 /// Chains of a table by name.
 pub(crate) type Chains = BTreeMap<String, Chain>;
 
 /// Everybody's tables but ours.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
-    pub(crate) tables: BTreeMap<TableName, Chains>,
-    /// Chains and statements that could not be read.
+    pub(crate) tables: BTreeMap<TableName, Table>,
+    /// Chains, statements and elements that could not be read.
     pub(crate) unread: usize,
 }
 
@@ -88,6 +96,8 @@ pub(crate) fn parse(json: &str, text: &str) -> Result<Listing, ListingError> {
             listing.add_chain(chain);
         } else if let Some(rule) = object.get("rule") {
             listing.add_rule(rule, &states);
+        } else if let Some(set) = object.get("set").or_else(|| object.get("map")) {
+            listing.add_set(set);
         }
     }
     Ok(listing)
@@ -104,7 +114,8 @@ impl Listing {
         let filters = chain._type.is_some_and(|kind| kind != NfChainType::NAT);
         let drops = chain.policy == Some(NfChainPolicy::Drop);
         let base = chain.hook.filter(|_| filters).map(|hook| Base { hook, drops });
-        self.tables.entry(table).or_default().entry(chain.name.into_owned()).or_default().base = base;
+        let chains = &mut self.tables.entry(table).or_default().chains;
+        chains.entry(chain.name.into_owned()).or_default().base = base;
     }
 
     fn add_rule(&mut self, object: &Value, states: &States) {
@@ -127,7 +138,27 @@ impl Listing {
             }
         }
         self.unread += rule.iter().filter(|statement| statement.is_none()).count();
-        self.tables.entry(table).or_default().entry(chain.to_owned()).or_default().rules.push(rule);
+        let table = self.tables.entry(table).or_default();
+        // nft 1.0 does not tell in JSON that a set is dynamic; that rules write it does.
+        for statement in statements {
+            if let Some(name) =
+                statement.pointer("/set/set").and_then(Value::as_str).and_then(|set| set.strip_prefix('@'))
+            {
+                table.sets.entry(name.to_owned()).or_default().changes = true;
+            }
+        }
+        table.chains.entry(chain.to_owned()).or_default().rules.push(rule);
+    }
+
+    fn add_set(&mut self, object: &Value) {
+        let (Some(table), Some(name)) = (table_of(object), object.get("name").and_then(Value::as_str)) else {
+            return;
+        };
+        // A map to other things than verdicts decides nothing.
+        if object.get("map").is_none_or(|data| data == "verdict") {
+            let set = self.tables.entry(table).or_default().sets.entry(name.to_owned()).or_default();
+            self.unread += set.read(object);
+        }
     }
 }
 

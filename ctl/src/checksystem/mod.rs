@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`probe`] | asks the machine; the only one that does |
 //! | `kernel` | parts of the kernel and settings |
-//! | `listing` | tables of others |
+//! | `listing`, `sets` | tables of others, and what their sets have |
 //! | `packet`, `walk` | a packet and its way through a chain |
 //! | `conflicts`, `remedy` | what is stopped, and what to type |
 //! | this one | facts in, report out |
@@ -19,6 +19,7 @@ mod listing;
 mod packet;
 pub(crate) mod probe;
 mod remedy;
+mod sets;
 mod walk;
 
 pub(crate) use conflicts::Conflict;

@@ -4,6 +4,8 @@ use nftables::expr::{Expression, MetaKey, NamedExpression, Payload, PayloadField
 use nftables::stmt::{Match, Operator};
 use tortie_policy::ir::WORKLOAD_PREFIX;
 
+use super::sets::{self, Sets};
+
 /// What can be said of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Truth {
@@ -25,12 +27,16 @@ impl Truth {
         }
     }
 
-    fn any(all: impl IntoIterator<Item = Truth>) -> Truth {
+    pub(crate) fn any(all: impl IntoIterator<Item = Truth>) -> Truth {
         all.into_iter().fold(Truth::No, |sum, truth| match (sum, truth) {
             (Truth::Yes, _) | (_, Truth::Yes) => Truth::Yes,
             (Truth::Unknown, _) | (_, Truth::Unknown) => Truth::Unknown,
             (Truth::No, Truth::No) => Truth::No,
         })
+    }
+
+    fn all(all: impl IntoIterator<Item = Truth>) -> Truth {
+        Truth::any(all.into_iter().map(Truth::negated)).negated()
     }
 }
 
@@ -85,13 +91,13 @@ pub(crate) const UDP: u8 = 17;
 pub(crate) const IPIP: u8 = 4;
 
 impl Packet {
-    /// Whether a condition of a rule holds.
-    pub(crate) fn meets(&self, condition: &Match<'_>) -> Truth {
+    /// Whether a condition of a rule holds; `sets` are those of its table.
+    pub(crate) fn meets(&self, condition: &Match<'_>, sets: &Sets) -> Truth {
         // nft asks for the header first, also where a field of it must not be something.
         if self.lacks(&condition.left) {
             return Truth::No;
         }
-        let equal = self.is_among(&condition.left, &condition.right);
+        let equal = self.is_among(&condition.left, &condition.right, sets);
         if matches!(condition.op, Operator::EQ | Operator::IN) {
             equal
         } else if condition.op == Operator::NEQ {
@@ -102,7 +108,10 @@ impl Packet {
     }
 
     /// Whether a field has one of the values.
-    fn is_among(&self, field: &Expression<'_>, values: &Expression<'_>) -> Truth {
+    fn is_among(&self, field: &Expression<'_>, values: &Expression<'_>, sets: &Sets) -> Truth {
+        if let Some(name) = sets::name(values) {
+            return sets.get(name).map_or(Truth::Unknown, |set| set.has(self, field));
+        }
         if let Expression::List(values) = values {
             return Truth::any(values.iter().map(|value| self.has(field, value)));
         }
@@ -123,10 +132,15 @@ impl Packet {
         if let Expression::Named(NamedExpression::Elem(element)) = value {
             return self.has(field, &element.val);
         }
+        if is_rest(value) {
+            return Truth::Yes;
+        }
         let Expression::Named(field) = field else { return Truth::Unknown };
-        // Members of named sets are not read: they change.
-        if text(value).is_some_and(|text| text.starts_with('@')) {
-            return Truth::Unknown;
+        if let (NamedExpression::Concat(fields), Expression::Named(NamedExpression::Concat(values))) =
+            (field, value)
+        {
+            let parts = fields.iter().zip(values).map(|(field, value)| self.has(field, value));
+            return if fields.len() == values.len() { Truth::all(parts) } else { Truth::Unknown };
         }
         if let NamedExpression::Meta(meta) = field {
             self.has_meta(meta.key, value)
@@ -160,14 +174,22 @@ impl Packet {
     }
 
     fn has_protocol(&self, value: &Expression<'_>) -> Truth {
-        if let Expression::Number(number) = value {
-            return Truth::of(*number == u32::from(self.protocol));
+        if text(value).is_some_and(|name| protocol(name).is_none()) {
+            // One that matters here has a number.
+            return Truth::No;
         }
-        text(value).map_or(Truth::Unknown, |name| Truth::of(protocol(name) == Some(self.protocol)))
+        let number = |value: &Expression<'_>| match text(value) {
+            Some(name) => protocol(name).map(u32::from),
+            None => number(value),
+        };
+        is_within(value, u32::from(self.protocol), number)
     }
 
     /// Whether it has no such header.
-    fn lacks(&self, field: &Expression<'_>) -> bool {
+    pub(crate) fn lacks(&self, field: &Expression<'_>) -> bool {
+        if let Expression::Named(NamedExpression::Concat(fields)) = field {
+            return fields.iter().any(|field| self.lacks(field));
+        }
         let Expression::Named(NamedExpression::Payload(Payload::PayloadField(field))) = field else {
             return false;
         };
@@ -184,23 +206,37 @@ impl Packet {
     fn has_payload(&self, field: &PayloadField<'_>, value: &Expression<'_>) -> Truth {
         match (field.protocol.as_ref(), field.field.as_ref()) {
             ("ip", "protocol") | ("ip6", "nexthdr") => self.has_protocol(value),
-            ("tcp" | "udp" | "th", "dport") => self.has_port(value),
+            ("tcp" | "udp" | "th", "dport") => {
+                self.port.map_or(Truth::Unknown, |port| is_within(value, u32::from(port), number))
+            }
+            ("ip" | "ip6", "saddr" | "daddr") if is_everywhere(value) => Truth::Yes,
             _ => Truth::Unknown,
         }
     }
+}
 
-    fn has_port(&self, value: &Expression<'_>) -> Truth {
-        let Some(port) = self.port.map(u32::from) else { return Truth::Unknown };
-        if let Expression::Number(number) = value {
-            return Truth::of(*number == port);
-        }
-        if let Expression::Range(range) = value
-            && let [Expression::Number(first), Expression::Number(last)] = range.range
-        {
-            return Truth::of((first..=last).contains(&port));
-        }
-        Truth::Unknown
-    }
+/// Whether a number is the value, or within the range.
+fn is_within(value: &Expression<'_>, one: u32, number: impl Fn(&Expression<'_>) -> Option<u32>) -> Truth {
+    let [first, last] = if let Expression::Range(range) = value {
+        range.range.each_ref().map(number)
+    } else {
+        [number(value); 2]
+    };
+    first.zip(last).map_or(Truth::Unknown, |(first, last)| Truth::of((first..=last).contains(&one)))
+}
+
+fn number(value: &Expression<'_>) -> Option<u32> {
+    if let Expression::Number(number) = value { Some(*number) } else { None }
+}
+
+/// Whether it stands for every value that no other element has.
+pub(crate) fn is_rest(value: &Expression<'_>) -> bool {
+    text(value) == Some("*")
+}
+
+/// Whether all addresses are in it.
+fn is_everywhere(value: &Expression<'_>) -> bool {
+    matches!(value, Expression::Named(NamedExpression::Prefix(prefix)) if prefix.len == 0)
 }
 
 /// What connection tracking says of the first packet of a connection that nobody translated.

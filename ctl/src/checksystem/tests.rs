@@ -89,6 +89,110 @@ fn what_cannot_be_read_is_counted_and_the_rest_counts() {
     }
 }
 
+/// How a chain stands that drops what goes to workloads unless its only rule accepts it by `@s`, a set or map of these
+/// words.
+fn by_lookup(set: &str, rule: &str) -> Standing {
+    let report = beside(&format!(
+        r#"{{"nftables": [
+            {{"map": {{"family": "ip", "table": "t", "name": "numbers", "type": "ifname", "map": "mark", "elem": [["a", 1]]}}}},
+            {{{set}}},
+            {{"chain": {{"family": "ip", "table": "t", "name": "f", "type": "filter", "hook": "output", "prio": 0,
+                "policy": "drop"}}}},
+            {{"rule": {{"family": "ip", "table": "t", "chain": "f", "expr": [{rule}]}}}}
+        ]}}"#
+    ));
+    let unread = text(&report).contains("1 parts not read");
+    assert_eq!(unread, set.contains("spell"), "{set}: {}", text(&report));
+    match report.conflicts.as_slice() {
+        [] => Standing::Ok,
+        [conflict] => [Standing::Warn, Standing::Fail][usize::from(conflict.certain)],
+        more => panic!("{more:?}"),
+    }
+}
+
+#[test]
+fn members_of_a_named_set_decide() {
+    let oifname = r#"{"meta": {"key": "oifname"}}"#;
+    let dport = r#"{"payload": {"protocol": "tcp", "field": "dport"}}"#;
+    for (words, wanted) in [
+        (r#""elem": ["eth0", "cali*"]"#, Standing::Ok),
+        (r#""elem": ["eth0"]"#, Standing::Fail),
+        (r#""size": 9"#, Standing::Fail),
+        (r#""elem": ["eth0", "cali7"]"#, Standing::Warn),
+        (r#""elem": ["eth0", {"spell": {}}]"#, Standing::Warn),
+        (r#""elem": ["cali*", {"spell": {}}]"#, Standing::Ok),
+        // Which may be another one soon.
+        (r#""flags": ["dynamic"], "elem": ["eth0"]"#, Standing::Warn),
+        (r#""flags": "timeout", "elem": ["eth0"]"#, Standing::Warn),
+        (r#""timeout": 9"#, Standing::Warn),
+        (r#""flags": ["dynamic"], "elem": ["cali*"]"#, Standing::Ok),
+        // Which may not be for long, or not for all packets.
+        (r#""elem": [{"elem": {"val": "cali*", "counter": {"packets": 1}, "comment": "c"}}]"#, Standing::Ok),
+        (r#""elem": [{"elem": {"val": "cali*", "expires": 7}}]"#, Standing::Warn),
+        (r#""elem": [{"elem": {"val": "cali*", "limit": {"rate": 1}}}]"#, Standing::Warn),
+        (r#""elem": [{"elem": {"val": "eth0", "limit": {"rate": 1}}}]"#, Standing::Fail),
+    ] {
+        let set =
+            format!(r#""set": {{"family": "ip", "table": "t", "name": "s", "type": "ifname", {words}}}"#);
+        let rule =
+            format!(r#"{{"match": {{"op": "==", "left": {oifname}, "right": "@s"}}}}, {{"accept": null}}"#);
+        assert_eq!(by_lookup(&set, &rule), wanted, "{words}");
+        let updated = format!(r#"{{"set": {{"op": "add", "elem": {oifname}, "set": "@s"}}}}, {rule}"#);
+        let wanted = if wanted == Standing::Fail { Standing::Warn } else { wanted };
+        assert_eq!(by_lookup(&set, &updated), wanted, "{words}, written by a rule");
+        // The packet's port is any, and other tables' sets are not this one's.
+        for (other, field) in [("@s", dport), ("@nowhere", oifname), ("@numbers", oifname)] {
+            let rule = rule.replace(oifname, field).replace("@s", other);
+            let none = other == "@s" && words.contains("size");
+            let wanted = if none { Standing::Fail } else { Standing::Warn };
+            assert_eq!(by_lookup(&set, &rule), wanted, "{words}: {field} {other}");
+        }
+    }
+}
+
+#[test]
+fn a_named_map_decides() {
+    let udp = r#"{"payload": {"protocol": "udp", "field": "dport"}}"#;
+    let both = r#"{"concat": [{"meta": {"key": "oifname"}}, {"meta": {"key": "l4proto"}}]}"#;
+    for (words, key, wanted) in [
+        (r#""elem": [[{"concat": ["cali*", {"range": [5, 7]}]}, {"accept": null}]]"#, both, Standing::Ok),
+        (r#""elem": [[{"concat": ["cali*", {"range": [7, 9]}]}, {"accept": null}]]"#, both, Standing::Fail),
+        (r#""elem": [[{"concat": ["cali7", "tcp"]}, {"accept": null}]]"#, both, Standing::Warn),
+        (r#""elem": [[{"concat": ["cali7", "udp"]}, {"accept": null}]]"#, both, Standing::Fail),
+        (r#""elem": [[{"concat": ["cali*"]}, {"accept": null}]]"#, both, Standing::Warn),
+        (r#""elem": [[{"concat": ["cali*", "tcp"]}, {"drop": null}]]"#, both, Standing::Fail),
+        (r#""elem": [[{"concat": ["cali*", "tcp"]}, {"spell": null}]]"#, both, Standing::Warn),
+        (
+            r#""flags": ["timeout"], "elem": [[{"concat": ["lo", "tcp"]}, {"accept": null}]]"#,
+            both,
+            Standing::Warn,
+        ),
+        (
+            r#""elem": [["*", {"accept": null}], [{"concat": ["lo", "tcp"]}, {"drop": null}]]"#,
+            both,
+            Standing::Ok,
+        ),
+        (
+            r#""elem": [["*", {"drop": null}], [{"concat": ["cali*", "tcp"]}, {"accept": null}]]"#,
+            both,
+            Standing::Ok,
+        ),
+        (r#""flags": ["timeout"], "elem": [["*", {"drop": null}]]"#, both, Standing::Warn),
+        // It has no such header.
+        (r#""flags": ["timeout"], "elem": [[7, {"accept": null}]]"#, udp, Standing::Fail),
+    ] {
+        let map = format!(
+            r#""map": {{"family": "ip", "table": "t", "name": "s", "type": "x", "map": "verdict", {words}}}"#
+        );
+        let rule = format!(r#"{{"vmap": {{"key": {key}, "data": "@s"}}}}"#);
+        assert_eq!(by_lookup(&map, &rule), wanted, "{words}");
+        assert_eq!(
+            by_lookup(&map, &rule.replace("@s", "@nowhere")),
+            if key == udp { Standing::Fail } else { Standing::Warn }
+        );
+    }
+}
+
 #[test]
 fn jumps_in_circles_end() {
     let chain = |name: &str, hook: &str| {

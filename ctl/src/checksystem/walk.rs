@@ -6,8 +6,9 @@
 use nftables::expr::{Expression, NamedExpression, SetItem, Verdict};
 use nftables::stmt::{Statement, VerdictMap};
 
-use super::listing::{Chains, Rule};
+use super::listing::{Rule, Table};
 use super::packet::{Packet, Truth};
+use super::sets::{self, Element};
 
 /// The kernel allows no more jumps inside one another.
 const DEPTH: usize = 16;
@@ -22,10 +23,10 @@ pub(crate) struct Stop {
 }
 
 /// Where a packet stops in a base chain; nothing when it passes.
-pub(crate) fn stop(chains: &Chains, base: &str, packet: &Packet) -> Option<Stop> {
-    let mut walk = Walk { chains, packet, doubts: 0 };
+pub(crate) fn stop(table: &Table, base: &str, packet: &Packet) -> Option<Stop> {
+    let mut walk = Walk { table, packet, doubts: 0 };
     let end = walk.chain(base, 0);
-    let drops = chains.get(base).and_then(|chain| chain.base).is_some_and(|base| base.drops);
+    let drops = table.chains.get(base).and_then(|chain| chain.base).is_some_and(|base| base.drops);
     match end {
         End::Accept => None,
         End::Drop(chain) => Some(Stop { chain: Some(chain), doubts: walk.doubts }),
@@ -53,14 +54,14 @@ enum Step<'a> {
 }
 
 struct Walk<'a> {
-    chains: &'a Chains,
+    table: &'a Table,
     packet: &'a Packet,
     doubts: usize,
 }
 
 impl<'a> Walk<'a> {
     fn chain(&mut self, name: &str, depth: usize) -> End {
-        let chains = self.chains;
+        let chains = &self.table.chains;
         let rules =
             chains.get(name).filter(|_| depth <= DEPTH).map_or(&[][..], |chain| chain.rules.as_slice());
         for rule in rules {
@@ -81,7 +82,7 @@ impl<'a> Walk<'a> {
                 continue;
             };
             if let Statement::Match(condition) = statement {
-                match self.packet.meets(condition) {
+                match self.packet.meets(condition, &self.table.sets) {
                     Truth::Yes => {}
                     Truth::No => return None,
                     Truth::Unknown => certain = false,
@@ -123,17 +124,14 @@ impl<'a> Walk<'a> {
         chain: &str,
         depth: usize,
     ) -> Option<End> {
-        let Expression::Named(NamedExpression::Set(items)) = &map.data else {
-            // A named map: its members change.
-            self.doubts += 1;
+        if self.packet.lacks(&map.key) {
             return None;
-        };
-        for item in items {
-            let Some((key, verdict)) = pair(item) else {
+        }
+        for entry in self.entries(map) {
+            let Some((found, verdict)) = entry else {
                 self.doubts += 1;
                 continue;
             };
-            let found = self.packet.has(&map.key, key);
             if found == Truth::No {
                 continue;
             }
@@ -145,6 +143,26 @@ impl<'a> Walk<'a> {
             }
         }
         None
+    }
+
+    /// Whether each key of a map is the packet's, and where it leads; a hole for what nobody can tell.
+    fn entries(&self, map: &'a VerdictMap<'static>) -> Vec<Option<(Truth, &'a Verdict<'static>)>> {
+        if let Expression::Named(NamedExpression::Set(items)) = &map.data {
+            let entry = |(key, verdict)| (self.packet.has(&map.key, key), verdict);
+            return items.iter().map(|item| pair(item).map(entry)).collect();
+        }
+        let Some(named) = sets::name(&map.data).and_then(|name| self.table.sets.get(name)) else {
+            return vec![None];
+        };
+        let entry = |element: &'a Option<Element>| {
+            let element = element.as_ref()?;
+            Some((element.is(self.packet, &map.key), element.verdict.as_ref()?))
+        };
+        // What may come goes before what is left.
+        let (rest, listed): (Vec<_>, Vec<_>) =
+            named.elements.iter().partition(|element| element.as_ref().is_some_and(Element::is_rest));
+        let another = named.changes.then_some(None);
+        listed.into_iter().map(entry).chain(another).chain(rest.into_iter().map(entry)).collect()
     }
 }
 
