@@ -89,7 +89,7 @@ cat "$results/scale/table"
 # An agent's share of a cluster of 100 000 endpoints.
 cat "$results/memory/table"
 echo
-echo "One more endpoint or policy among so many: time of each part."
+echo "One more endpoint or policy among so many: time of each part; and of the kernel alone, with a table that has nothing but rows of as many endpoints."
 echo
 cat "$results/growth/table"
 echo

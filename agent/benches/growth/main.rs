@@ -2,7 +2,10 @@
 //! the kernel, for one more among 10, 1000 and 10 000.
 //!
 //! The kernel walks over all rules that can be reached and over all that leads to chains, in each transaction with a verdict
-//! in it: what it takes grows with the rules and endpoints here, and is told apart from what we take.
+//! in it: what it takes grows with the rules and endpoints here, and is told apart from what we take. What it takes for as
+//! many endpoints in a table with nothing else is measured beside it (`alone`), as the limit.
+//!
+//! Transactions of this size need root.
 
 #![allow(
     clippy::print_stdout,
@@ -23,6 +26,9 @@ use tortie_policy::netlink::transaction::{Table, Transaction};
 use tortie_policy::snapshot::{Endpoint, EndpointId, PolicyBody, PolicyId};
 use tortie_policy::{Engine, Ruleset};
 
+mod alone;
+#[path = "../limit/mod.rs"]
+mod limit;
 #[path = "../namespace/mod.rs"]
 mod namespace;
 
@@ -35,6 +41,8 @@ const RULES: u16 = 10;
 const HERE: u32 = 500;
 /// Times one more is added and taken away; the median counts.
 const TIMES: usize = 41;
+/// The least the kernel takes for an endpoint here.
+const LIMIT: &str = "the limit: a table of these";
 const PARTS: [&str; 4] = ["calculate", "compare", "encode", "kernel"];
 
 /// What there is one more of.
@@ -62,29 +70,31 @@ fn main() {
         return;
     }
     let mut table = String::new();
+    let [a, b, c, d] = PARTS;
     line(
         &mut table,
-        [
-            "one more",
-            "among",
-            PARTS[0],
-            PARTS[1],
-            PARTS[2],
-            PARTS[3],
-            "ours, to the 11th",
-            "all, to the 11th",
-        ],
+        ["one more", "among", a, b, c, d, "ours, to the 11th", "all, to the 11th", "kernel, to the limit"],
     );
-    line(&mut table, ["---", "---:", "---:", "---:", "---:", "---:", "---:", "---:"]);
+    line(&mut table, ["---", "---:", "---:", "---:", "---:", "---:", "---:", "---:", "---:"]);
     for (what, name) in ALL {
-        let mut first = None;
+        let (mut first, mut limits) = (None, Vec::new());
         for size in SIZES {
             let cost = Node::new(what, size).cost(what, size);
             let [first_ours, first_all] = *first.get_or_insert([ours(&cost), all(&cost)]);
+            let mut to_limit = String::new();
+            if matches!(what, What::EndpointHere) {
+                let limit = alone::one_more(size);
+                to_limit = ratio(cost[3].as_secs_f64(), limit.as_secs_f64());
+                limits.push((size, limit));
+            }
             let [a, b, c, d] = cost.map(micros);
-            let ratio = |cost: f64, first: f64| format!("{:.2} ×", cost / first);
             let ratios = [ratio(ours(&cost), first_ours), ratio(all(&cost), first_all)];
-            line(&mut table, [name, &size.to_string(), &a, &b, &c, &d, &ratios[0], &ratios[1]]);
+            line(&mut table, [name, &size.to_string(), &a, &b, &c, &d, &ratios[0], &ratios[1], &to_limit]);
+        }
+        for (size, limit) in &limits {
+            let to_first = ratio(limit.as_secs_f64(), limits[0].1.as_secs_f64());
+            let limit = micros(*limit);
+            line(&mut table, [LIMIT, &size.to_string(), "", "", "", &limit, "", &to_first, ""]);
         }
     }
     // Where the table of all benchmarks finds it; the directory is criterion's.
@@ -93,15 +103,25 @@ fn main() {
     std::fs::write(format!("{target}/table"), table).expect("a file for the figures");
 }
 
-fn line(table: &mut String, [what, among, a, b, c, d, ours, all]: [&str; 8]) {
-    let line =
-        format!("| {what:<27} | {among:>6} | {a:>9} | {b:>9} | {c:>9} | {d:>9} | {ours:>17} | {all:>16} |");
+fn line(table: &mut String, [what, among, a, b, c, d, ours, all, limit]: [&str; 9]) {
+    let line = format!(
+        "| {what:<27} | {among:>6} | {a:>9} | {b:>9} | {c:>9} | {d:>9} | {ours:>17} | {all:>16} | {limit:>20} |"
+    );
     println!("{line}");
     let _ = writeln!(table, "{line}");
 }
 
 fn micros(time: Duration) -> String {
     format!("{:.1} µs", time.as_secs_f64() * 1e6)
+}
+
+fn ratio(cost: f64, reference: f64) -> String {
+    format!("{:.2} ×", cost / reference)
+}
+
+fn median(mut all: [Duration; TIMES]) -> Duration {
+    all.sort_unstable();
+    all[TIMES / 2]
 }
 
 fn ours([calculate, compare, encode, _]: &[Duration; 4]) -> f64 {
@@ -145,16 +165,12 @@ impl Node {
 
     /// What one more costs, part by part.
     fn cost(&mut self, what: What, size: u32) -> [Duration; 4] {
-        let mut costs = [const { Vec::new() }; 4];
-        for _ in 0..TIMES {
+        let costs: [_; TIMES] = std::array::from_fn(|_| {
             let more = self.step(|engine| add(engine, what, size, true));
             self.step(|engine| add(engine, what, size, false));
-            costs.iter_mut().zip(more).for_each(|(all, part)| all.push(part));
-        }
-        costs.map(|mut all| {
-            all.sort_unstable();
-            all[TIMES / 2]
-        })
+            more
+        });
+        std::array::from_fn(|part| median(costs.map(|cost| cost[part])))
     }
 
     fn step(&mut self, change: impl FnOnce(&mut Engine)) -> [Duration; 4] {

@@ -15,6 +15,7 @@
 #![allow(clippy::expect_used, reason = "a benchmark ends where it cannot go on")]
 
 mod iptables;
+#[path = "../limit/mod.rs"]
 mod limit;
 #[path = "../namespace/mod.rs"]
 mod namespace;

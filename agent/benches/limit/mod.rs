@@ -1,5 +1,8 @@
 //! What the kernel alone takes: messages made beforehand, with nothing in them that decides about no packet.
 
+// Each benchmark uses its part.
+#![allow(dead_code)]
+
 use std::os::fd::AsFd as _;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -14,15 +17,15 @@ use tortie_policy::netlink::transaction::{Table, Transaction};
 const BUFFERS: usize = 256 << 20;
 
 /// A socket, and nothing known of what was sent before.
-pub(super) struct Limit(Socket);
+pub(crate) struct Limit(Socket);
 
 /// The messages of a change to a table that exists.
-pub(super) fn messages(changes: &[Change]) -> Transaction {
+pub(crate) fn messages(changes: &[Change]) -> Transaction {
     Transaction::new(changes, Table { exists: true, flags: 0 }, 1)
 }
 
 impl Limit {
-    pub(super) fn open() -> Limit {
+    pub(crate) fn open() -> Limit {
         let mut socket = Socket::new(NETLINK_NETFILTER).expect("a netlink socket");
         socket.bind_auto().expect("its address");
         socket.connect(&SocketAddr::new(0, 0)).expect("a way to the kernel");
@@ -31,7 +34,7 @@ impl Limit {
         Limit(socket)
     }
 
-    pub(super) fn send(&mut self, messages: &Transaction) {
+    pub(crate) fn send(&mut self, messages: &Transaction) {
         self.0.send(messages.bytes(), 0).expect("a transaction");
         let (answer, _) = self.0.recv_from_full().expect("an answer");
         let word =
@@ -42,7 +45,7 @@ impl Limit {
 }
 
 /// The same without counters and comments.
-pub(super) fn bare(ruleset: &Ruleset) -> Ruleset {
+pub(crate) fn bare(ruleset: &Ruleset) -> Ruleset {
     let comment = Comment::default;
     let rule = |rule: &Rule| Rule { counter: false, comment: comment(), ..rule.clone() };
     let chain = |chain: &Chain| Chain {
