@@ -173,6 +173,11 @@ fn a_named_map_decides() {
             Standing::Ok,
         ),
         (
+            r#""elem": [["*", {"accept": null}], [{"concat": ["cali*", "tcp"]}, {"continue": null}]]"#,
+            both,
+            Standing::Fail,
+        ),
+        (
             r#""elem": [["*", {"drop": null}], [{"concat": ["cali*", "tcp"]}, {"accept": null}]]"#,
             both,
             Standing::Ok,
@@ -191,6 +196,29 @@ fn a_named_map_decides() {
             if key == udp { Standing::Fail } else { Standing::Warn }
         );
     }
+}
+
+/// Chains with a map of a hundred keys each that lead to the next one.
+#[test]
+fn a_chain_that_many_keys_lead_to_is_walked_once() {
+    let mut objects = vec![
+        r#"{"chain": {"family": "ip", "table": "t", "name": "c0", "type": "filter", "hook": "output", "prio": 0, "policy": "drop"}}"#
+            .to_owned(),
+    ];
+    let key = r#"{"payload": {"protocol": "ip", "field": "daddr"}}"#;
+    for n in 0..3 {
+        let next = n + 1;
+        let element = |m: usize| format!(r#"["10.0.0.{m}", {{"jump": {{"target": "c{next}"}}}}]"#);
+        let elements = (0..100).map(element).collect::<Vec<_>>().join(",");
+        objects.push(format!(r#"{{"map": {{"family": "ip", "table": "t", "name": "m{n}", "map": "verdict", "elem": [{elements}]}}}}"#));
+        objects.push(format!(r#"{{"rule": {{"family": "ip", "table": "t", "chain": "c{n}", "expr": [{{"vmap": {{"key": {key}, "data": "@m{n}"}}}}]}}}}"#));
+    }
+    objects.push(
+        r#"{"rule": {"family": "ip", "table": "t", "chain": "c3", "expr": [{"accept": null}]}}"#.to_owned(),
+    );
+    let report = beside(&format!("{{\"nftables\": [{}]}}", objects.join(",")));
+    assert!(report.conflicts.len() == 1 && !report.conflicts[0].certain, "{report:?}");
+    assert!(report.conflicts[0].reason.contains("accept it (1)"), "{report:?}");
 }
 
 #[test]

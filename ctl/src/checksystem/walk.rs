@@ -3,6 +3,8 @@
 //! Rules whose conditions nobody can judge are taken for possible: one that might accept makes the outcome doubtful, one
 //! that might drop is left alone (lists of blocked addresses are no conflict).
 
+use std::collections::BTreeSet;
+
 use nftables::expr::{Expression, NamedExpression, SetItem, Verdict};
 use nftables::stmt::{Statement, VerdictMap};
 
@@ -45,6 +47,7 @@ enum End {
 }
 
 /// A verdict of a rule or of a map.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Step<'a> {
     Accept,
     Drop,
@@ -127,6 +130,7 @@ impl<'a> Walk<'a> {
         if self.packet.lacks(&map.key) {
             return None;
         }
+        let mut tried = BTreeSet::new();
         for entry in self.entries(map) {
             let Some((found, verdict)) = entry else {
                 self.doubts += 1;
@@ -135,10 +139,11 @@ impl<'a> Walk<'a> {
             if found == Truth::No {
                 continue;
             }
-            let Some(step) = verdict_step(verdict) else { continue };
             let certain = certain && found == Truth::Yes;
-            let end = self.take(&step, certain, chain, depth);
-            if certain {
+            // Many keys may lead to one chain, and many of its own to the next.
+            let step = verdict_step(verdict).filter(|step| certain || tried.insert(*step));
+            let end = step.and_then(|step| self.take(&step, certain, chain, depth));
+            if found == Truth::Yes {
                 return end;
             }
         }
