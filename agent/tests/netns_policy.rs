@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use netns::{Learned, PODS, engine, eventually, inside, interfaces, names, run, settle, wired};
+use netns::{Learned, PODS, at_rest, engine, eventually, inside, interfaces, names, run, settle, wired};
 use nflog::LogGroup;
 use nix::sched::{CloneFlags, setns};
 use tokio::sync::watch;
@@ -244,6 +244,8 @@ fn flows_go_on_when_policy_changes_unless_told_otherwise() {
 fn flows_are_read_as_policy_sees_them_and_marked_one_by_one() {
     inside("flows_are_read_as_policy_sees_them_and_marked_one_by_one", || {
         run("ip addr add fd01::1/128 dev lo nodad");
+        // A socket keeps the route it was connected by, and without this that may be one that discards.
+        at_rest();
         run(
             "nft 'table inet other { chain track { type filter hook output priority 0; ct state new accept; }; \
              chain nat { type nat hook output priority -100; ip daddr 127.0.0.9 udp dport 99 dnat to 127.0.0.2:9; }; }'",

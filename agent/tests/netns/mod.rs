@@ -36,8 +36,9 @@ pub(crate) fn inside(test: &str, body: impl FnOnce()) {
     const MARK: &str = "TORTIE_TEST_NAMESPACE";
     if std::env::var_os(MARK).is_some() {
         // Names of route protocols would show in what `ip` prints, and files are the host's: none are seen, none written,
-        // not even where the directory would have to be made.
+        // not even where the directory would have to be made. Link-local addresses are in force without a second of doubt.
         run("ip link set lo up
+            echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad
             if [ -d /etc/iproute2 ]; then mount -t tmpfs tmpfs /etc/iproute2; else mount --bind /etc /etc; fi
             if ! mountpoint -q /etc/iproute2; then mount -o remount,bind,ro /etc; fi");
         body();
@@ -74,6 +75,26 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "{what} did not come true");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Adds a route nobody uses and takes it away. The kernel does so only once it is through with what it is about.
+const TOUCH: &str = "ip route add unreachable 192.0.2.98 proto 99; ip route del unreachable 192.0.2.98";
+
+/// Waits until the kernel has done what it does by itself after a link went up or got an address: all that has a carrier
+/// is up, and IPv6 addresses are in force. Both it does some time later, on a busy machine much later.
+pub(crate) fn at_rest() {
+    eventually("links and addresses are at rest", || {
+        let links = run("ip -o link");
+        run(TOUCH);
+        let (addresses, routes) = (run("ip -6 -o address"), run("ip -6 route show table local"));
+        let is_up = |line: &str| !line.contains("LOWER_UP") || !line.contains("DOWN");
+        let in_force = |line: &str| {
+            let address = line.split_whitespace().nth(3).and_then(|net| net.split('/').next()).unwrap();
+            // Without that route, packets to it are discarded.
+            !line.contains(" tentative") && routes.contains(&format!("local {address} dev"))
+        };
+        links.lines().all(is_up) && addresses.lines().all(in_force)
+    });
 }
 
 /// An engine on the real kernel. It leaves the table of rules to everybody, so that a test can have a second one.
@@ -162,8 +183,9 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Starts, and returns once it sees.
+    /// Starts, and returns once it sees and the kernel has nothing left to do by itself.
     pub(crate) fn start() -> Watch {
+        at_rest();
         let mut child = Command::new("ip")
             .args(["monitor", "route", "neigh", "link", "address"])
             .stdout(std::process::Stdio::piped())
@@ -180,7 +202,7 @@ impl Watch {
         });
         let watch = Watch { child, lines };
         eventually("ip monitor listening", || {
-            run("ip route add unreachable 192.0.2.98 proto 99; ip route del unreachable 192.0.2.98");
+            run(TOUCH);
             watch.lines.try_iter().any(|line| line.contains("192.0.2.98"))
         });
         watch
