@@ -147,24 +147,32 @@ pub async fn run_on<K: Kernel>(mut engine: Engine<K>, hints: &Hints, mut channel
         let Some(desired) = desired.clone() else { return };
         let learned = channels.learned.take();
         let dirty = schedule.due(Instant::now(), hints.take());
-        let cycle = spawn_blocking(move || {
-            let outcome = engine.cycle(&desired, learned, dirty, Instant::now().into_std());
-            (engine, outcome)
-        });
-        let outcome = match cycle.await {
-            Ok((returned, outcome)) => {
-                engine = returned;
-                outcome
-            }
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // The runtime is shutting down.
-            Err(_) => return,
-        };
+        let cycle =
+            blocking(engine, move |engine| engine.cycle(&desired, learned, dirty, Instant::now().into_std()));
+        let Some((returned, outcome)) = cycle.await else { return };
+        engine = returned;
         schedule.ran(Instant::now(), outcome.retry, outcome.wake.map(Instant::from_std));
         publish(&channels.applied, outcome.applied);
         if wait(&engine, &mut channels, hints, &mut schedule).await.is_break() {
             return;
         }
+    }
+}
+
+/// Does something with `tool` on a thread that may block, and gives both back; `None` when the runtime is shutting down.
+/// If it panics, so does the caller.
+async fn blocking<T: Send + 'static, R: Send + 'static>(
+    mut tool: T,
+    work: impl FnOnce(&mut T) -> R + Send + 'static,
+) -> Option<(T, R)> {
+    let done = spawn_blocking(move || {
+        let outcome = work(&mut tool);
+        (tool, outcome)
+    });
+    match done.await {
+        Ok(both) => Some(both),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => None,
     }
 }
 

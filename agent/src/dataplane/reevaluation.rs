@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 use tortie_policy::Ruleset;
 use tortie_policy::change::{Change, diff};
 use tortie_policy::flows::{Places, judge};
 
+use super::blocking;
 use crate::desired::Desired;
 use crate::kernel::{FlowTable, KernelError, Link, TrackedFlow, chain};
 
@@ -56,19 +56,9 @@ pub(super) async fn run(mut table: FlowTable, mut rules: watch::Receiver<Option<
         loop {
             let Some(newest) = rules.borrow_and_update().clone() else { break };
             let begun = Instant::now();
-            let walk = spawn_blocking(move || {
-                let outcome = walk(&mut table, &newest);
-                (table, outcome)
-            });
-            let outcome = match walk.await {
-                Ok((returned, outcome)) => {
-                    table = returned;
-                    outcome
-                }
-                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                // The runtime is shutting down.
-                Err(_) => return,
-            };
+            let walk = blocking(table, move |table| walk(table, &newest));
+            let Some((returned, outcome)) = walk.await else { return };
+            table = returned;
             let Err(error) = outcome else {
                 sleep(begun.elapsed() * REST).await;
                 break;
