@@ -2,8 +2,9 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use support::node::{answers, run};
 use support::packet;
 use tortie_policy::eval::eval;
 use tortie_policy::ir::{Action, Verdict};
@@ -86,75 +87,34 @@ fn a_refused_flow_stops_where_that_is_wanted() {
     }
 }
 
-/// Builds the node, loads the rules, and prints how each attempt to connect ended. Nobody listens anywhere: what arrives
-/// is refused by the host it arrives at, so only the rules make the difference between refused and lost.
+/// Two workloads and the outside; what is tried by TCP is tried all at once.
 const SCRIPT: &str = r#"
-set -e
-mount -t tmpfs none /run
-sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.accept_dad=0
 # An error for each packet: by default the kernel sends one a second to a host.
 sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0
-ip link set lo up
-workload() {
-    ip netns add $1
-    ip link add $2 type veth peer name eth0 netns $1
-    ip link set $2 up
-    sysctl -qw net.ipv4.conf.$2.proxy_arp=1 net.ipv4.neigh.$2.proxy_delay=0
-    ip -n $1 link set lo up
-    ip -n $1 link set eth0 up
-    ip -n $1 address add $3/32 dev eth0
-    ip -n $1 -6 address add $4/128 dev eth0 nodad
-    ip -n $1 route add 169.254.1.1 dev eth0
-    ip -n $1 route add default via 169.254.1.1 dev eth0
-    ip address add 169.254.1.1/32 dev $2
-    ip -6 address add fe80::1/64 dev $2 nodad
-    ip -n $1 -6 route add default via fe80::1 dev eth0
-    ip route add $3/32 dev $2
-    ip -6 route add $4/128 dev $2
-}
 workload a calia 10.0.0.1 fd00::1
 workload b calib 10.0.0.2 fd00::2
-ip netns add out
-ip link add up0 type veth peer name eth0 netns out
-ip address add 192.0.2.1/24 dev up0
-ip link set up0 up
-ip -n out link set lo up
-ip -n out link set eth0 up
-ip -n out address add 192.0.2.9/24 dev eth0
+outside
 ip -n out route add 10.0.0.0/24 via 192.0.2.1
 nft -f "$RULES"
-try() {
-    code=0
-    if [ "$2" = node ]; then enter=; else enter="ip netns exec $2"; fi
-    timeout 2 $enter bash -c "echo > /dev/tcp/$3/$4" 2>/dev/null || code=$?
-    if [ $code = 124 ]; then echo "$1 lost"; else echo "$1 refused"; fi
-}
 {
-try allowed a 10.0.0.2 80 &
-try denied a 10.0.0.2 81 &
-try denied-v6 a fd00::2 81 &
-try to-node out 192.0.2.1 8081 &
-try from-node node 192.0.2.9 8081 &
-try before-translation out 10.0.0.1 81 &
-try before-tracking out 10.0.0.1 82 &
-try forwarded out 10.0.0.1 83 &
+try allowed connect_from a 10.0.0.2 80 &
+try denied connect_from a 10.0.0.2 81 &
+try denied-v6 connect_from a fd00::2 81 &
+try to-node connect_from out 192.0.2.1 8081 &
+try from-node connect_from node 192.0.2.9 8081 &
+try before-translation connect_from out 10.0.0.1 81 &
+try before-tracking connect_from out 10.0.0.1 82 &
+try forwarded connect_from out 10.0.0.1 83 &
 wait
 }
 "#;
 
-fn run(ruleset: &tortie_policy::Ruleset) -> BTreeMap<String, String> {
-    support::run(SCRIPT, &nft::render(ruleset))
-}
-
 #[test]
 fn senders_notice_at_once() {
-    let lost = |names: &[&str]| -> BTreeMap<String, String> {
-        let all = "allowed denied denied-v6 to-node from-node before-translation before-tracking forwarded";
-        let how = |name: &str| if names.contains(&name) { "lost" } else { "refused" };
-        all.split(' ').map(|name| (name.to_owned(), how(name).to_owned())).collect()
-    };
-    assert_eq!(run(&world(REJECT)), lost(&["from-node", "before-translation", "before-tracking"]));
-    let drops =
-        ["denied", "denied-v6", "to-node", "from-node", "before-translation", "before-tracking", "forwarded"];
-    assert_eq!(run(&world("")), lost(&drops));
+    let found = |options: &str| run(SCRIPT, &nft::render(&world(options)));
+    let noticed =
+        answers("allowed denied denied-v6 to-node forwarded", "from-node before-translation before-tracking");
+    assert_eq!(found(REJECT), noticed);
+    let lost = "denied denied-v6 to-node from-node before-translation before-tracking forwarded";
+    assert_eq!(found(""), answers("allowed", lost));
 }

@@ -16,7 +16,6 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use tortie_policy::eval::Packet;
 use tortie_policy::ir::{Action, Verdict};
-use tortie_policy::snapshot::PolicyBody;
 use tortie_policy::{Snapshot, compile, eval, nft};
 
 use support::words;
@@ -181,15 +180,7 @@ fn generators_reach_the_ends_of_runs() {
 /// The snapshot with no more than this many rules in a direction of a policy.
 fn first_rules(snapshot: &Snapshot, length: usize) -> Snapshot {
     let mut snapshot = snapshot.clone();
-    for body in snapshot.policies.values_mut() {
-        let (ingress, egress) = match body {
-            PolicyBody::Network(spec) => (&mut spec.ingress, &mut spec.egress),
-            PolicyBody::Global(spec) => (&mut spec.ingress, &mut spec.egress),
-            PolicyBody::Invalid(_) => continue,
-        };
-        ingress.truncate(length);
-        egress.truncate(length);
-    }
+    snapshot.policies.values_mut().flat_map(support::rule_lists).for_each(|rules| rules.truncate(length));
     snapshot
 }
 

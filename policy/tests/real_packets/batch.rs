@@ -15,7 +15,7 @@ use tortie_policy::snapshot::{HostPlace, PolicyBody};
 
 use crate::oracle::{self, Judgement};
 use crate::world::{NODE, UNKNOWN, WIRES};
-use crate::{generate, wire};
+use crate::{generate, support, wire};
 
 /// Packets tried for one rule-set. So few of them are sent that they fit a socket's buffer.
 const CANDIDATES: usize = 1000;
@@ -96,14 +96,8 @@ fn forwarding(mut snapshot: Snapshot) -> Snapshot {
 /// The same policies, whose rules let everything pass on.
 fn undecided(snapshot: &Snapshot) -> Snapshot {
     let mut snapshot = snapshot.clone();
-    for body in snapshot.policies.values_mut() {
-        let (ingress, egress) = match body {
-            PolicyBody::Network(spec) => (&mut spec.ingress, &mut spec.egress),
-            PolicyBody::Global(spec) => (&mut spec.ingress, &mut spec.egress),
-            PolicyBody::Invalid(_) => continue,
-        };
-        ingress.iter_mut().chain(egress).for_each(|rule| rule.action = Action::Log);
-    }
+    let rules = snapshot.policies.values_mut().flat_map(support::rule_lists).flatten();
+    rules.for_each(|rule| rule.action = Action::Log);
     snapshot
 }
 

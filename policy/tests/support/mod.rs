@@ -1,8 +1,9 @@
-//! What the tests share: snapshots written as YAML, packets in a few words, `nft` in a namespace of its own.
+//! What the tests share: snapshots written as YAML, packets in a few words, `nft` and a node in namespaces of their own.
 
 // Each test binary uses its part.
 #![allow(dead_code)]
 
+pub(crate) mod node;
 pub(crate) mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use tortie_model::resource::{ProfileSpec, TierSpec, WorkloadEndpointPort, listed_network};
+use tortie_model::rule::Rule;
 use tortie_policy::eval::{CtState, Packet};
 use tortie_policy::ir::{Limit, Period};
 use tortie_policy::snapshot::{
@@ -360,31 +362,26 @@ pub(crate) fn load(texts: &[String]) -> String {
         script += &format!("nft -c -f - < {0}\nnft -f - < {0}\n", path.display());
     }
     script += "nft list ruleset\n";
-    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net", "sh", "-c", &script])
-        .env("PATH", path)
-        .output()
-        .expect("unshare(1) of util-linux is needed");
+    let output = unshare(&["sh", "-c", &script]).output().expect("unshare(1) of util-linux is needed");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(!errors.contains("nft: not found"), "nft is needed: install the package nftables");
     assert!(output.status.success(), "{errors}\n{}", texts.join("\n"));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Runs a script in namespaces of its own, with these rules in the file `$RULES`: the lines it prints, as name and value.
-pub(crate) fn run(script: &str, rules: &str) -> BTreeMap<String, String> {
-    let file = tempfile::NamedTempFile::new().expect("a file for the rules");
-    std::fs::write(file.path(), rules).expect("rules written");
+/// `unshare` with user and network namespaces of its own and these arguments; it finds programs of administrators too.
+fn unshare(arguments: &[&str]) -> Command {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net", "--mount", "bash", "-c", script])
-        .env("PATH", path)
-        .env("RULES", file.path())
-        .output()
-        .expect("unshare(1) of util-linux is needed");
-    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "needs bash, ip, nft, ping, sysctl:\n{errors}\n{text}");
-    let pair = |line: &str| line.split_once(' ').map(|(name, value)| (name.to_owned(), value.to_owned()));
-    text.lines().filter_map(pair).collect()
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--net"]).args(arguments).env("PATH", path);
+    command
+}
+
+/// Rules of a policy by direction; none of one that cannot be read.
+pub(crate) fn rule_lists(body: &mut PolicyBody) -> Vec<&mut Vec<Rule>> {
+    match body {
+        PolicyBody::Network(spec) => vec![&mut spec.ingress, &mut spec.egress],
+        PolicyBody::Global(spec) => vec![&mut spec.ingress, &mut spec.egress],
+        PolicyBody::Invalid(_) => vec![],
+    }
 }
