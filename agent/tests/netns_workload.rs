@@ -3,12 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod netns;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use netns::run;
 use serde_json::{Value as Json, json};
 use tokio::sync::{mpsc, watch};
 use tortie_agent::desired::{Applied, Wired};
@@ -20,31 +22,7 @@ use tortie_model::local_api::{AttachRequest, AttachResponse, DetachRequest, PodN
 use tortie_model::resource::{IpPool, IpPoolSpec, Node, NodeSpec, WorkloadEndpointSpec};
 use tortie_model::{AnyResource, Key, ObjectMeta};
 
-const INSIDE: &str = "TORTIE_TEST_INSIDE";
 const MTU: u32 = 1480;
-
-/// Runs the calling test again inside fresh namespaces; `true` there.
-fn inside(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let status = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net", "--mount", "--"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(INSIDE, "1")
-        .status()
-        .unwrap();
-    assert!(status.success(), "{test} failed inside");
-    false
-}
-
-fn run(command: &str) -> String {
-    let output = Command::new("sh").args(["-c", command]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{command}: {text}{}", String::from_utf8_lossy(&output.stderr));
-    text
-}
 
 fn ip_json(namespace: Option<&str>, arguments: &str) -> Json {
     let enter = namespace.map(|name| format!("nsenter --net=/run/netns/{name} ")).unwrap_or_default();
@@ -179,13 +157,12 @@ fn detach(request: &AttachRequest) -> DetachRequest {
     }
 }
 
-fn block_on(test: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(test);
+/// Runs `body` inside; `test` is the name of the calling test.
+fn inside(test: &str, body: impl Future<Output = ()>) {
+    netns::inside(test, || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(2).enable_all().build().unwrap().block_on(body);
+    });
 }
 
 fn ping(from: Option<&str>, to: &IpAddr) {
@@ -232,10 +209,7 @@ fn assert_workload(name: &str, answer: &AttachResponse) {
 
 #[test]
 fn a_container_gets_exactly_what_it_needs_and_leaves_nothing() {
-    if !inside("a_container_gets_exactly_what_it_needs_and_leaves_nothing") {
-        return;
-    }
-    block_on(async {
+    inside("a_container_gets_exactly_what_it_needs_and_leaves_nothing", async {
         let world = World::new(Duration::from_secs(10)).await;
         let request = container("c1");
         let start = Instant::now();
@@ -273,10 +247,7 @@ fn a_container_gets_exactly_what_it_needs_and_leaves_nothing() {
 /// The kernel takes its time to notice that both ends of a veth are up, and drops what is sent before.
 #[test]
 fn a_container_can_send_as_soon_as_it_is_attached() {
-    if !inside("a_container_can_send_as_soon_as_it_is_attached") {
-        return;
-    }
-    block_on(async {
+    inside("a_container_can_send_as_soon_as_it_is_attached", async {
         let world = World::new(Duration::from_secs(10)).await;
         for number in 0..20 {
             let name = format!("c{number}");
@@ -289,10 +260,7 @@ fn a_container_can_send_as_soon_as_it_is_attached() {
 
 #[test]
 fn a_container_that_was_started_again_is_attached_where_it_is() {
-    if !inside("a_container_that_was_started_again_is_attached_where_it_is") {
-        return;
-    }
-    block_on(async {
+    inside("a_container_that_was_started_again_is_attached_where_it_is", async {
         let world = World::new(Duration::from_secs(10)).await;
         let first = container("c1");
         let before = world.service.attach(first.clone()).await.unwrap();
@@ -313,10 +281,7 @@ fn a_container_that_was_started_again_is_attached_where_it_is() {
 
 #[test]
 fn a_container_speaks_both_families() {
-    if !inside("a_container_speaks_both_families") {
-        return;
-    }
-    block_on(async {
+    inside("a_container_speaks_both_families", async {
         let world = World::new(Duration::from_secs(10)).await;
         let mut request = container("dual");
         // As Docker starts its containers.
@@ -343,10 +308,7 @@ fn a_container_speaks_both_families() {
 
 #[test]
 fn a_late_detach_spares_the_new_container_of_a_pod() {
-    if !inside("a_late_detach_spares_the_new_container_of_a_pod") {
-        return;
-    }
-    block_on(async {
+    inside("a_late_detach_spares_the_new_container_of_a_pod", async {
         let world = World::new(Duration::from_secs(10)).await;
         let of_pod = |id: &str| {
             let mut request = container(id);
@@ -376,10 +338,7 @@ fn a_late_detach_spares_the_new_container_of_a_pod() {
 
 #[test]
 fn a_failed_attach_is_undone() {
-    if !inside("a_failed_attach_is_undone") {
-        return;
-    }
-    block_on(async {
+    inside("a_failed_attach_is_undone", async {
         let world = World::new(Duration::from_millis(300)).await;
         let mut gone = container("c1");
         gone.netns = "/run/netns/gone".into();

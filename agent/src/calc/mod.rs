@@ -24,7 +24,7 @@ mod problems;
 mod routes;
 mod secrets;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod texts;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,7 +5,7 @@ use tortie_datastore::syncer::Value;
 use tortie_model::codec;
 
 use super::*;
-use crate::calc::{RouterId, Settings};
+use crate::calc::tests::world::settings;
 
 /// The other ends of the task's channels.
 struct Ends {
@@ -25,18 +25,6 @@ struct Ends {
 }
 
 fn start() -> Ends {
-    let settings = Settings {
-        node: "n1".into(),
-        bgp: true,
-        ipv6: true,
-        router_id: RouterId::NodeAddress,
-        service_cluster_ips: None,
-        endpoint_to_host: None,
-        ipip_mtu: None,
-        host_mtu: 1500,
-        log_group: None,
-        stop_refused: false,
-    };
     let (events, events_reader) = mpsc::channel(1);
     let (own, own_reader) = mpsc::channel(1);
     let (host_mtu, host_mtu_reader) = watch::channel(1500);
@@ -64,7 +52,7 @@ fn start() -> Ends {
         mtu,
         tunnel: Arc::clone(&tunnel),
     };
-    let task = tokio::spawn(run("n1".into(), Calc::new(settings), channels));
+    let task = tokio::spawn(run("n1".into(), Calc::new(settings()), channels));
     Ends {
         events,
         own,

@@ -6,4 +6,4 @@ mod own_writes;
 mod policies;
 mod routes;
 mod states;
-mod world;
+pub(crate) mod world;

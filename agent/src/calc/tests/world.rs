@@ -36,7 +36,7 @@ impl Stored {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct World(pub(super) BTreeMap<Key, Stored>);
 
-pub(super) fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         node: "n1".into(),
         bgp: true,
