@@ -192,7 +192,7 @@ fn conflict(
         stops: stopped.iter().map(|stopped| stopped.words()).collect(),
         reason,
         certain,
-        remedy: remedy::commands(name, &table.chains, chain, &openings),
+        remedy: remedy::commands((name, &table.chains), (chain, hook), &openings),
     })
 }
 

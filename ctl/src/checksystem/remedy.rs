@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use nftables::types::NfHook;
 use tortie_policy::ir::WORKLOAD_PREFIX;
 
 use super::listing::{Chains, TableName};
@@ -19,11 +20,10 @@ pub(crate) enum Opening {
 /// The chain Docker leaves to the machine's owner.
 const DOCKER_USER: &str = "DOCKER-USER";
 
-/// Commands, in order, to be typed in a shell by root.
+/// Commands, in order, to be typed in a shell by root, for a base chain of this table at this hook.
 pub(crate) fn commands(
-    table: &TableName,
-    chains: &Chains,
-    chain: &str,
+    (table, chains): (&TableName, &Chains),
+    (chain, hook): (&str, NfHook),
     openings: &BTreeSet<Opening>,
 ) -> Vec<String> {
     match (table.family.as_str(), table.name.as_str()) {
@@ -32,21 +32,25 @@ pub(crate) fn commands(
             let to = if chain == "FORWARD" && chains.contains_key(DOCKER_USER) { DOCKER_USER } else { chain };
             let program = if family == "ip" { "iptables" } else { "ip6tables" };
             let line = |opening: &Opening| {
-                format!("{program} -t {} -I {to} {} -j ACCEPT", table.name, iptables_match(*opening))
+                format!("{program} -t {} -I {to} {} -j ACCEPT", table.name, iptables_match(*opening, hook))
             };
             openings.iter().map(line).collect()
         }
         _ => {
             let line = |opening: &Opening| {
-                format!("nft 'insert rule {table} {chain} {} accept'", nft_match(*opening))
+                format!("nft 'insert rule {table} {chain} {} accept'", nft_match(*opening, hook))
             };
             openings.iter().map(line).collect()
         }
     }
 }
 
-fn nft_match(opening: Opening) -> String {
+/// Before routing nobody knows the interface a packet will leave by, but the route to its destination can be asked.
+fn nft_match(opening: Opening, hook: NfHook) -> String {
     match opening {
+        Opening::ToWorkloads if hook == NfHook::Prerouting => {
+            format!("fib daddr oifname \"{WORKLOAD_PREFIX}*\"")
+        }
         Opening::FromWorkloads => format!("iifname \"{WORKLOAD_PREFIX}*\""),
         Opening::ToWorkloads => format!("oifname \"{WORKLOAD_PREFIX}*\""),
         Opening::Bgp => "tcp dport 179".to_owned(),
@@ -55,8 +59,11 @@ fn nft_match(opening: Opening) -> String {
     }
 }
 
-fn iptables_match(opening: Opening) -> String {
+/// iptables refuses to ask for an interface at hooks where not every packet has one; workloads are in the pools.
+fn iptables_match(opening: Opening, hook: NfHook) -> String {
     match opening {
+        Opening::ToWorkloads if hook == NfHook::Prerouting => "-d POOL-CIDR".to_owned(),
+        Opening::FromWorkloads if hook == NfHook::Postrouting => "-s POOL-CIDR".to_owned(),
         Opening::FromWorkloads => format!("-i {WORKLOAD_PREFIX}+"),
         Opening::ToWorkloads => format!("-o {WORKLOAD_PREFIX}+"),
         Opening::Bgp => "-p tcp --dport 179".to_owned(),
@@ -88,4 +95,40 @@ fn firewalld(openings: &BTreeSet<Opening>) -> Vec<String> {
     }
     commands.push("firewall-cmd --reload".to_owned());
     commands
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commands_of(family: &str, name: &str, chain: &str, hook: NfHook) -> Vec<String> {
+        let table = TableName { family: family.to_owned(), name: name.to_owned() };
+        let openings = [Opening::FromWorkloads, Opening::ToWorkloads].into();
+        commands((&table, &Chains::default()), (chain, hook), &openings)
+    }
+
+    #[test]
+    fn no_command_asks_for_an_interface_where_packets_have_none() {
+        assert_eq!(
+            commands_of("inet", "own", "early", NfHook::Prerouting),
+            [
+                "nft 'insert rule inet own early iifname \"cali*\" accept'",
+                "nft 'insert rule inet own early fib daddr oifname \"cali*\" accept'",
+            ]
+        );
+        assert_eq!(
+            commands_of("ip", "raw", "PREROUTING", NfHook::Prerouting),
+            [
+                "iptables -t raw -I PREROUTING -i cali+ -j ACCEPT",
+                "iptables -t raw -I PREROUTING -d POOL-CIDR -j ACCEPT",
+            ]
+        );
+        assert_eq!(
+            commands_of("ip6", "mangle", "POSTROUTING", NfHook::Postrouting),
+            [
+                "ip6tables -t mangle -I POSTROUTING -s POOL-CIDR -j ACCEPT",
+                "ip6tables -t mangle -I POSTROUTING -o cali+ -j ACCEPT",
+            ]
+        );
+    }
 }
