@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::iter::once;
 
 use nftables::expr::{CT, Expression, NamedExpression};
 use nftables::schema;
@@ -127,7 +128,13 @@ impl Listing {
             return;
         };
         let read = |statement: &Value| serde_json::from_value::<Statement<'static>>(statement.clone()).ok();
-        let mut rule: Rule = statements.iter().map(read).collect();
+        // What an element is added with counts for the rule, too: behind a rate the rest of it may be left out.
+        let added = |statement: &Value| match statement.pointer("/set/stmt").and_then(Value::as_array) {
+            Some(statements) => statements.iter().map(read).collect(),
+            None => Rule::new(),
+        };
+        let mut rule: Rule =
+            statements.iter().flat_map(|statement| once(read(statement)).chain(added(statement))).collect();
         let handle = object.get("handle").and_then(Value::as_u64).unwrap_or_default();
         if let Some(condition) = states.get(&(table.clone(), handle)) {
             let of_iptables = |statement: &&mut Statement<'_>| {

@@ -259,7 +259,8 @@ fn protocol(name: &str) -> Option<u8> {
     match name {
         "tcp" => Some(TCP),
         "udp" => Some(UDP),
-        "ipencap" => Some(IPIP),
+        // As /etc/protocols of one distribution or another calls it.
+        "ipencap" | "ipv4" | "ipip" => Some(IPIP),
         number => number.parse().ok(),
     }
 }

@@ -1,6 +1,7 @@
 //! Named sets and verdict maps of others, and whether they have what a rule looks up; pure.
 
 use std::collections::BTreeMap;
+use std::slice::from_ref;
 
 use nftables::expr::{Expression, Verdict};
 use serde::Deserialize as _;
@@ -44,7 +45,11 @@ impl Set {
             })
         };
         self.changes |= has_flag("dynamic") || has_flag("timeout") || object.get("timeout").is_some();
-        let elements = object.get("elem").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let elements = match object.get("elem") {
+            None => &[],
+            Some(Value::Array(elements)) => elements.as_slice(),
+            Some(one) => from_ref(one),
+        };
         self.elements.extend(elements.iter().map(Element::read));
         self.elements.iter().filter(|element| element.is_none()).count()
     }

@@ -83,8 +83,9 @@ impl Ruleset {
             }
             Change::AddElements(name, _, elements) => {
                 let set = self.sets.get_mut(name).ok_or(MISSING)?;
+                let members = set.elements.len() + elements.len();
+                unless(set.size.is_some_and(|size| members > size as usize), FULL)?;
                 set.elements.change(elements, true)?;
-                unless(set.size.is_some_and(|size| set.elements.len() > size as usize), FULL)?;
             }
             Change::RemoveElements(name, _, elements) => {
                 self.sets.get_mut(name).ok_or(MISSING)?.elements.change(elements, false)?;
